@@ -1,0 +1,61 @@
+"""`BackboneSpec`: the facts of one set of weights, in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+PositionRule = Literal["hub", "timm", "fixed", "rope", "none"]
+"""How position embeddings reach another input size.
+
+hub    bicubic, scale factor (n + 0.1) / n0, no antialias: DINOv2's hub without registers, and the
+       study.
+timm   bicubic with antialias to the exact size: timm; also (offset 0) the hub with registers.
+fixed  the weights know one size only.
+rope   rotary: computed from the grid, nothing to interpolate.
+none   convolutional.
+"""
+
+
+@dataclass(frozen=True)
+class BackboneSpec:
+    """Facts of one set of weights.
+
+    Attributes:
+        name: our short name, such as `vitl14`, or timm's own name.
+        architecture: timm model name without a tag, such as `vit_large_patch14_dinov2`.
+        family: recipe under `export/` that says how it leaves PyTorch, such as `vit` or `cnn`.
+        source: where the published weights are: `timm:TAG`, `hf:REPO/FILE` or an https URL.
+        licence: SPDX name of the licence of the weights, or the publisher's own words.
+        title: name for tables, such as "DINOv2 ViT-L/14".
+        training: how it was trained, such as "self-supervised, LVD-142M".
+        dim: embedding size.
+        patch: patch side in pixels; None for convolutional networks.
+        image_size: default input side in pixels.
+        native_size: side the position embeddings were trained at.
+        mean, std: normalisation per channel.
+        position: rule for other input sizes.
+        sha256: of the published file, where it is known; checked after a download.
+        create: extra keyword arguments of `timm.create_model`.
+        checkpoint: name of the key converter in `checkpoints.py` for the published file.
+        in_study: True if the study evaluates it.
+    """
+
+    name: str
+    architecture: str
+    family: str
+    source: str
+    licence: str
+    title: str
+    training: str
+    dim: int
+    patch: int | None
+    image_size: int = 224
+    native_size: int = 224
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    position: PositionRule = "timm"
+    sha256: str | None = None
+    create: tuple[tuple[str, object], ...] = ()
+    checkpoint: str = "timm"
+    in_study: bool = False

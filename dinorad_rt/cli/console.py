@@ -1,0 +1,103 @@
+"""What the command line prints: notes and progress on stderr, results on stdout."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import typer
+
+from dinorad_rt.errors import DinoradError
+
+
+class Advance(Protocol):
+    """Called with the number done so far; the total is known from the start."""
+
+    def __call__(self, done: int, total: int, /) -> None: ...
+
+
+def print_error(error: DinoradError) -> None:
+    """Print a user's error: what happened, then the way out."""
+    typer.secho("Error: ", fg="red", bold=True, nl=False, err=True)
+    typer.echo(error.problem, err=True)
+    if error.fix:
+        typer.secho("Fix:   ", fg="green", bold=True, nl=False, err=True)
+        typer.echo(error.fix, err=True)
+
+
+def note(text: str) -> None:
+    """Say something about the run, on stderr."""
+    typer.echo(f"· {text}", err=True)
+
+
+def warn(text: str) -> None:
+    """Say something the user must not miss, on stderr."""
+    typer.secho(f"! {text}", fg="yellow", bold=True, err=True)
+
+
+def print_json(document: dict[str, Any]) -> None:
+    """Print one valid JSON document on stdout."""
+    import json
+
+    typer.echo(json.dumps(document, indent=2, allow_nan=False))
+
+
+@contextmanager
+def progress_bar(title: str, unit: str = "images") -> Iterator[Advance]:
+    """A progress bar with rate and remaining time on a terminal; a line now and then elsewhere."""
+    if sys.stderr.isatty():
+        with _rich_bar(title, unit) as advance:
+            yield advance
+    else:
+        yield _LineProgress(title, unit)
+
+
+@contextmanager
+def _rich_bar(title: str, unit: str) -> Iterator[Advance]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task(title, total=None, rate="")
+        first: list[tuple[float, int]] = []
+
+        def advance(done: int, total: int, /) -> None:
+            now = time.monotonic()
+            if not first:
+                first.append((now, done))
+            seconds = now - first[0][0]
+            rate = (done - first[0][1]) / seconds if seconds > 0 else 0.0
+            text = f"{rate:.1f} {unit}/s" if rate else ""
+            progress.update(task, completed=done, total=total, rate=text)
+
+        yield advance
+
+
+class _LineProgress:
+    """Progress for logs: the first and last step, and one line in ten seconds between."""
+
+    def __init__(self, title: str, unit: str, interval: float = 10.0) -> None:
+        self._title, self._unit, self._interval = title, unit, interval
+        self._last = time.monotonic()
+
+    def __call__(self, done: int, total: int, /) -> None:
+        now = time.monotonic()
+        if done >= total or now - self._last >= self._interval:
+            self._last = now
+            note(f"{self._title}: {done}/{total} {self._unit}")

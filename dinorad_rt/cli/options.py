@@ -1,0 +1,73 @@
+"""Options that several verbs share, each spelled and explained once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, TypeAlias
+
+import typer
+
+Model: TypeAlias = Annotated[
+    str, typer.Option("--model", "-m", help="Backbone: a short name (vitl14) or any timm name.")
+]
+Weights: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        help="hub, random, auto (hub if reachable, else random, said aloud), or a "
+        ".safetensors / .pth file."
+    ),
+]
+ImageSize: TypeAlias = Annotated[
+    int | None,
+    typer.Option(min=14, help="Input side in pixels. Default: the backbone's own."),
+]
+PrecisionChoice: TypeAlias = Annotated[
+    Literal["auto", "fp32", "fp16", "bf16", "mixed"],
+    typer.Option(
+        "--precision", help="Number format of the graph. auto: fp16 on a GPU, fp32 on a CPU."
+    ),
+]
+Backend: TypeAlias = Annotated[
+    str,
+    typer.Option(help="What runs the engine: auto (the fastest here), or one of `list backends`."),
+]
+ProfileName: TypeAlias = Annotated[
+    str, typer.Option("--profile", help="Batch, streams and threads: one of `list profiles`.")
+]
+Data: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(help="Your images: class folders, a folder with labels.csv, or a CSV."),
+]
+DatasetName: TypeAlias = Annotated[
+    str | None, typer.Option("--dataset", help="A registered dataset: one of `list datasets`.")
+]
+Root: TypeAlias = Annotated[Path | None, typer.Option(help="Where the dataset's files lie.")]
+ImageColumn: TypeAlias = Annotated[str | None, typer.Option(help="CSV column of image paths.")]
+LabelColumn: TypeAlias = Annotated[str | None, typer.Option(help="CSV column of labels.")]
+PatientColumn: TypeAlias = Annotated[
+    str | None, typer.Option(help="CSV column that groups images of one patient.")
+]
+SplitColumn: TypeAlias = Annotated[
+    str | None, typer.Option(help="CSV column with train, val or test.")
+]
+Preset: TypeAlias = Annotated[
+    Literal["dinorad", "model", "study"],
+    typer.Option(
+        "--preprocessing",
+        help="dinorad: sound for radiology. model: as the backbone was trained. study: as the "
+        "paper's code does.",
+    ),
+]
+Out: TypeAlias = Annotated[Path | None, typer.Option(help="Output folder.")]
+Seed: TypeAlias = Annotated[int, typer.Option(help="Seed of random weights, splits, intervals.")]
+AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+Workers: TypeAlias = Annotated[
+    int | None, typer.Option(min=0, help="Decoding workers. Default: one per core.")
+]
+Shard: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        help="i/n: embed only the i-th of n parts (0-based); also read from Slurm array or "
+        "torchrun variables with --shard auto."
+    ),
+]

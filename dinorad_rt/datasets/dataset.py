@@ -1,0 +1,73 @@
+"""`Dataset` and `Sample`: images with labels, patients and splits, wherever they came from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dinorad_rt.types import Split, Task
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image (or volume) with its truth.
+
+    Attributes:
+        sample_id: stable key of this sample, free of identifiers: a keyed hash of the path
+            relative to the dataset's root (and frame).
+        path: where to read it. Never written to a store, log or report.
+        patient: pseudonymous key; where the data names no patient, the sample is its own.
+        split: train, val or test.
+        labels: (class index,) for binary and multi-class; a 0/1 vector of length
+            `len(class_names)` for multi-label.
+        mask: segmentation mask of the same image, or None.
+        frame: frame of a multi-frame file or slice of a volume, or None for all.
+        study, series: pseudonymous keys where the data names them.
+    """
+
+    sample_id: str
+    path: Path
+    patient: str
+    split: Split
+    labels: tuple[int, ...]
+    mask: Path | None = None
+    frame: int | None = None
+    study: str | None = None
+    series: str | None = None
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Samples of one task. Construction goes through `open_dataset`, which checks everything.
+
+    Attributes:
+        name: short name for tables; never a path.
+        task: binary, multiclass or multilabel.
+        class_names: index → name. Binary tasks have two names, the positive one last.
+        samples: all splits together, in a stable order.
+        fingerprint: SHA-256 of names, sizes, labels, patients and splits.
+        split_hash: SHA-256 of (sample_id, split) pairs: equal hashes, equal splits.
+        notes: what was decided for the user, in words ("no patient column: ...").
+        facts: other facts for the provenance (column names, how splits were made, seed).
+    """
+
+    name: str
+    task: Task
+    class_names: tuple[str, ...]
+    samples: tuple[Sample, ...]
+    fingerprint: str
+    split_hash: str
+    notes: tuple[str, ...] = ()
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def of_split(self, *splits: Split) -> tuple[Sample, ...]:
+        """Samples of the named splits, in dataset order."""
+        return tuple(sample for sample in self.samples if sample.split in splits)
+
+    def labels_array(self) -> np.ndarray:
+        """Labels of all samples: (samples,) int64 class indices, or (samples, classes) 0/1."""
+        labels = np.asarray([sample.labels for sample in self.samples], dtype=np.int64)
+        return labels if self.task == "multilabel" else labels[:, 0]

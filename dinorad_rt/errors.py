@@ -1,0 +1,160 @@
+"""Every error that dinorad-rt raises on purpose.
+
+    DinoradError                      exit code 2: the user can mend it
+    ├── UnknownNameError              a model, dataset, backend or preset that does not exist
+    ├── MissingPackageError           an optional package is not installed
+    ├── WeightsError
+    │   ├── HubUnreachableError       the weights are not here and cannot be fetched
+    │   └── CheckpointMismatchError   another architecture, or half a checkpoint
+    ├── DataError
+    │   ├── EmptyDataError            nothing to read
+    │   ├── TableError                a CSV without a needed column or with a bad value
+    │   ├── LabelError                labels that no metric can use
+    │   ├── LeakageError              a patient in two splits
+    │   └── UnreadableFileError       one file that cannot be read; a row in the failures
+    ├── OutputError
+    │   ├── OutputExistsError         the output folder holds something else
+    │   └── NoSpaceError              the disk is full
+    ├── ExportError
+    │   └── LintError                 a graph that backends would run badly
+    ├── EngineError
+    │   ├── BackendMissingError       the backend is not installed on this machine
+    │   ├── BuildError                the backend refused the graph
+    │   └── CacheError                an engine on disk is not what its manifest says
+    ├── ParityError                   the gate: numbers differ more than the recipe allows
+    └── ProtocolError                 a protocol that does not fit the data
+
+A message says what was being done, what was found, what is allowed, and ends in the
+command or change that mends it. A bug of ours raises something else (AssertionError).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+EXIT_USER_ERROR = 2
+
+
+class DinoradError(Exception):
+    """Base of all errors that a user can mend.
+
+    Args:
+        problem: what was being done and what was found, one or more sentences.
+        fix: what to do about it, printed on a line of its own.
+    """
+
+    exit_code = EXIT_USER_ERROR
+
+    def __init__(self, problem: str, fix: str = "") -> None:
+        self.problem = problem
+        self.fix = fix
+        super().__init__(f"{problem}\n{fix}" if fix else problem)
+
+    def __reduce__(self) -> tuple[type[DinoradError], tuple[str, str]]:
+        """Errors cross process borders (decoding workers) without losing their parts."""
+        return type(self), (self.problem, self.fix)
+
+
+class UnknownNameError(DinoradError):
+    """A name that is in no registry; built with `unknown_name`."""
+
+
+class MissingPackageError(DinoradError):
+    """An optional package is not installed; the fix is its install command."""
+
+
+class WeightsError(DinoradError):
+    """Weights cannot be used."""
+
+
+class HubUnreachableError(WeightsError):
+    """The weights are not on this machine and the hub does not answer."""
+
+
+class CheckpointMismatchError(WeightsError):
+    """A checkpoint does not fit the architecture: the message names the keys."""
+
+
+class DataError(DinoradError):
+    """The user's data cannot be used as asked."""
+
+
+class EmptyDataError(DataError):
+    """A folder or table without a single usable image."""
+
+
+class TableError(DataError):
+    """A table lacks a column or holds a value that cannot be read."""
+
+
+class LabelError(DataError):
+    """Labels that the task cannot use, such as one class only."""
+
+
+class LeakageError(DataError):
+    """A patient stands in more than one split."""
+
+
+class UnreadableFileError(DataError):
+    """One file cannot be read. `embed` turns it into a row of failures.parquet."""
+
+
+class OutputError(DinoradError):
+    """The output cannot be written."""
+
+
+class OutputExistsError(OutputError):
+    """The output folder holds something that dinorad-rt would overwrite or mix up."""
+
+
+class NoSpaceError(OutputError):
+    """The disk is full; nothing half-written was left behind."""
+
+
+class ExportError(DinoradError):
+    """A model cannot be exported."""
+
+
+class LintError(ExportError):
+    """The exported graph breaks a rule of its recipe."""
+
+
+class EngineError(DinoradError):
+    """An engine cannot be built, loaded or run."""
+
+
+class BackendMissingError(EngineError):
+    """The backend is not installed here; the fix is its install command."""
+
+
+class BuildError(EngineError):
+    """The backend refused to build the engine."""
+
+
+class CacheError(EngineError):
+    """A cached engine does not match its manifest."""
+
+
+class ParityError(DinoradError):
+    """Numbers of two forms of one model differ more than the recipe allows."""
+
+
+class ProtocolError(DinoradError):
+    """The protocol does not fit the data or its own settings."""
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str], listing: str) -> UnknownNameError:
+    """Build the error for an unknown name, with the closest known ones.
+
+    Args:
+        kind: what was asked for, such as "model".
+        name: the user's own spelling.
+        known: every name that would have been right.
+        listing: the command that lists them.
+    """
+    known = list(known)
+    lowered = {entry.lower(): entry for entry in known}
+    close = difflib.get_close_matches(name.lower(), lowered, n=5, cutoff=0.5)
+    near = f" Closest: {', '.join(lowered[entry] for entry in close)}." if close else ""
+    return UnknownNameError(f"Unknown {kind} {name!r}.{near}", f"See all: {listing}")

@@ -1,0 +1,121 @@
+"""Writing without losing anything: whole files or none, valid JSON, content hashes."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from dinorad_rt.errors import NoSpaceError, OutputExistsError
+
+
+@contextmanager
+def atomic_path(target: Path) -> Iterator[Path]:
+    """Give a temporary path beside `target`; rename it to `target` if the block succeeds.
+
+    A block that fails leaves neither a half-written file nor the temporary one, and an older
+    `target` stays as it was.
+
+    Raises:
+        NoSpaceError: the disk is full.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
+    os.close(handle)
+    part = Path(name)
+    try:
+        with space_errors_named(target):
+            yield part
+            os.chmod(part, 0o666 & ~_umask())
+            part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def space_errors_named(target: Path) -> Iterator[None]:
+    """Turn "no space left" of the operating system into a NoSpaceError that names the folder."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise NoSpaceError(
+            f"No space left while writing {target.name} in {target.parent}; nothing "
+            "half-written was kept.",
+            "Free some space, or choose another folder with --out, and run the same command again.",
+        ) from error
+
+
+def write_json(target: Path, document: Mapping[str, Any]) -> None:
+    """Write valid JSON atomically: NaN and infinities become null, paths become strings."""
+    text = json.dumps(_plain(document), indent=2, allow_nan=False) + "\n"
+    with atomic_path(target) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def read_json(source: Path) -> dict[str, Any]:
+    """Read a JSON object."""
+    document = json.loads(source.read_text(encoding="utf-8"))
+    if not isinstance(document, dict):
+        raise ValueError(f"{source.name} holds a {type(document).__name__}, not an object")
+    return document
+
+
+def sha256_file(path: Path) -> str:
+    """Hex SHA-256 of a file's content."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def sha256_json(document: Any) -> str:
+    """Hex SHA-256 of a JSON-like value, independent of the order of keys."""
+    text = json.dumps(_plain(document), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def claim_output_dir(folder: Path, marker: str) -> Path:
+    """Make `folder`, or accept it if it is empty or already holds `marker`, a file of ours.
+
+    Raises:
+        OutputExistsError: the folder holds something else.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise OutputExistsError(f"{folder} is a file, not a folder.", "Choose another --out.")
+    if folder.is_dir() and not (folder / marker).exists() and any(folder.iterdir()):
+        raise OutputExistsError(
+            f"{folder} is not empty and holds no {marker}: it belongs to something else.",
+            "Choose an empty or new folder with --out.",
+        )
+    with space_errors_named(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if hasattr(value, "tolist"):  # NumPy scalars and arrays, without importing NumPy
+        return _plain(value.tolist())
+    raise TypeError(f"{type(value).__name__} has no JSON form: {value!r}")
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current

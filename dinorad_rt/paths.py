@@ -1,0 +1,35 @@
+"""Where things lie: the cache of this machine, and the recipes and profiles that ship with us."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+CACHE_VARIABLE = "DINORAD_RT_CACHE"
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def cache_dir(kind: str) -> Path:
+    """Folder of one kind of cached thing (`engines`, `graphs`, `phantoms`, ...), made on demand.
+
+    The root is the platform's cache folder; the variable DINORAD_RT_CACHE overrides it. Mode
+    0700: an engine is code, and nobody else may put one there.
+    """
+    root = os.environ.get(CACHE_VARIABLE)
+    if root:
+        base = Path(root).expanduser()
+    else:
+        import platformdirs
+
+        base = Path(platformdirs.user_cache_dir("dinorad-rt", appauthor=False))
+    folder = base / kind
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return folder
+
+
+def recipe_dir(kind: Literal["export", "engines"]) -> Path:
+    """Folder of the shipped declarations: inside a wheel, else in the checkout."""
+    installed = _PACKAGE / "_data" / kind
+    return installed if installed.is_dir() else _PACKAGE.parent / kind

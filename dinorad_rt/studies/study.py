@@ -1,0 +1,84 @@
+"""`Study`: what every reader returns, whatever the file was."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+
+Modality = Literal["CT", "MR", "CR", "DX", "US", "MG", "PT", "NM", "XA", "RF", "OT"]
+Units = Literal["HU", "stored", "display", "SUV", "colour"]
+"""What a pixel value means: Hounsfield units; the scanner's own numbers (MR, raw X-ray after the
+modality LUT); grey as it is meant to be shown (8 or 16-bit PNG, JPEG); standard uptake value;
+RGB."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """A display window: `centre` and `width` in the units of the pixels (DICOM PS3.3 C.11.2).
+
+    `function` is LINEAR, LINEAR_EXACT or SIGMOID.
+    """
+
+    centre: float
+    width: float
+    function: str = "LINEAR"
+
+
+@dataclass(frozen=True)
+class Study:
+    """Pixels of one series, volume or image, with what is needed to show them right.
+
+    Attributes:
+        pixels: (slices, height, width) or, for colour, (slices, height, width, 3). A single
+            image has one slice. The dtype is the stored one; values are stored values as long as
+            `rescale` is not (1, 0).
+        units: what `pixels * slope + intercept` means.
+        rescale: (slope, intercept) still to be applied (modality LUT of DICOM, `scl_slope` and
+            `scl_inter` of NIfTI).
+        inverted: True when low values are bright (MONOCHROME1). The readers do not invert:
+            preprocessing does, after the window, as the standard's order asks.
+        windows: display windows the file names, first one first; empty if none.
+        voi_lut: lookup table of the file instead of a window: (first mapped value, table), or None.
+        padding: (low, high) stored values that mark "no data", or None.
+        spacing: (slice, row, column) spacing in millimetres; None where the file does not say.
+        orientation: (3, 3) direction cosines in LPS, columns = slice, row, column axis; None where
+            the file does not say.
+        origin: (3,) position in LPS millimetres of the first voxel, or None.
+        modality: DICOM modality or None.
+        patient, study, series: pseudonymous keys (keyed hashes), never identifiers.
+        problems: findings worth telling the user, free of identifiers.
+        facts: other facts without identifiers (transfer syntax, photometric interpretation, ...).
+    """
+
+    pixels: np.ndarray
+    units: Units = "stored"
+    rescale: tuple[float, float] = (1.0, 0.0)
+    inverted: bool = False
+    windows: tuple[Window, ...] = ()
+    voi_lut: tuple[int, np.ndarray] | None = None
+    padding: tuple[float, float] | None = None
+    spacing: tuple[float, float, float] | None = None
+    orientation: np.ndarray | None = None
+    origin: tuple[float, float, float] | None = None
+    modality: str | None = None
+    patient: str | None = None
+    study: str | None = None
+    series: str | None = None
+    problems: tuple[str, ...] = ()
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_colour(self) -> bool:
+        """True if the pixels are RGB."""
+        return self.pixels.ndim == 4
+
+    @property
+    def num_slices(self) -> int:
+        """Number of slices; 1 for a single image."""
+        return int(self.pixels.shape[0])
+
+    def slice(self, index: int) -> Study:
+        """The study reduced to one slice; the pixels are a view."""
+        return replace(self, pixels=self.pixels[index : index + 1])
