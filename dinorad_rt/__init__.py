@@ -1,5 +1,62 @@
-"""Vision backbones on radiology: evaluated and deployed through the same engine."""
+"""Vision backbones on radiology: evaluated and deployed through the same engine.
+
+The names below are the public API; `dinorad_rt.api` documents them. Importing this package loads
+nothing heavy: each name is imported on first use.
+"""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from dinorad_rt.api import (
+        Backbone,
+        Dataset,
+        DinoradError,
+        EmbeddingStore,
+        Engine,
+        PreprocessSpec,
+        Results,
+        build_engine,
+        embed,
+        evaluate,
+        export_onnx,
+        list_models,
+        load_backbone,
+        open_dataset,
+        open_runner,
+        read_study,
+    )
+
+__all__ = [
+    "Backbone",
+    "Dataset",
+    "DinoradError",
+    "EmbeddingStore",
+    "Engine",
+    "PreprocessSpec",
+    "Results",
+    "build_engine",
+    "embed",
+    "evaluate",
+    "export_onnx",
+    "list_models",
+    "load_backbone",
+    "open_dataset",
+    "open_runner",
+    "read_study",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        from dinorad_rt import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'dinorad_rt' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -9,18 +9,22 @@ from dinorad_rt.files import sha256_json
 
 Intensity = Literal["auto", "window", "percentile", "minmax", "range"]
 """How values become grey in [0, 1]:
-auto        the sound default by units: HU → window (the file's first, else the preset of the
-            modality); display → full range of the stored type; stored → the file's window or VOI
-            LUT if it has one, else percentiles.
-window      `window` in the units of the pixels (HU for CT).
+auto        the sound default by units: HU → the file's window, else `presets.WINDOWS["CT"]`;
+            SUV → 0 to 10; stored → the file's VOI LUT or window, else percentiles; display → full
+            range for 8 bits, percentiles for wider types (16-bit PNGs often hold 12 bits).
+window      `window` (centre, width) in the units of the pixels (HU for CT), edges exact.
 percentile  clip to `percentiles` of the slice, then scale to [0, 1].
-minmax      the image's own minimum and maximum, after resizing (the study's `RescaleImage`).
+minmax      the image's own minimum and maximum after resizing (the study's `RescaleImage`). Before
+            it, the clips that the study's loaders make: HU to `window`, MR to `percentiles`.
 range       the full range of the stored type (8 bit: 0 to 255).
 """
 
 Resize = Literal["squash", "shortest", "pad"]
-"""squash: both sides to the size, aspect not kept. shortest: shorter side to `resize_to`, then a
-central crop of `image_size`. pad: longer side to the size, the rest filled with 0."""
+"""squash: both sides to `resize_to`, aspect not kept. shortest: shorter side to `resize_to`. Both
+then take a central crop of `image_size`. pad: longer side to `image_size`, the rest filled with
+grey 0."""
+
+Interpolation = Literal["bicubic", "bilinear"]
 
 
 @dataclass(frozen=True)
@@ -31,11 +35,12 @@ class PreprocessSpec:
         preset: name of the preset this came from (`dinorad`, `model`, `study`).
         image_size: side of the network's input in pixels.
         resize: how the aspect is treated.
-        resize_to: side before the central crop; equals `image_size` for no crop.
-        interpolation: bicubic (a = -0.5, as PIL and torch's antialiased one) or bilinear.
-        antialias: widen the filter when shrinking.
+        resize_to: side before the central crop; None or `image_size` for no crop.
+        interpolation: bicubic or bilinear.
+        antialias: widen the filter when shrinking (bicubic with a = -0.5), as PIL and torch's
+            antialiased resize do; False is torch's plain one (bicubic with a = -0.75).
         intensity: see `Intensity`.
-        window: (centre, width) for intensity `window`, or a preset's name resolved to it.
+        window: (centre, width) for intensity `window`; see `presets.WINDOWS` for named ones.
         percentiles: (low, high) in percent for intensity `percentile`.
         channels: grey stacked three times, or RGB kept for colour images.
         mean, std: normalisation of the backbone, per channel.
@@ -47,7 +52,7 @@ class PreprocessSpec:
     preset: str = "dinorad"
     resize: Resize = "squash"
     resize_to: int | None = None
-    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    interpolation: Interpolation = "bicubic"
     antialias: bool = True
     intensity: Intensity = "auto"
     window: tuple[float, float] | None = None

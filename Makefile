@@ -1,0 +1,12 @@
+# Two commands do it all on a bare Debian or Ubuntu with Python and a compiler: make demo, make test.
+RUN := .venv/bin
+
+.PHONY: demo test test-all lint format wheel clean
+.venv/.ready: pyproject.toml constraints.txt CMakeLists.txt $(wildcard engines/native/*) ; .ci/env
+demo: .venv/.ready ; $(RUN)/dinorad-rt eval --protocol knn --weights auto --out runs/demo
+test: .venv/.ready ; $(RUN)/python -m pytest -m "not slow and not gpu and not network"
+test-all: .venv/.ready ; $(RUN)/python -m pytest -m "not gpu and not network"
+lint: .venv/.ready ; $(RUN)/ruff check . && $(RUN)/ruff format --check . && $(RUN)/mypy
+format: .venv/.ready ; $(RUN)/ruff check --fix . && $(RUN)/ruff format .
+wheel: .venv/.ready ; $(RUN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+clean: ; rm -rf .venv build dist runs dinorad_rt/_native*

@@ -1,0 +1,31 @@
+"""How long `--help` of every verb takes, cold interpreter each time. Bar: 0.5 s."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+from benchmarks.harness import save, table
+
+VERBS = ["", "doctor", "list", "inspect", "prepare", "export", "build", "embed", "eval", "cache"]
+
+
+def main() -> None:
+    """Time each verb five times; report the median and the worst."""
+    rows = []
+    for verb in VERBS:
+        words = [sys.executable, "-m", "dinorad_rt", *([verb] if verb else []), "--help"]
+        seconds = []
+        for _ in range(5):
+            start = time.perf_counter()
+            subprocess.run(words, check=True, capture_output=True)
+            seconds.append(time.perf_counter() - start)
+        seconds.sort()
+        rows.append({"verb": verb or "(none)", "median_s": seconds[2], "worst_s": seconds[-1]})
+    table(rows)
+    save("startup", {"bar_s": 0.5, "rows": rows})
+
+
+if __name__ == "__main__":
+    main()

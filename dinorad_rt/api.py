@@ -1,0 +1,116 @@
+"""The public Python API: the verbs of the command line as functions.
+
+    import dinorad_rt as dr
+
+    dataset = dr.open_dataset("phantom")
+    engine = dr.build_engine("vits14", weights="auto")
+    store = dr.embed(dataset, engine)
+    results = dr.evaluate(store, protocol="knn")
+    print(results)
+
+`dinorad_rt` itself re-exports these names and imports this module on first use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dinorad_rt.backbones.load import Backbone, load_backbone
+from dinorad_rt.backbones.registry import list_specs as list_models
+from dinorad_rt.datasets.dataset import Dataset
+from dinorad_rt.embeddings.store import EmbeddingStore
+from dinorad_rt.engines.build import open_runner
+from dinorad_rt.engines.manifest import Engine
+from dinorad_rt.errors import DinoradError
+from dinorad_rt.evaluation import evaluate_store
+from dinorad_rt.export.onnx_export import export_onnx
+from dinorad_rt.pipeline import EngineRequest, dataset_for, embed, engine_for, silent
+from dinorad_rt.pipeline import Say as _Say
+from dinorad_rt.preprocessing.spec import PreprocessSpec
+from dinorad_rt.reports.results import Results
+from dinorad_rt.studies.read import read_study
+
+__all__ = [
+    "Backbone",
+    "Dataset",
+    "DinoradError",
+    "EmbeddingStore",
+    "Engine",
+    "PreprocessSpec",
+    "Results",
+    "build_engine",
+    "embed",
+    "evaluate",
+    "export_onnx",
+    "list_models",
+    "load_backbone",
+    "open_dataset",
+    "open_runner",
+    "read_study",
+]
+
+
+def open_dataset(data: str | Path = "phantom", *, seed: int = 0, **columns: str | None) -> Dataset:
+    """Open a folder or CSV of the user, or a registered dataset by name.
+
+    Args:
+        data: a path that exists, else a name of `dinorad-rt list datasets`.
+        seed: seed of patient-level splits, where the data brings none.
+        columns: `image_column`, `label_column`, `patient_column`, `split_column` of a CSV.
+
+    Raises:
+        DataError: nothing usable is there, or a patient stands in two splits.
+        UnknownNameError: neither a path nor a registered name.
+    """
+    if isinstance(data, Path) or Path(data).exists():
+        return dataset_for(Path(data), seed=seed, **columns)
+    return dataset_for(None, data, seed=seed)
+
+
+def build_engine(
+    model: str = "vits14",
+    *,
+    weights: str | Path = "hub",
+    backend: str = "auto",
+    say: _Say = silent,
+    **choices: Any,
+) -> Engine:
+    """Export a backbone and build its engine for this machine, or take both from the cache.
+
+    Args:
+        model: short name or timm name.
+        weights: hub, random, auto, or a checkpoint's path.
+        backend: a backend, or auto for the fastest measured here.
+        say: called with each decision and step, such as `print`.
+        choices: other fields of `EngineRequest`: image_size, precision, profile, dense, seed.
+
+    Raises:
+        WeightsError, ExportError, EngineError, ParityError: with the way out in the message.
+    """
+    request = EngineRequest(model=model, weights=str(weights), backend=backend, **choices)
+    return engine_for(request, say)
+
+
+def evaluate(
+    store: EmbeddingStore,
+    *,
+    protocol: str = "knn",
+    ks: Sequence[int] | None = None,
+    temperature: float = 0.07,
+    seed: int = 0,
+) -> Results:
+    """Judge stored embeddings by a protocol: train and val are the reference, test the queries.
+
+    Args:
+        store: from `embed`.
+        protocol: `knn`.
+        ks: numbers of neighbours; None for 5, 10, 20 as far as they fit.
+        temperature: of the soft vote.
+        seed: of the intervals' resampling.
+
+    Raises:
+        ProtocolError: the protocol does not fit the data.
+    """
+    return evaluate_store(store, protocol=protocol, ks=ks, temperature=temperature, seed=seed)

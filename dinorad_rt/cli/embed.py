@@ -1,0 +1,127 @@
+"""`dinorad-rt embed`: images become embeddings in a store of Parquet shards."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING
+
+from dinorad_rt.cli import options
+from dinorad_rt.cli.console import note, print_json, progress_bar, warn
+from dinorad_rt.errors import DinoradError
+
+if TYPE_CHECKING:
+    from dinorad_rt.datasets.dataset import Dataset
+
+_SHARD_VARIABLES = (
+    ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT"),
+    ("RANK", "WORLD_SIZE"),
+)
+
+
+def embed(
+    model: options.Model = "vits14",
+    weights: options.Weights = "hub",
+    data: options.Data = None,
+    dataset: options.DatasetName = None,
+    root: options.Root = None,
+    image_column: options.ImageColumn = None,
+    label_column: options.LabelColumn = None,
+    patient_column: options.PatientColumn = None,
+    split_column: options.SplitColumn = None,
+    preprocessing: options.Preset = "dinorad",
+    image_size: options.ImageSize = None,
+    precision: options.PrecisionChoice = "auto",
+    backend: options.Backend = "auto",
+    profile: options.ProfileName = "default",
+    workers: options.Workers = None,
+    shard: options.Shard = None,
+    out: options.Out = None,
+    seed: options.Seed = 0,
+    as_json: options.AsJson = False,
+) -> None:
+    """Embed images with an engine. Stopped runs go on where they were; bad files become rows.
+
+    Without --data or --dataset the embedded phantoms are used.
+    """
+    from dinorad_rt.pipeline import EngineRequest, dataset_for, engine_for
+    from dinorad_rt.pipeline import embed as run
+
+    part = parse_shard(shard)
+    source = dataset_for(
+        data,
+        dataset,
+        root,
+        seed=seed,
+        image_column=image_column,
+        label_column=label_column,
+        patient_column=patient_column,
+        split_column=split_column,
+    )
+    describe_dataset(source)
+    request = EngineRequest(
+        model=model,
+        weights=weights,
+        image_size=image_size,
+        precision=precision,
+        backend=backend,
+        profile=profile,
+        seed=seed,
+    )
+    engine = engine_for(request, note)
+    if engine.weights_kind == "random":
+        warn("weights: random. These embeddings are for tests; they mean nothing.")
+    with progress_bar("embedding") as advance:
+        store = run(
+            source,
+            engine,
+            preprocessing=preprocessing,
+            out=out,
+            workers=workers,
+            shard=part,
+            progress=advance,
+        )
+    failures = store.failures()
+    if failures:
+        warn(f"{len(failures)} files could not be read: see failures.parquet in the store")
+    if as_json:
+        print_json(store.summary())
+        return
+    from dinorad_rt.reports.table import key_value_table, print_table
+
+    print_table(key_value_table("Embeddings", {k: str(v) for k, v in store.summary().items()}))
+
+
+def describe_dataset(dataset: Dataset) -> None:
+    """Say what was opened: sizes per split, and every decision taken for the user."""
+    counts = ", ".join(
+        f"{split} {sum(sample.split == split for sample in dataset.samples)}"
+        for split in ("train", "val", "test")
+    )
+    patients = len({sample.patient for sample in dataset.samples})
+    note(
+        f"{dataset.name}: {len(dataset.samples)} images ({counts}), {patients} patients, "
+        f"{dataset.task}, classes {', '.join(dataset.class_names)}"
+    )
+    for text in dataset.notes:
+        note(text)
+
+
+def parse_shard(text: str | None) -> tuple[int, int]:
+    """`i/n` → (i, n), 0-based; `auto` reads Slurm's or torchrun's variables; None is (0, 1)."""
+    if text is None:
+        return 0, 1
+    if text == "auto":
+        for index, count in _SHARD_VARIABLES:
+            if index in os.environ and count in os.environ:
+                text = f"{os.environ[index]}/{os.environ[count]}"
+                break
+        else:
+            raise DinoradError(
+                "--shard auto found neither Slurm array nor torchrun variables.",
+                "Run inside such a job, or write --shard i/n.",
+            )
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not match or not int(match[1]) < int(match[2]):
+        raise DinoradError(f"--shard {text!r} is not i/n with 0 ≤ i < n.", "Example: --shard 0/4")
+    return int(match[1]), int(match[2])

@@ -1,0 +1,66 @@
+"""`dinorad-rt export`: a backbone leaves PyTorch as a checked ONNX graph."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from dinorad_rt.cli import options
+from dinorad_rt.cli.console import note, print_json, warn
+
+
+def export(
+    model: options.Model = "vits14",
+    weights: options.Weights = "hub",
+    image_size: options.ImageSize = None,
+    precision: options.PrecisionChoice = "fp32",
+    dense: Annotated[
+        bool, typer.Option(help="Add the patch tokens of the last blocks (segmentation).")
+    ] = False,
+    out: options.Out = None,
+    seed: options.Seed = 0,
+    as_json: options.AsJson = False,
+) -> None:
+    """Export a backbone to ONNX: traced by its recipe, linted, and compared with PyTorch.
+
+    The graph gets its name only after parity passed. Without --out it goes to the cache, where
+    build, embed and eval find it.
+    """
+    from dinorad_rt.pipeline import EngineRequest, graph_for
+
+    request = EngineRequest(
+        model=model,
+        weights=weights,
+        image_size=image_size,
+        precision=precision,
+        dense=dense,
+        seed=seed,
+    )
+    graph = graph_for(request, out=out, say=note)
+    if graph.weights_kind == "random":
+        warn("weights: random. This graph is for tests; its embeddings mean nothing.")
+    if as_json:
+        print_json(graph.manifest)
+        return
+    _print_summary(graph.manifest, str(graph.path))
+
+
+def _print_summary(manifest: dict[str, object], path: str) -> None:
+    from dinorad_rt.reports.table import key_value_table, print_table
+
+    rows = {"graph": path}
+    rows |= {
+        key: _text(manifest[key])
+        for key in ("model", "weights", "precision", "image_size", "outputs", "opset", "parity")
+        if key in manifest
+    }
+    print_table(key_value_table("Exported", rows))
+
+
+def _text(value: object) -> str:
+    if isinstance(value, dict):
+        return "  ".join(f"{key}: {_text(item)}" for key, item in value.items())
+    if isinstance(value, float):
+        return f"{value:.3g}" if abs(value) < 0.9 else f"{value:.6f}"
+    return str(value)

@@ -1,0 +1,94 @@
+"""`dinorad-rt list`: what can be named on the command line."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+from dinorad_rt.cli import options
+from dinorad_rt.cli.console import print_json
+
+Rows = list[dict[str, str]]
+
+
+def list_things(
+    what: Annotated[
+        Literal["models", "datasets", "backends", "profiles", "presets"],
+        typer.Argument(help="What to list."),
+    ] = "models",
+    as_json: options.AsJson = False,
+) -> None:
+    """List models, datasets, backends, profiles or preprocessing presets."""
+    rows = _LISTERS[what]()
+    if as_json:
+        print_json({what: rows})
+        return
+    from dinorad_rt.reports.table import print_table, rows_table
+
+    print_table(rows_table(what, rows))
+    if what == "models":
+        typer.echo("Any timm model works too, by its own name; `timm.list_models()` has them.")
+
+
+def _models() -> Rows:
+    from dinorad_rt.backbones.registry import list_specs
+
+    return [
+        {
+            "name": spec.name,
+            "backbone": spec.title,
+            "training": spec.training,
+            "dim": str(spec.dim),
+            "patch": str(spec.patch or "-"),
+            "size": str(spec.image_size),
+            "licence": spec.licence,
+            "study": "yes" if spec.in_study else "",
+        }
+        for spec in list_specs()
+    ]
+
+
+def _datasets() -> Rows:
+    from dinorad_rt.datasets.registry import list_datasets
+
+    return [dict(row) for row in list_datasets()]
+
+
+def _backends() -> Rows:
+    from dinorad_rt.runners.registry import list_backends
+
+    return [
+        {
+            "name": row.backend,
+            "builds": "yes" if row.can_build else "no",
+            "runs": "yes" if row.can_run else "no",
+            "version": row.version or "-",
+            "devices": ", ".join(row.devices) or "-",
+            "fast here": ", ".join(row.precisions) or "-",
+            "why not": row.reason,
+            "install": "" if row.can_run else row.install,
+        }
+        for row in list_backends()
+    ]
+
+
+def _profiles() -> Rows:
+    from dinorad_rt.engines.profile import list_profiles
+
+    return [{"name": p.name, "batch": str(p.batch)} for p in list_profiles()]
+
+
+def _presets() -> Rows:
+    from dinorad_rt.preprocessing.presets import PRESETS
+
+    return [{"name": name, "what it does": text} for name, text in PRESETS.items()]
+
+
+_LISTERS = {
+    "models": _models,
+    "datasets": _datasets,
+    "backends": _backends,
+    "profiles": _profiles,
+    "presets": _presets,
+}

@@ -1,0 +1,194 @@
+"""The main job in three steps, shared by the command line and the Python API.
+
+    engine_for(request) ─► embed(dataset, engine) ─► evaluate(store, dataset)
+
+Each step stands alone and says what it decided through `progress`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from dinorad_rt.errors import UnknownNameError, unknown_name
+from dinorad_rt.types import PRECISIONS, Precision
+
+if TYPE_CHECKING:
+    from dinorad_rt.backbones.load import Backbone
+    from dinorad_rt.datasets.dataset import Dataset
+    from dinorad_rt.embeddings.store import EmbeddingStore
+    from dinorad_rt.engines.manifest import Engine
+    from dinorad_rt.export.manifest import Graph
+    from dinorad_rt.preprocessing.spec import PreprocessSpec
+    from dinorad_rt.reports.results import Results
+
+Say = Callable[[str], None]
+DEFAULT_KS = (5, 10, 20)
+PROTOCOLS = ("knn",)
+
+
+@dataclass(frozen=True)
+class EngineRequest:
+    """What engine is wanted: every choice that decides its numbers and its speed.
+
+    Attributes:
+        model: short name or timm name.
+        weights: hub, random, auto, or a path.
+        image_size: input side in pixels; None for the backbone's own.
+        precision: a precision, or auto (fp16 on a GPU, fp32 on a CPU).
+        backend: a backend, or auto (the fastest measured on this machine).
+        profile: name of a profile under `engines/profiles`.
+        dense: add the patch tokens of the last blocks to the outputs.
+        seed: seed of random weights.
+    """
+
+    model: str = "vits14"
+    weights: str = "hub"
+    image_size: int | None = None
+    precision: Precision | Literal["auto"] = "auto"
+    backend: str = "auto"
+    profile: str = "default"
+    dense: bool = False
+    seed: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for provenance; a path of weights is reduced to its file name."""
+        values = asdict(self)
+        values["weights"] = Path(self.weights).name
+        return values
+
+
+def silent(_: str) -> None:
+    """A `Say` that says nothing."""
+
+
+def load(request: EngineRequest, say: Say = silent) -> Backbone:
+    """Load the backbone of a request and say what weights it got."""
+    from dinorad_rt.backbones.load import load_backbone
+
+    say(f"loading {request.model}")
+    backbone = load_backbone(
+        request.model,
+        weights=request.weights,
+        image_size=request.image_size,
+        seed=request.seed,
+    )
+    for text in backbone.weights.notes:
+        say(text)
+    return backbone
+
+
+def graph_for(request: EngineRequest, *, out: Path | None = None, say: Say = silent) -> Graph:
+    """Export the graph of a request, or reuse it from the cache.
+
+    Raises:
+        WeightsError: the weights cannot be had or do not fit.
+        ExportError, ParityError: the graph did not pass its checks.
+    """
+    from dinorad_rt.export.onnx_export import export_onnx
+
+    backbone = load(request, say)
+    precision = resolve_precision(request.precision, request.backend)
+    return export_onnx(backbone, precision=precision, dense=request.dense, out=out, progress=say)
+
+
+def engine_for(request: EngineRequest, say: Say = silent) -> Engine:
+    """Export, choose the backend, and build the engine of a request, or reuse all from the cache.
+
+    Raises:
+        WeightsError, ExportError, EngineError, ParityError: with the way out in the message.
+    """
+    return build_engine(
+        graph_for(request, say=say), backend=request.backend, profile=request.profile, say=say
+    )
+
+
+def build_engine(
+    graph: Graph, *, backend: str = "auto", profile: str = "default", say: Say = silent
+) -> Engine:
+    """Build an engine from a graph, or take it from the cache, behind the parity gate.
+
+    Raises:
+        BackendMissingError: the backend is not installed.
+        BuildError, ParityError: the build failed or its numbers differ.
+    """
+    from dinorad_rt.engines.build import get_or_build
+    from dinorad_rt.engines.profile import load_profile
+    from dinorad_rt.runners.auto import choose_backend
+
+    shape = load_profile(profile)
+    if backend == "auto":
+        choice = choose_backend(graph, shape)
+        say(f"backend {choice.backend}: {choice.reason}")
+        backend = choice.backend
+    return get_or_build(graph, backend=backend, profile=shape, progress=say)
+
+
+def resolve_precision(precision: Precision | Literal["auto"], backend: str) -> Precision:
+    """`auto` is fp16 where a GPU backend will run the engine, else fp32."""
+    if precision != "auto":
+        if precision not in PRECISIONS:
+            raise unknown_name("precision", precision, PRECISIONS, "dinorad-rt export --help")
+        return precision
+    from dinorad_rt.machine import has_gpu
+
+    return "fp16" if backend != "openvino" and has_gpu() else "fp32"
+
+
+def dataset_for(
+    data: Path | None,
+    dataset: str | None = None,
+    root: Path | None = None,
+    *,
+    seed: int = 0,
+    **columns: str | None,
+) -> Dataset:
+    """Open the user's data, a registered dataset, or the embedded phantoms if nothing is named."""
+    if data is not None and dataset is not None:
+        raise UnknownNameError(
+            f"Both --data {data} and --dataset {dataset} were given.", "Give one of the two."
+        )
+    if data is not None:
+        from dinorad_rt.datasets.open import open_dataset
+
+        return open_dataset(data, seed=seed, **columns)
+    from dinorad_rt.datasets.registry import dataset_named
+
+    return dataset_named(dataset or "phantom", root=root)
+
+
+def preprocessing_for(engine: Engine, preset: str = "dinorad") -> PreprocessSpec:
+    """The preprocessing of a preset for an engine's backbone and input size."""
+    from dinorad_rt.backbones.registry import get_spec
+    from dinorad_rt.preprocessing.presets import preset as build_preset
+
+    return build_preset(preset, get_spec(engine.model), engine.input_shape[-1])
+
+
+def embed(
+    dataset: Dataset,
+    engine: Engine,
+    *,
+    preprocessing: PreprocessSpec | str = "dinorad",
+    out: Path | None = None,
+    **options: Any,
+) -> EmbeddingStore:
+    """Embed every sample of a dataset with an engine; resumes what was begun.
+
+    Args:
+        dataset: from `open_dataset`.
+        engine: from `build_engine`.
+        preprocessing: a preset's name or a full spec.
+        out: folder of the store; None for the cache.
+        options: `workers`, `shard_rows`, `shard`, `progress` of `embeddings.embed.embed`.
+    """
+    from dinorad_rt.embeddings.embed import embed as run
+
+    spec = (
+        preprocessing_for(engine, preprocessing)
+        if isinstance(preprocessing, str)
+        else preprocessing
+    )
+    return run(dataset, engine, spec, out, **options)

@@ -1,0 +1,83 @@
+"""Messages and exit codes of the program as a user meets them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dinorad_rt.cli.embed import parse_shard
+from dinorad_rt.cli.evaluate import parse_ks
+from dinorad_rt.errors import DinoradError, ProtocolError
+
+
+def run(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the program in a fresh interpreter."""
+    return subprocess.run(
+        [sys.executable, "-m", "dinorad_rt", *words], capture_output=True, text=True, cwd=cwd
+    )
+
+
+def test_version() -> None:
+    import dinorad_rt
+
+    assert run("--version").stdout.strip() == f"dinorad-rt {dinorad_rt.__version__}"
+
+
+def test_unknown_model_names_the_closest(cache: Path) -> None:
+    done = run("export", "--model", "vitl41")
+    assert done.returncode == 2
+    assert "vitl14" in done.stderr
+    assert "dinorad-rt list models" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_unknown_option_value_is_a_user_error() -> None:
+    done = run("eval", "--protocol", "knm")
+    assert done.returncode == 2
+    assert "knn" in done.stderr
+
+
+def test_empty_folder_is_a_user_error(cache: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "nothing"
+    folder.mkdir()
+    done = run("eval", "--weights", "random", "--data", str(folder))
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "Fix:" in done.stderr
+
+
+def test_data_and_dataset_exclude_each_other(cache: Path, tmp_path: Path) -> None:
+    done = run("eval", "--data", str(tmp_path), "--dataset", "phantom")
+    assert done.returncode == 2
+    assert "one of the two" in done.stderr
+
+
+@pytest.mark.parametrize(("text", "ks"), [("5", (5,)), ("20, 5,5", (5, 20)), (None, None)])
+def test_parse_ks(text: str | None, ks: tuple[int, ...] | None) -> None:
+    assert parse_ks(text) == ks
+
+
+@pytest.mark.parametrize("text", ["", "0", "5,x", "-1", "1.5"])
+def test_parse_ks_refuses(text: str) -> None:
+    with pytest.raises(ProtocolError, match="whole numbers"):
+        parse_ks(text)
+
+
+def test_parse_shard_reads_slurm_and_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert parse_shard(None) == (0, 1)
+    assert parse_shard("2/4") == (2, 4)
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    assert parse_shard("auto") == (1, 3)
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "5")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_COUNT", "8")
+    assert parse_shard("auto") == (5, 8)
+
+
+@pytest.mark.parametrize("text", ["4/4", "x", "1/0", "-1/2"])
+def test_parse_shard_refuses(text: str) -> None:
+    with pytest.raises(DinoradError, match="i/n"):
+        parse_shard(text)
