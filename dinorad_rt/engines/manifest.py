@@ -32,7 +32,7 @@ class Engine:
     """
 
     folder: Path
-    manifest: Mapping[str, Any]
+    manifest: dict[str, Any]
 
     @classmethod
     def open(cls, folder: Path) -> Engine:
@@ -156,5 +156,5 @@ class Engine:
 def _damaged(folder: Path, what: str) -> CacheError:
     return CacheError(
         f"The engine {folder.name[:12]}… cannot be used: {what}.",
-        "Remove it and build again: dinorad-rt cache prune --damaged",
+        "Remove it and build again: dinorad-rt cache prune engines",
     )

@@ -1,1 +1,1 @@
-"""."""
+"""Runners: one module per backend behind the small surface of `base.py`."""

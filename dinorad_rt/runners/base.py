@@ -1,10 +1,12 @@
 """The small surface that every backend offers.
 
-A backend is one module in this folder with three names:
+A backend is one module in this folder with the names of `Backend`:
 
-    is_available() -> Availability        says what is installed; imports nothing heavy twice
-    build(graph, profile, folder) -> dict writes the engine's files into `folder`, gives facts
-    load(folder, manifest) -> Runner      a final subclass of AbstractRunner
+    NAME                                what the user types after --backend
+    is_available() -> Availability      says what is installed; loads nothing heavy
+    plan(graph, profile) -> Plan        resolves every choice; refuses what cannot be kept
+    build(graph, plan, folder) -> dict  writes the engine's files into `folder`, gives the proof
+    load(engine) -> AbstractRunner      a final subclass
 
 `registry.py` lists the backends; nothing else needs to know a new one.
 """
@@ -12,13 +14,26 @@ A backend is one module in this folder with three names:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 
 from dinorad_rt.errors import EngineError
+from dinorad_rt.types import Precision
+
+if TYPE_CHECKING:
+    from dinorad_rt.engines.manifest import Engine
+    from dinorad_rt.engines.profile import Profile
+    from dinorad_rt.export.manifest import Graph
+
+Rows = dict[str, np.ndarray]
+"""Output name → float32 array whose first axis is the batch."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +47,7 @@ class Availability:
         devices: what it can run on, such as ("cpu",) or ("cuda:0 NVIDIA H200",).
         reason: why not, in words, where one of the two is False.
         install: command that would install it.
-        precisions: what it runs natively fast here.
+        precisions: what it runs here with the hardware's own arithmetic.
     """
 
     backend: str
@@ -45,21 +60,68 @@ class Availability:
     precisions: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Plan:
+    """A profile resolved for one graph, backend and machine: all that the engine depends on.
+
+    Attributes:
+        backend, version: name and exact version of what builds and runs it.
+        precision: of the graph; the backend keeps it or refuses in `plan`.
+        batch: rows per call.
+        settings: every resolved option, in plain values; names of flags, never their numbers.
+        device: what it is built for, in plain values.
+        notes: what the user should hear.
+    """
+
+    backend: str
+    version: str
+    precision: Precision
+    batch: int
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    device: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+class Backend(Protocol):
+    """What a module in this folder holds."""
+
+    NAME: str
+
+    def is_available(self) -> Availability:
+        """What is installed and what this machine allows."""
+
+    def plan(self, graph: Graph, profile: Profile) -> Plan:
+        """Resolve the profile, or raise EngineError for what this backend cannot keep."""
+
+    def build(self, graph: Graph, plan: Plan, folder: Path) -> dict[str, Any]:
+        """Write the engine's files into `folder`; return the proof of precision."""
+
+    def load(self, engine: Engine) -> AbstractRunner:
+        """The runner of a verified engine; loads nothing before `with`."""
+
+
 class AbstractRunner(ABC):
     """Runs one engine. A context manager: nothing is loaded before `with`, all is freed after.
 
+    One thread uses it. Calls run outside the GIL, so decoding in other threads goes on meanwhile.
+
     Attributes:
         backend: name of the backend.
+        input_shape: (3, height, width) of one image.
         batch: rows per call of the engine; `infer` accepts any number and pads or splits.
         outputs: name → shape of one row.
+        look_ahead: calls in flight at most while a stream runs.
     """
 
     backend: str
 
-    def __init__(self, *, input_shape: tuple[int, int, int], batch: int) -> None:
-        self.input_shape = input_shape
-        self.batch = batch
+    def __init__(self, engine: Engine, *, look_ahead: int = 2) -> None:
+        self.input_shape = engine.input_shape
+        self.batch = engine.batch
+        self.outputs = engine.outputs
+        self.look_ahead = max(1, look_ahead)
         self._active = False
+        self._streaming = False
 
     def __enter__(self) -> Self:
         self._activate()
@@ -75,7 +137,7 @@ class AbstractRunner(ABC):
         self._active = False
         self._release()
 
-    def infer(self, pixel_values: np.ndarray) -> dict[str, np.ndarray]:
+    def infer(self, pixel_values: np.ndarray) -> Rows:
         """Run the engine on normalised images.
 
         Args:
@@ -87,10 +149,68 @@ class AbstractRunner(ABC):
             tokens, dim). The arrays are the caller's own.
 
         Raises:
-            EngineError: used outside `with`, or an input of another shape or type.
+            EngineError: used outside `with`, while a stream runs, or an input of another shape or
+                type.
         """
+        self._check_free()
+        return next(self._stream(iter((pixel_values,))))
+
+    def infer_stream(self, batches: Iterable[np.ndarray]) -> Iterator[Rows]:
+        """Run the engine on many batches, several at once, and give results in their order.
+
+        Pulls at most `look_ahead` calls ahead of the last result, so that memory stays bounded
+        and the engine works while the next batch is made. A batch may be overwritten by its owner
+        as soon as the next one is asked for: backends keep their own copy.
+
+        Args:
+            batches: each as for `infer`; sizes may differ.
+
+        Raises:
+            EngineError: as for `infer`.
+        """
+        self._check_free()
+        return self._stream(iter(batches))
+
+    def _stream(self, batches: Iterator[np.ndarray]) -> Iterator[Rows]:
+        flight: deque[tuple[Any, int, bool]] = deque()
+        parts: list[Rows] = []
+        self._streaming = True
+        try:
+            for pixel_values in batches:
+                self._check_input(pixel_values)
+                for start in range(0, len(pixel_values), self.batch):
+                    if len(flight) >= self.look_ahead:
+                        yield from self._finish_oldest(flight, parts)
+                    chunk = pixel_values[start : start + self.batch]
+                    last = start + self.batch >= len(pixel_values)
+                    flight.append((self._submit(chunk), len(chunk), last))
+            while flight:
+                yield from self._finish_oldest(flight, parts)
+        finally:
+            for ticket, _, _ in flight:  # left early: nothing may still run on freed memory
+                self._collect(ticket)
+            self._streaming = False
+
+    def _finish_oldest(
+        self, flight: deque[tuple[Any, int, bool]], parts: list[Rows]
+    ) -> Iterator[Rows]:
+        ticket, rows, last = flight.popleft()
+        parts.append({name: value[:rows] for name, value in self._collect(ticket).items()})
+        if last:
+            done = list(parts)
+            parts.clear()
+            yield _joined(done)
+
+    def _check_free(self) -> None:
         if not self._active:
             raise EngineError("The runner is not active.", "Use it as a context manager: with ...")
+        if self._streaming:
+            raise EngineError(
+                "The runner is busy with an unfinished infer_stream.",
+                "Read the stream to its end or close() it before the next call.",
+            )
+
+    def _check_input(self, pixel_values: np.ndarray) -> None:
         expected = self.input_shape
         if pixel_values.ndim != 4 or pixel_values.shape[1:] != expected:
             raise EngineError(
@@ -99,10 +219,12 @@ class AbstractRunner(ABC):
                 "Preprocess to the engine's image size, or build an engine with --image-size.",
             )
         if pixel_values.dtype != np.float32:
-            raise EngineError(f"The engine takes float32; got {pixel_values.dtype}.")
+            raise EngineError(
+                f"The engine takes float32; got {pixel_values.dtype}.",
+                "Convert with .astype(numpy.float32) after normalising.",
+            )
         if len(pixel_values) == 0:
             raise EngineError("The batch is empty.", "Pass at least one image.")
-        return self._infer(pixel_values)
 
     @abstractmethod
     def _activate(self) -> None:
@@ -113,5 +235,61 @@ class AbstractRunner(ABC):
         """Free everything `_activate` took."""
 
     @abstractmethod
-    def _infer(self, pixel_values: np.ndarray) -> dict[str, np.ndarray]:
-        """Run on a checked batch."""
+    def _submit(self, chunk: np.ndarray) -> Any:
+        """Start a call on 1 to `batch` rows, copied before this returns; give its ticket."""
+
+    @abstractmethod
+    def _collect(self, ticket: Any) -> Rows:
+        """Wait for a call; its outputs, with at least the rows that were submitted."""
+
+
+class AbstractThreadedRunner(AbstractRunner):
+    """A runner whose backend only has a blocking call: `workers` threads make it a pipeline."""
+
+    def __init__(self, engine: Engine, *, workers: int = 1) -> None:
+        super().__init__(engine, look_ahead=workers + 1)
+        self._workers = workers
+        self._pool: ThreadPoolExecutor | None = None
+
+    def _submit(self, chunk: np.ndarray) -> Future[Rows]:
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(
+                self._workers, thread_name_prefix=self.backend, initializer=self._prepare_thread
+            )
+        return self._pool.submit(self._run, np.array(chunk, order="C"))
+
+    def _collect(self, ticket: Future[Rows]) -> Rows:
+        return ticket.result()
+
+    def _release(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown()
+            self._pool = None
+        self._unload()
+
+    @abstractmethod
+    def _prepare_thread(self) -> None:
+        """Called once in each worker thread."""
+
+    @abstractmethod
+    def _unload(self) -> None:
+        """Free the engine after the last call."""
+
+    @abstractmethod
+    def _run(self, chunk: np.ndarray) -> Rows:
+        """Run on 1 to `batch` rows; called in a worker thread."""
+
+
+def pad_rows(chunk: np.ndarray, batch: int) -> np.ndarray:
+    """`chunk` with rows of zeros behind it up to `batch`; itself if it is full."""
+    if len(chunk) == batch:
+        return chunk
+    padded = np.zeros((batch, *chunk.shape[1:]), chunk.dtype)
+    padded[: len(chunk)] = chunk
+    return padded
+
+
+def _joined(parts: list[Rows]) -> Rows:
+    if len(parts) == 1:
+        return parts[0]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -1,0 +1,128 @@
+"""`get_or_build`: the cached engine of a graph, or a new one behind the parity gate."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dinorad_rt.engines.cache import (
+    build_lock,
+    engine_key,
+    find_engine,
+    key_parts,
+    new_engine_folder,
+    write_manifest,
+)
+from dinorad_rt.engines.gate import check_engine
+from dinorad_rt.engines.manifest import Engine
+from dinorad_rt.runners.base import Backend, Plan
+from dinorad_rt.runners.registry import require_backend
+
+if TYPE_CHECKING:
+    from dinorad_rt.engines.profile import Profile
+    from dinorad_rt.export.manifest import Graph
+
+Say = Callable[[str], None]
+
+
+def get_or_build(
+    graph: Graph, *, backend: str, profile: Profile, progress: Say | None = None
+) -> Engine:
+    """The engine of a graph on this machine, from the cache or built now.
+
+    A new engine is compared with its graph before it gets its name: cosine, relative L2,
+    finiteness, and that a row depends neither on its neighbours nor on padding.
+
+    Args:
+        graph: from `export_onnx` or `Graph.open`.
+        backend: a name of `list_backends()`; for `auto` ask `choose_backend` first.
+        profile: from `load_profile`.
+        progress: told in words what happens.
+
+    Raises:
+        BackendMissingError: the backend cannot be used here.
+        EngineError: it does not keep the graph's precision, or the profile does not fit.
+        BuildError: the backend refused the graph.
+        ParityError: the engine's numbers differ from the graph's; nothing is cached.
+        CacheError: the cached engine is damaged.
+        NoSpaceError: the disk is full.
+    """
+    say = progress or _silent
+    module = require_backend(backend)
+    plan = module.plan(graph, profile)
+    for note in plan.notes:
+        say(note)
+    parts = key_parts(graph, plan)
+    key = engine_key(parts)
+    found = find_engine(key)
+    if found is None:
+        with build_lock(key, say):
+            found = find_engine(key) or _build(module, graph, plan, parts, say)
+    else:
+        say(f"engine {key[:12]} taken from the cache")
+    return found
+
+
+def _build(module: Backend, graph: Graph, plan: Plan, parts: dict[str, Any], say: Say) -> Engine:
+    key = engine_key(parts)
+    say(f"building the {plan.backend} engine of {graph.model} ({plan.precision})")
+    with new_engine_folder(key) as folder:
+        start = time.perf_counter()
+        proof = module.build(graph, plan, folder)
+        seconds = time.perf_counter() - start
+        facts = _facts(graph, plan, parts) | {
+            "key": key,
+            "proof": proof,
+            "build_seconds": round(seconds, 3),
+        }
+        engine = write_manifest(folder, facts)
+        say("comparing the engine with its graph")
+        start = time.perf_counter()
+        facts["parity"] = check_engine(graph, engine)
+        facts["parity"]["seconds"] = round(time.perf_counter() - start, 3)
+        write_manifest(folder, facts)
+    return _opened(key)
+
+
+def _opened(key: str) -> Engine:
+    engine = find_engine(key)
+    assert engine is not None, "an engine that was just written is gone"
+    return engine
+
+
+def _facts(graph: Graph, plan: Plan, parts: dict[str, Any]) -> dict[str, Any]:
+    weights = graph.manifest.get("weights")
+    return {
+        "model": graph.model,
+        "weights": weights if isinstance(weights, dict) else {"sha256": weights},
+        "weights_kind": graph.weights_kind,
+        "precision": plan.precision,
+        "graph_sha256": graph.sha256,
+        "recipe": parts["recipe"],
+        "backend": plan.backend,
+        "backend_version": plan.version,
+        "batch": plan.batch,
+        "input_shape": list(graph.input_shape)[-3:],
+        "outputs": {name: list(shape) for name, shape in graph.outputs.items()},
+        "settings": dict(plan.settings),
+        "device": dict(plan.device),
+    }
+
+
+def place_file(source: Path, folder: Path) -> Path:
+    """Put `source` into `folder` under its own name: linked where the disk allows, else copied."""
+    import os
+    import shutil
+
+    target = folder / source.name
+    try:
+        os.link(source.resolve(), target)
+    except OSError:
+        shutil.copyfile(source, target)
+    return target
+
+
+def _silent(_: str) -> None:
+    pass

@@ -1,0 +1,122 @@
+"""The engine cache: content-addressed folders, written whole or not at all, built once."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dinorad_rt.engines.manifest import FORMAT, MANIFEST, Engine
+from dinorad_rt.errors import CacheError
+from dinorad_rt.files import sha256_file, sha256_json, space_errors_named, write_json
+from dinorad_rt.paths import cache_dir
+from dinorad_rt.runners.base import Plan
+
+if TYPE_CHECKING:
+    from dinorad_rt.export.manifest import Graph
+
+KIND = "engines"
+
+
+def key_parts(graph: Graph, plan: Plan) -> dict[str, Any]:
+    """Everything that decides an engine, in plain values: the content of its key."""
+    return {
+        "format": FORMAT,
+        "graph": graph.sha256,
+        "recipe": graph.manifest.get("recipe"),
+        "weights": graph.manifest.get("weights"),
+        "precision": graph.precision,
+        "backend": plan.backend,
+        "backend_version": plan.version,
+        "batch": plan.batch,
+        "settings": dict(plan.settings),
+        "device": dict(plan.device),
+    }
+
+
+def engine_key(parts: Mapping[str, Any]) -> str:
+    """SHA-256 of `key_parts`."""
+    return sha256_json(parts)
+
+
+def find_engine(key: str) -> Engine | None:
+    """The cached engine of a key, or None.
+
+    Raises:
+        CacheError: it is there but damaged, or its manifest carries another key.
+    """
+    folder = cache_dir(KIND) / key
+    if not folder.exists():
+        return None
+    engine = Engine.open(folder)
+    if engine.key != key:
+        raise CacheError(
+            f"The engine in {folder.name[:12]}… carries the key {engine.key[:12]}….",
+            "Remove it and build again: dinorad-rt cache prune engines",
+        )
+    return engine
+
+
+def list_engines() -> Iterator[Engine]:
+    """Every cached engine whose manifest can be read."""
+    for folder in sorted(cache_dir(KIND).iterdir()):
+        if folder.is_dir() and not folder.name.startswith("."):
+            try:
+                yield Engine.open(folder)
+            except CacheError:
+                continue
+
+
+@contextmanager
+def build_lock(key: str, say: Callable[[str], None]) -> Iterator[None]:
+    """Hold the lock of one key: who comes second waits, then finds the engine built.
+
+    The operating system drops the lock of a process that dies, so none is left behind.
+    """
+    import filelock
+
+    lock = filelock.FileLock(cache_dir(KIND) / f"{key}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        say("another process is building this engine; waiting for it")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def new_engine_folder(key: str) -> Iterator[Path]:
+    """A folder that becomes the engine of `key` if the block succeeds; else nothing remains.
+
+    To be used under `build_lock`: also removes what a process that died here left behind.
+
+    Raises:
+        NoSpaceError: the disk is full.
+    """
+    root = cache_dir(KIND)
+    for stale in root.glob(f".{key}.*"):
+        shutil.rmtree(stale, ignore_errors=True)
+    part = Path(tempfile.mkdtemp(dir=root, prefix=f".{key}."))
+    try:
+        with space_errors_named(root / key):
+            yield part
+            part.rename(root / key)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def write_manifest(folder: Path, facts: Mapping[str, Any]) -> Engine:
+    """Write `engine.json` over the files in `folder`, with size and SHA-256 of each."""
+    files = {
+        path.name: {"sha256": sha256_file(path), "bytes": path.stat().st_size}
+        for path in sorted(folder.iterdir())
+        if path.name != MANIFEST
+    }
+    write_json(folder / MANIFEST, {**facts, "format": FORMAT, "files": files})
+    return Engine.open(folder)

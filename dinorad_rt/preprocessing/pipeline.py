@@ -1,0 +1,178 @@
+"""`Preprocessor`: one slice of a study → one row of the network's input."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from dinorad_rt.errors import DataError
+from dinorad_rt.preprocessing import native, reference
+from dinorad_rt.preprocessing.geometry import geometry
+from dinorad_rt.preprocessing.intensity import grey_map
+from dinorad_rt.preprocessing.spec import PreprocessSpec
+
+if TYPE_CHECKING:
+    from dinorad_rt.studies.study import Study
+
+Implementation = Literal["auto", "native", "reference"]
+
+
+class Preprocessor:
+    """Carries out a `PreprocessSpec`. Safe to call from many threads at once.
+
+    Attributes:
+        spec: what is done.
+        implementation: `native` or `reference`, whichever runs.
+    """
+
+    def __init__(
+        self, spec: PreprocessSpec, *, implementation: Implementation = "auto", threads: int = 1
+    ) -> None:
+        """Check the spec and choose the implementation.
+
+        Args:
+            spec: what to do.
+            implementation: `auto` takes the native kernel where it is installed.
+            threads: of the native kernel for one image; the numbers do not depend on it.
+
+        Raises:
+            DataError: the spec contradicts itself.
+            MissingPackageError: `native` was asked for and is not installed.
+        """
+        _check(spec)
+        if implementation == "native":
+            native.require()
+        self.spec = spec
+        self.implementation: Literal["native", "reference"] = (
+            "native" if implementation != "reference" and native.is_available() else "reference"
+        )
+        self._threads = threads
+
+    def __call__(self, study: Study) -> np.ndarray:
+        """Preprocess a one-slice study.
+
+        Returns:
+            (3, size, size) float32, normalised.
+
+        Raises:
+            DataError: more than one slice, no pixels, or values that are not real numbers.
+        """
+        row = np.empty((3, self.spec.image_size, self.spec.image_size), np.float32)
+        self.into(study, row)
+        return row
+
+    def into(self, study: Study, out: np.ndarray) -> None:
+        """Preprocess a one-slice study into a row of a batch.
+
+        Args:
+            study: one slice.
+            out: (3, size, size), C-contiguous; float32, float16, or uint16 for the bits of
+                bfloat16.
+
+        Raises:
+            DataError: as `__call__`, or a buffer of another shape or type.
+        """
+        _check_buffer(out, self.spec.image_size)
+        channels = _channels(_one_slice(study), self.spec)
+        if self.implementation == "native":
+            self._native(study, channels, out)
+        else:
+            self._reference(study, channels, out)
+
+    def _reference(self, study: Study, channels: list[np.ndarray], out: np.ndarray) -> None:
+        plan = geometry(*channels[0].shape, self.spec)
+        statistics = reference.ReferenceStatistics()
+        grey = [
+            reference.channel(*grey_map(study, pixels, self.spec, statistics), plan)
+            for pixels in channels
+        ]
+        store(reference.normalise(np.stack(grey), self.spec.mean, self.spec.std), out)
+
+    def _native(self, study: Study, channels: list[np.ndarray], out: np.ndarray) -> None:
+        plan = geometry(*channels[0].shape, self.spec)
+        statistics = native.NativeStatistics()
+        offsets = range(3) if len(channels) == 3 else (None,)
+        for pixels, index in zip(channels, offsets, strict=True):
+            mapped, mapping = grey_map(study, pixels, self.spec, statistics)
+            native.preprocess(
+                mapped, mapping, plan, _rows(out, self.spec, index), threads=self._threads
+            )
+
+
+def store(image: np.ndarray, out: np.ndarray) -> None:
+    """Write float32 values into a float32, float16 or bfloat16-bits buffer, rounding to nearest."""
+    if out.dtype == np.uint16:
+        bits = image.view(np.uint32)
+        out[...] = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+    else:
+        out[...] = image
+
+
+def _rows(out: np.ndarray, spec: PreprocessSpec, index: int | None) -> Any:
+    """The part of the buffer that one grey image fills, with its mean and std."""
+    if index is None:
+        return out, spec.mean, spec.std
+    one = slice(index, index + 1)
+    return out[one], spec.mean[one], spec.std[one]
+
+
+def _one_slice(study: Study) -> np.ndarray:
+    """Pixels of the only slice: (height, width) or (height, width, 3)."""
+    pixels = study.pixels
+    if pixels.ndim not in (3, 4) or pixels.shape[0] != 1 or 0 in pixels.shape:
+        raise DataError(
+            f"Preprocessing takes one slice, (1, height, width) or (1, height, width, 3); got "
+            f"{pixels.shape}.",
+            "Take one slice of a volume with study.slice(index).",
+        )
+    if pixels.ndim == 4 and pixels.shape[3] != 3:
+        raise DataError(f"A colour image has 3 channels; got {pixels.shape[3]}.")
+    if pixels.dtype.kind not in "biuf":
+        raise DataError(f"Pixels must be real numbers; got {pixels.dtype}.")
+    if not all(map(math.isfinite, study.rescale)):
+        raise DataError(f"Rescale slope and intercept must be finite; got {study.rescale}.")
+    return pixels[0]
+
+
+def _channels(pixels: np.ndarray, spec: PreprocessSpec) -> list[np.ndarray]:
+    """One grey image, or three for a colour image that stays colour."""
+    if not pixels.dtype.isnative:
+        pixels = pixels.astype(pixels.dtype.newbyteorder("="))
+    if pixels.ndim == 2:
+        return [pixels]
+    if spec.channels == "rgb":
+        return [pixels[..., index] for index in range(3)]
+    return [reference.luma(pixels)]
+
+
+def _check(spec: PreprocessSpec) -> None:
+    size, resized = spec.image_size, spec.resize_to
+    if size < 1 or (resized is not None and resized < size):
+        raise DataError(
+            f"PreprocessSpec: image_size {size}, resize_to {resized}; allowed: image_size >= 1 "
+            "and resize_to >= image_size."
+        )
+    low, high = spec.percentiles
+    if not 0.0 <= low < high <= 100.0:
+        raise DataError(
+            f"PreprocessSpec: percentiles {spec.percentiles}; allowed: 0 <= low < high <= 100."
+        )
+    if spec.window is not None and not (
+        all(map(math.isfinite, spec.window)) and spec.window[1] > 0
+    ):
+        raise DataError(
+            f"PreprocessSpec: window {spec.window}; allowed: finite (centre, width), width > 0."
+        )
+    if not all(value > 0 for value in spec.std):
+        raise DataError(f"PreprocessSpec: std {spec.std}; allowed: > 0.")
+
+
+def _check_buffer(out: np.ndarray, size: int) -> None:
+    fits = out.shape == (3, size, size) and out.flags.c_contiguous and out.flags.writeable
+    if not fits or out.dtype not in (np.float32, np.float16, np.uint16):
+        raise DataError(
+            f"The buffer must be a writeable C-contiguous (3, {size}, {size}) array of float32, "
+            f"float16 or uint16 (bits of bfloat16); got {out.shape} {out.dtype}."
+        )

@@ -1,0 +1,80 @@
+"""The backends by name, and the way from an engine to its runner."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, cast
+
+from dinorad_rt.errors import BackendMissingError, unknown_name
+from dinorad_rt.runners.base import AbstractRunner, Availability, Backend
+
+if TYPE_CHECKING:
+    from dinorad_rt.engines.manifest import Engine
+
+LISTING = "dinorad-rt list backends"
+
+_MODULES: dict[str, str] = {
+    "openvino": "dinorad_rt.runners.openvino",
+    "onnxruntime": "dinorad_rt.runners.onnxruntime",
+    "pytorch": "dinorad_rt.runners.pytorch",
+}
+
+
+def backend_names() -> tuple[str, ...]:
+    """Every backend that this version knows, installed or not."""
+    return tuple(_MODULES)
+
+
+def get_backend(name: str) -> Backend:
+    """The module of a backend.
+
+    Raises:
+        UnknownNameError: no such backend.
+    """
+    known = name.replace("_", "-")
+    if known not in _MODULES:
+        raise unknown_name("backend", name, ("auto", *_MODULES), LISTING)
+    return cast("Backend", importlib.import_module(_MODULES[known]))
+
+
+def list_backends() -> tuple[Availability, ...]:
+    """What each backend can do on this machine."""
+    return tuple(get_backend(name).is_available() for name in _MODULES)
+
+
+def require_backend(name: str) -> Backend:
+    """The module of a backend that can build and run here.
+
+    Raises:
+        UnknownNameError: no such backend.
+        BackendMissingError: it is not installed, or this machine cannot run it.
+    """
+    backend = get_backend(name)
+    state = backend.is_available()
+    if not (state.can_build and state.can_run):
+        fix = f"Install it: {state.install}" if state.install else f"See the others: {LISTING}"
+        raise BackendMissingError(
+            f"The backend {name} cannot be used here: {state.reason or 'it is not installed'}.",
+            f"{fix}, or let --backend auto choose.",
+        )
+    return backend
+
+
+def open_runner(engine: Engine) -> AbstractRunner:
+    """The runner of an engine, after its files were compared with their SHA-256.
+
+    Loads nothing yet: use it as a context manager.
+
+    Raises:
+        CacheError: a file is not what the manifest says.
+        BackendMissingError: the engine's backend is not installed here, or in another version.
+    """
+    backend = require_backend(engine.backend)
+    built_with, here = engine.manifest["backend_version"], backend.is_available().version
+    if built_with != here:
+        raise BackendMissingError(
+            f"The engine was built by {engine.backend} {built_with}; here is {here}.",
+            "Build it again: dinorad-rt build",
+        )
+    engine.verify()
+    return backend.load(engine)
