@@ -38,6 +38,7 @@ print(json.dumps({{
 }}))
 """
 
+
 def main() -> None:
     """Run the exports one after another and print a table."""
     from dinorad_rt.backbones.registry import list_specs
@@ -54,7 +55,9 @@ def main() -> None:
     rows = [_export(name, arguments.precision) for name in names]
     table([_short(row) for row in rows])
     suffix = "" if arguments.only is None else "_" + "_".join(names)
-    save(f"export_all{suffix}", {"weights": "random", "precision": arguments.precision, "rows": rows})
+    save(
+        f"export_all{suffix}", {"weights": "random", "precision": arguments.precision, "rows": rows}
+    )
     failed = [row["model"] for row in rows if "error" in row]
     if failed:
         raise SystemExit(f"failed: {', '.join(failed)}")
@@ -64,9 +67,7 @@ def _export(name: str, precision: str) -> dict[str, Any]:
     print(f"{name} ...", flush=True)
     with tempfile.TemporaryDirectory() as cache:
         try:
-            row = run_python(
-                WORKER.format(name=name, precision=precision), DINORAD_RT_CACHE=cache
-            )
+            row = run_python(WORKER.format(name=name, precision=precision), DINORAD_RT_CACHE=cache)
         except RuntimeError as error:
             return {"model": name, "error": str(error)[-600:]}
     print(f"  {row['export_s']:.0f} s, peak {row['peak_mb']:.0f} MB", flush=True)

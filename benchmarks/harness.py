@@ -83,7 +83,7 @@ def save(name: str, document: dict[str, Any]) -> Path:
     target = RESULTS / f"{name}.json"
     facts = {"date": datetime.now(UTC).date().isoformat(), "machine": machine_facts()}
     write_json(target, facts | document)
-    print(f"\nwritten: {target.relative_to(Path.cwd()) if target.is_relative_to(Path.cwd()) else target}")
+    print(f"\nwritten: benchmarks/results/{target.name}")
     return target
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from benchmarks.harness import interleave, matmul_ceiling, median_of_ratios, run_python, save, table
 
+
 def main() -> None:
     """Compare rates and neighbours, then memory."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -65,8 +66,9 @@ def _memory(arguments: argparse.Namespace, queries: int) -> dict[str, Any]:
         "import json, resource\nimport numpy as np\n"
         "from dinorad_rt.protocols.knn import neighbours\n"
         "random = np.random.default_rng(0)\n"
-        f"reference = random.standard_normal(({arguments.reference}, {arguments.dim}), dtype='f4')\n"
-        f"queries = random.standard_normal(({queries}, {arguments.dim}), dtype='f4')\n"
+        f"dim = {arguments.dim}\n"
+        f"reference = random.standard_normal(({arguments.reference}, dim), dtype='f4')\n"
+        f"queries = random.standard_normal(({queries}, dim), dtype='f4')\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "neighbours(queries, reference, 20)\n"
         "after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"

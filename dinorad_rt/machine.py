@@ -136,6 +136,12 @@ def has_gpu() -> bool:
     return bool(_gpus())
 
 
+def gpu_facts() -> dict[str, str]:
+    """Name, compute capability, driver and memory of the first visible GPU; empty without one."""
+    gpus = _gpus()
+    return dict(gpus[0]) if gpus else {}
+
+
 @functools.cache
 def _gpus() -> tuple[tuple[tuple[str, str], ...], ...]:
     if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from dinorad_rt.engines.manifest import Engine
     from dinorad_rt.export.manifest import Graph
     from dinorad_rt.preprocessing.spec import PreprocessSpec
-    from dinorad_rt.reports.results import Results
 
 Say = Callable[[str], None]
 DEFAULT_KS = (5, 10, 20)

@@ -8,8 +8,8 @@ from typing import Literal
 PositionRule = Literal["hub", "timm", "fixed", "rope", "none"]
 """How position embeddings reach another input size.
 
-hub    bicubic, scale factor (n + 0.1) / n0, no antialias: DINOv2's hub without registers, and the
-       study.
+hub    bicubic, scale factor (n + 0.1) / n0, no antialias: DINO, DINOv2's hub without registers, and
+       the study.
 timm   bicubic with antialias to the exact size: timm; also (offset 0) the hub with registers.
 fixed  the weights know one size only.
 rope   rotary: computed from the grid, nothing to interpolate.
@@ -23,9 +23,12 @@ class BackboneSpec:
 
     Attributes:
         name: our short name, such as `vitl14`, or timm's own name.
-        architecture: timm model name without a tag, such as `vit_large_patch14_dinov2`.
-        family: recipe under `export/` that says how it leaves PyTorch, such as `vit` or `cnn`.
-        source: where the published weights are: `timm:TAG`, `hf:REPO/FILE` or an https URL.
+        architecture: timm model name without a tag, such as `vit_large_patch14_dinov2`, or
+            `torchvision:NAME`.
+        family: recipe under `export/` that says how it leaves PyTorch: `vit` and `eva` (class and
+            patch tokens), `sam` and `cnn` (one pooled embedding).
+        source: where the published weights are: `hf:OWNER/REPO`, `hf:OWNER/REPO/FILE` or an https
+            URL; empty if none are published.
         licence: SPDX name of the licence of the weights, or the publisher's own words.
         title: name for tables, such as "DINOv2 ViT-L/14".
         training: how it was trained, such as "self-supervised, LVD-142M".
@@ -35,9 +38,9 @@ class BackboneSpec:
         native_size: side the position embeddings were trained at.
         mean, std: normalisation per channel.
         position: rule for other input sizes.
-        sha256: of the published file, where it is known; checked after a download.
+        sha256: of the publisher's own checkpoint, where it is known: a file with this hash carries
+            the publisher's licence, and a download of that checkpoint must have it.
         create: extra keyword arguments of `timm.create_model`.
-        checkpoint: name of the key converter in `checkpoints.py` for the published file.
         in_study: True if the study evaluates it.
     """
 
@@ -57,5 +60,4 @@ class BackboneSpec:
     position: PositionRule = "timm"
     sha256: str | None = None
     create: tuple[tuple[str, object], ...] = ()
-    checkpoint: str = "timm"
     in_study: bool = False

@@ -9,6 +9,7 @@ import typer
 
 from dinorad_rt import __version__
 from dinorad_rt.cli import (
+    bench,
     build,
     cache,
     doctor,
@@ -43,6 +44,7 @@ for _verb, _function in (
     ("build", build.build),
     ("embed", embed.embed),
     ("eval", evaluate.evaluate),
+    ("bench", bench.bench),
 ):
     app.command(_verb)(_function)
 app.add_typer(cache.app, name="cache")

@@ -48,10 +48,13 @@ class Dataset:
         task: binary, multiclass or multilabel.
         class_names: index → name. Binary tasks have two names, the positive one last.
         samples: all splits together, in a stable order.
-        fingerprint: SHA-256 of names, sizes, labels, patients and splits.
-        split_hash: SHA-256 of (sample_id, split) pairs: equal hashes, equal splits.
-        notes: what was decided for the user, in words ("no patient column: ...").
+        fingerprint: SHA-256 of names, sizes, labels, patients and splits; the same on every
+            machine, whatever the key of the pseudonyms.
+        split_hash: SHA-256 of (name, split) pairs: equal hashes, equal splits, on any machine.
+        notes: what was decided for the user, in words ("no patient column: ..."). Free of
+            identifiers and of file names.
         facts: other facts for the provenance (column names, how splits were made, seed).
+        root: folder that `name_of` is relative to. Never written anywhere.
     """
 
     name: str
@@ -62,6 +65,13 @@ class Dataset:
     split_hash: str
     notes: tuple[str, ...] = ()
     facts: dict[str, Any] = field(default_factory=dict)
+    root: Path | None = None
+
+    def name_of(self, sample: Sample) -> str:
+        """The sample's path relative to the dataset's root, the only form that may be stored."""
+        if self.root is not None and sample.path.is_relative_to(self.root):
+            return sample.path.relative_to(self.root).as_posix()
+        return sample.path.name
 
     def of_split(self, *splits: Split) -> tuple[Sample, ...]:
         """Samples of the named splits, in dataset order."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dinorad_rt.engines.cache import (
@@ -16,13 +15,16 @@ from dinorad_rt.engines.cache import (
     write_manifest,
 )
 from dinorad_rt.engines.gate import check_engine
-from dinorad_rt.engines.manifest import Engine
+from dinorad_rt.engines.manifest import MANIFEST, Engine
+from dinorad_rt.files import write_json
 from dinorad_rt.runners.base import Backend, Plan
-from dinorad_rt.runners.registry import require_backend
+from dinorad_rt.runners.registry import open_runner, require_backend
 
 if TYPE_CHECKING:
     from dinorad_rt.engines.profile import Profile
     from dinorad_rt.export.manifest import Graph
+
+__all__ = ["get_or_build", "open_runner"]
 
 Say = Callable[[str], None]
 
@@ -82,7 +84,7 @@ def _build(module: Backend, graph: Graph, plan: Plan, parts: dict[str, Any], say
         start = time.perf_counter()
         facts["parity"] = check_engine(graph, engine)
         facts["parity"]["seconds"] = round(time.perf_counter() - start, 3)
-        write_manifest(folder, facts)
+        write_json(folder / MANIFEST, {**engine.manifest, **facts})
     return _opened(key)
 
 
@@ -109,19 +111,6 @@ def _facts(graph: Graph, plan: Plan, parts: dict[str, Any]) -> dict[str, Any]:
         "settings": dict(plan.settings),
         "device": dict(plan.device),
     }
-
-
-def place_file(source: Path, folder: Path) -> Path:
-    """Put `source` into `folder` under its own name: linked where the disk allows, else copied."""
-    import os
-    import shutil
-
-    target = folder / source.name
-    try:
-        os.link(source.resolve(), target)
-    except OSError:
-        shutil.copyfile(source, target)
-    return target
 
 
 def _silent(_: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -120,3 +121,11 @@ def write_manifest(folder: Path, facts: Mapping[str, Any]) -> Engine:
     }
     write_json(folder / MANIFEST, {**facts, "format": FORMAT, "files": files})
     return Engine.open(folder)
+
+
+def place_file(source: Path, folder: Path, name: str) -> None:
+    """Put `source` into `folder` as `name`: linked where the disk allows, else copied."""
+    try:
+        os.link(source.resolve(), folder / name)
+    except OSError:
+        shutil.copyfile(source, folder / name)

@@ -159,4 +159,5 @@ def _cubic(distance: np.ndarray, a: float) -> np.ndarray:
 
 
 def _triangle(distance: np.ndarray) -> np.ndarray:
-    return np.maximum(1.0 - np.abs(distance), 0.0)
+    weights: np.ndarray = np.maximum(1.0 - np.abs(distance), 0.0)
+    return weights

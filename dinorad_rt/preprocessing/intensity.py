@@ -6,6 +6,7 @@ native kernel both carry out that map, so they can differ in rounding only.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
@@ -25,6 +26,9 @@ Display: TypeAlias = Window | tuple[int, np.ndarray]
 
 STEP = 2.0**-10
 """Width of a window that the standard defines as a step (LINEAR, width 1)."""
+
+TABLE_TYPES = ("uint8", "uint16", "int16")
+"""Stored types whose every value gets an entry in a table, where a curve is asked for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,13 +84,13 @@ def grey_map(
     Raises:
         DataError: intensity `window`, but neither the spec nor the file has one.
     """
-    rule = _resolved(study, pixels.dtype, spec)
+    rule = rule_of(study, spec)
     if rule == "window":
         return _displayed(study, pixels, _display_rule(study, spec))
     if rule == "minmax":
         low, high = _clip_of_study(study, pixels, spec, statistics)
     elif rule == "range":
-        low, high = _full_range(pixels, study.padding, statistics)
+        low, high = _full_range(study, pixels, statistics)
     else:
         low, high = _percentiles(study, pixels, spec, statistics)
     low, high = (high, low) if _falling(study) else (low, high)
@@ -103,10 +107,8 @@ def window_edges(window: Window) -> tuple[float, float]:
 
 def is_usable(window: Window) -> bool:
     """True if the standard allows the window: width ≥ 1 for LINEAR, > 0 for the others."""
-    least = 1.0 if window.function == "LINEAR" else np.finfo(np.float32).tiny
-    return bool(np.isfinite(window.centre) and np.isfinite(window.width)) and (
-        window.width >= least and window.function in ("LINEAR", "LINEAR_EXACT", "SIGMOID")
-    )
+    least = {"LINEAR": 1.0, "LINEAR_EXACT": STEP, "SIGMOID": STEP}.get(window.function, math.inf)
+    return math.isfinite(window.centre) and math.isfinite(window.width) and window.width >= least
 
 
 def display_grey(values: np.ndarray, display: Display) -> np.ndarray:
@@ -127,15 +129,15 @@ def display_grey(values: np.ndarray, display: Display) -> np.ndarray:
     return grey
 
 
-def _resolved(study: Study, dtype: np.dtype, spec: PreprocessSpec) -> Intensity:
-    """The rule that stands behind `auto`."""
+def rule_of(study: Study, spec: PreprocessSpec) -> Intensity:
+    """The rule of a spec for a study: what stands behind `auto`."""
     if spec.intensity != "auto":
         return spec.intensity
-    if study.units == "SUV" or study.units == "HU":
+    if study.units in ("HU", "SUV"):
         return "window"
     if study.units == "stored" and _own_display(study) is not None:
         return "window"
-    if study.units in ("display", "colour") and dtype.itemsize == 1:
+    if study.units in ("display", "colour") and study.pixels.dtype.itemsize == 1:
         return "range"
     return "percentile"
 
@@ -158,7 +160,7 @@ def _displayed(study: Study, pixels: np.ndarray, display: Display) -> tuple[np.n
         low, high = (_stored(study, edge) for edge in window_edges(display))
         low, high = (high, low) if study.inverted else (low, high)
         return pixels, GreyMap(low, high, study.padding)
-    if pixels.dtype.kind in "iu" and pixels.dtype.itemsize <= 2:
+    if pixels.dtype.name in TABLE_TYPES:
         limits = np.iinfo(pixels.dtype)
         stored = np.arange(limits.min, limits.max + 1, dtype=np.float64)
         table = _curve(study, stored, display).astype(np.float32)
@@ -225,11 +227,11 @@ def _clip_of_study(
 
 
 def _full_range(
-    pixels: np.ndarray, padding: Padding | None, statistics: Statistics
+    study: Study, pixels: np.ndarray, statistics: Statistics
 ) -> tuple[float, float]:
-    if pixels.dtype == np.bool_:
+    stored = study.pixels.dtype
+    if stored == np.bool_:
         return 0.0, 1.0
-    if pixels.dtype.kind in "iu":
-        limits = np.iinfo(pixels.dtype)
-        return float(limits.min), float(limits.max)
-    return statistics.extrema(pixels, padding)
+    if stored.kind in "iu":
+        return float(np.iinfo(stored).min), float(np.iinfo(stored).max)
+    return statistics.extrema(pixels, study.padding)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from dinorad_rt.errors import DataError
 from dinorad_rt.preprocessing import native, reference
 from dinorad_rt.preprocessing.geometry import geometry
-from dinorad_rt.preprocessing.intensity import grey_map
+from dinorad_rt.preprocessing.intensity import grey_map, rule_of
 from dinorad_rt.preprocessing.spec import PreprocessSpec
 
 if TYPE_CHECKING:
@@ -82,22 +82,28 @@ class Preprocessor:
             self._reference(study, channels, out)
 
     def _reference(self, study: Study, channels: list[np.ndarray], out: np.ndarray) -> None:
-        plan = geometry(*channels[0].shape, self.spec)
+        plan = geometry(*channels[0].shape[:2], self.spec)
         statistics = reference.ReferenceStatistics()
-        grey = [
-            reference.channel(*grey_map(study, pixels, self.spec, statistics), plan)
-            for pixels in channels
-        ]
+        grey = []
+        for pixels in channels:
+            flat = reference.luma(pixels) if pixels.ndim == 3 else pixels
+            mapped, mapping = grey_map(study, flat, self.spec, statistics)
+            grey.append(reference.channel(mapped, mapping, plan))
         store(reference.normalise(np.stack(grey), self.spec.mean, self.spec.std), out)
 
     def _native(self, study: Study, channels: list[np.ndarray], out: np.ndarray) -> None:
-        plan = geometry(*channels[0].shape, self.spec)
+        plan = geometry(*channels[0].shape[:2], self.spec)
         statistics = native.NativeStatistics()
-        offsets = range(3) if len(channels) == 3 else (None,)
-        for pixels, index in zip(channels, offsets, strict=True):
+        size = 3 // len(channels)
+        in_kernel = study.pixels.dtype == np.uint8 and rule_of(study, self.spec) == "range"
+        for index, pixels in enumerate(channels):
+            part = slice(index * size, (index + 1) * size)
+            if pixels.ndim == 3 and not in_kernel:
+                pixels = reference.luma(pixels)
             mapped, mapping = grey_map(study, pixels, self.spec, statistics)
+            normalisation = self.spec.mean[part], self.spec.std[part]
             native.preprocess(
-                mapped, mapping, plan, _rows(out, self.spec, index), threads=self._threads
+                mapped, mapping, plan, out[part], normalisation, threads=self._threads
             )
 
 
@@ -108,14 +114,6 @@ def store(image: np.ndarray, out: np.ndarray) -> None:
         out[...] = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
     else:
         out[...] = image
-
-
-def _rows(out: np.ndarray, spec: PreprocessSpec, index: int | None) -> Any:
-    """The part of the buffer that one grey image fills, with its mean and std."""
-    if index is None:
-        return out, spec.mean, spec.std
-    one = slice(index, index + 1)
-    return out[one], spec.mean[one], spec.std[one]
 
 
 def _one_slice(study: Study) -> np.ndarray:
@@ -137,14 +135,14 @@ def _one_slice(study: Study) -> np.ndarray:
 
 
 def _channels(pixels: np.ndarray, spec: PreprocessSpec) -> list[np.ndarray]:
-    """One grey image, or three for a colour image that stays colour."""
+    """One image (grey, or RGB that will become grey), or three for colour that stays colour."""
     if not pixels.dtype.isnative:
         pixels = pixels.astype(pixels.dtype.newbyteorder("="))
     if pixels.ndim == 2:
         return [pixels]
     if spec.channels == "rgb":
         return [pixels[..., index] for index in range(3)]
-    return [reference.luma(pixels)]
+    return [pixels]
 
 
 def _check(spec: PreprocessSpec) -> None:

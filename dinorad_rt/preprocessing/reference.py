@@ -44,7 +44,8 @@ def grey(pixels: np.ndarray, mapping: GreyMap) -> np.ndarray:
     elif mapping.low == mapping.high:
         return np.zeros_like(stored)
     else:
-        values = np.clip((stored - mapping.low) / (mapping.high - mapping.low), 0.0, 1.0)
+        with np.errstate(over="ignore", invalid="ignore"):
+            values = np.clip((stored - mapping.low) / (mapping.high - mapping.low), 0.0, 1.0)
     values[np.isnan(values)] = 0.0
     if mapping.padding is not None:
         values[(stored >= mapping.padding[0]) & (stored <= mapping.padding[1])] = 0.0
@@ -112,4 +113,5 @@ def _valid(pixels: np.ndarray, padding: Padding | None) -> np.ndarray:
     keep = np.isfinite(pixels)
     if padding is not None:
         keep &= (pixels < padding[0]) | (pixels > padding[1])
-    return pixels[keep]
+    values: np.ndarray = pixels[keep]
+    return values

@@ -1,1 +1,1 @@
-"""."""
+"""Readers: DICOM, NIfTI, raster images, NumPy and MATLAB arrays → `Study`."""

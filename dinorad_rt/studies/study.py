@@ -43,6 +43,7 @@ class Study:
         voi_lut: lookup table of the file instead of a window: (first mapped value, table), or None.
         padding: (low, high) stored values that mark "no data", or None.
         spacing: (slice, row, column) spacing in millimetres; None where the file does not say.
+            The slice spacing is NaN where a single image tells no thickness.
         orientation: (3, 3) direction cosines in LPS, columns = slice, row, column axis; None where
             the file does not say.
         origin: (3,) position in LPS millimetres of the first voxel, or None.
@@ -81,4 +82,60 @@ class Study:
 
     def slice(self, index: int) -> Study:
         """The study reduced to one slice; the pixels are a view."""
-        return replace(self, pixels=self.pixels[index : index + 1])
+        return replace(
+            self,
+            pixels=self.pixels[index : index + 1],
+            origin=self._position(index, 0, 0),
+        )
+
+    def values(self) -> np.ndarray:
+        """Pixels after the rescale, float64 (HU for CT). Makes a copy."""
+        slope, intercept = self.rescale
+        result: np.ndarray = self.pixels.astype(np.float64) * slope + intercept
+        return result
+
+    def affine(self) -> np.ndarray | None:
+        """(4, 4) matrix from (slice, row, column) indices to LPS millimetres, or None."""
+        if self.orientation is None or self.origin is None or self.spacing is None:
+            return None
+        matrix = np.eye(4)
+        matrix[:3, :3] = self.orientation * np.asarray(self.spacing)
+        matrix[:3, 3] = self.origin
+        return matrix
+
+    def displayed(self) -> Study:
+        """The study with its axes turned as radiologists look at it; the pixels are a view.
+
+        Rows run to posterior (axial) or inferior (coronal, sagittal), columns to the patient's
+        left or, for sagittal slices, to posterior. Volumes without orientation stay as they are.
+        Files that were written for display (DICOM) usually are so already; NIfTI is not.
+        """
+        if self.orientation is None:
+            return self
+        flips = [_runs_backwards(self.orientation[:, axis]) for axis in (1, 2)]
+        if not any(flips):
+            return self
+        rows, columns = self.pixels.shape[1:3]
+        turned = self.orientation * np.where([False, *flips], -1.0, 1.0)
+        steps = [slice(None), *(slice(None, None, -1) if flip else slice(None) for flip in flips)]
+        corner = self._position(0, (rows - 1) * flips[0], (columns - 1) * flips[1])
+        return replace(
+            self, pixels=self.pixels[tuple(steps)], orientation=turned, origin=corner
+        )
+
+    def _position(self, *index: int) -> tuple[float, float, float] | None:
+        """LPS position of a voxel; None without geometry, the origin itself for index 0."""
+        if self.origin is None or not any(index):
+            return self.origin
+        matrix = self.affine()
+        if matrix is None:
+            return None
+        x, y, z = matrix[:3, :3] @ np.asarray(index, np.float64) + matrix[:3, 3]
+        return float(x), float(y), float(z)
+
+
+def _runs_backwards(direction: np.ndarray) -> bool:
+    """True if an in-plane axis points to right, anterior or superior (LPS + superior is bad)."""
+    axis = int(np.argmax(np.abs(direction)))
+    downwards = -1.0 if axis == 2 else 1.0
+    return bool(direction[axis] * downwards < 0)

@@ -18,9 +18,7 @@ VERBS = "doctor list inspect prepare export build embed eval cache".split()
 def loaded_after(code: str) -> set[str]:
     """Heavy packages that a fresh interpreter has loaded after running `code`."""
     script = f"{code}\nimport json, sys\nprint('\\n' + json.dumps(sorted(sys.modules)))"
-    run = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True
-    )
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     return set(json.loads(run.stdout.splitlines()[-1])) & set(HEAVY)
 
 

@@ -1,0 +1,194 @@
+"""Published weights: from the local cache, else from the hub, with an early and clear "no".
+
+Environment: HF_HUB_OFFLINE=1 never touches the network; HF_ENDPOINT names a mirror; HF_HOME moves
+the cache. An unreachable hub is noticed within seconds: one short request goes ahead of the
+download, so that the hub client's own retries never start.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from dinorad_rt.backbones.spec import BackboneSpec
+from dinorad_rt.errors import HubUnreachableError, WeightsError
+from dinorad_rt.files import atomic_path, sha256_file
+
+CONNECT_SECONDS = 3.0
+READ_SECONDS = 20.0
+CHUNK = 1 << 20
+
+
+def fetch(spec: BackboneSpec) -> Path:
+    """Path of a spec's published weights on this machine, downloaded if need be.
+
+    Raises:
+        HubUnreachableError: not in the cache, and offline, unreachable or access refused.
+        WeightsError: the source has no such file, or the download is damaged.
+    """
+    if spec.source.startswith("hf:"):
+        path = _fetch_repository(spec)
+    elif spec.source.startswith("https://"):
+        path = _fetch_url(spec)
+    else:
+        raise WeightsError(
+            f"No weights of {spec.name} are published where dinorad-rt could fetch them.",
+            "Give your own file, --weights PATH, or try the machinery with --weights random.",
+        )
+    return path
+
+
+def _fetch_repository(spec: BackboneSpec) -> Path:
+    from huggingface_hub import constants, hf_hub_download
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+    )
+
+    from dinorad_rt.backbones.checkpoints import FILE_NAMES
+
+    owner, name, *rest = spec.source.removeprefix("hf:").split("/")
+    repository = f"{owner}/{name}"
+    files = ["/".join(rest)] if rest else list(FILE_NAMES)
+    cached = _cached(repository, files)
+    if cached is not None:
+        return cached
+    if constants.HF_HUB_OFFLINE:
+        raise _unreachable(spec, "HF_HUB_OFFLINE is set and they are not in the local cache")
+    _probe(spec, constants.ENDPOINT)
+    for file in files:
+        try:
+            path = Path(hf_hub_download(repository, file, etag_timeout=CONNECT_SECONDS))
+        except (GatedRepoError, RepositoryNotFoundError) as error:
+            raise _refused(spec, repository) from error
+        except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
+            raise _unreachable(spec, "the connection broke off") from error
+        except EntryNotFoundError:
+            continue
+        except (HfHubHTTPError, OSError) as error:
+            raise _unreachable(spec, f"the download failed: {_first_line(error)}") from error
+        _check_blob(path)
+        return path
+    raise WeightsError(
+        f"{repository} holds none of {', '.join(files)}.",
+        f"Download the weights of {spec.name} yourself and give them to --weights PATH.",
+    )
+
+
+def _cached(repository: str, files: list[str]) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    for file in files:
+        path = try_to_load_from_cache(repository, file)
+        if isinstance(path, str):
+            return Path(path)
+    return None
+
+
+def _check_blob(path: Path) -> None:
+    """The hub's cache names a large file by its SHA-256: hold the content to it."""
+    name = path.resolve().name
+    if re.fullmatch(r"[0-9a-f]{64}", name) and sha256_file(path) != name:
+        path.resolve().unlink()
+        raise WeightsError(
+            f"The download of {path.name} is damaged: its SHA-256 is not the hub's.",
+            "It was removed from the cache; run the same command again.",
+        )
+
+
+def _fetch_url(spec: BackboneSpec) -> Path:
+    """Download one file into our cache, whole or not at all, and check its hash."""
+    from huggingface_hub import constants
+
+    from dinorad_rt.paths import cache_dir
+
+    target = cache_dir("weights") / Path(urlsplit(spec.source).path).name
+    if target.is_file():
+        return target
+    if constants.HF_HUB_OFFLINE:
+        raise _unreachable(spec, "HF_HUB_OFFLINE is set and they are not in the local cache")
+    _probe(spec, "https://" + urlsplit(spec.source).netloc)
+    with atomic_path(target) as part:
+        try:
+            _download(spec.source, part)
+        except OSError as error:
+            raise _unreachable(spec, f"the download failed: {_first_line(error)}") from error
+        _check_hash(spec, target.name, sha256_file(part))
+    return target
+
+
+def _download(url: str, target: Path) -> None:
+    import urllib.request
+
+    with (
+        urllib.request.urlopen(url, timeout=READ_SECONDS) as reply,
+        target.open("wb") as file,
+    ):
+        while chunk := reply.read(CHUNK):
+            file.write(chunk)
+
+
+def _check_hash(spec: BackboneSpec, file: str, found: str) -> None:
+    """Hold a download to the spec's hash, or to the eight digits in torchvision's file names."""
+    digits = re.search(r"-([0-9a-f]{8})\.pth$", file)
+    expected = spec.sha256 or (digits[1] if digits else "")
+    if not found.startswith(expected):
+        raise WeightsError(
+            f"The download of {file} is damaged: SHA-256 {found}, published {expected}.",
+            "Run the same command again; if it stays so, the publisher changed the file.",
+        )
+
+
+def _probe(spec: BackboneSpec, endpoint: str) -> None:
+    """One short request; any reply will do. Name resolution counts against the limit as well."""
+    import urllib.error
+    import urllib.request
+
+    failure: list[str] = ["no answer"]
+
+    def ask() -> None:
+        request = urllib.request.Request(endpoint, method="HEAD")
+        try:
+            urllib.request.urlopen(request, timeout=CONNECT_SECONDS).close()
+        except urllib.error.HTTPError:
+            pass
+        except (OSError, ValueError) as error:
+            failure[0] = _first_line(error)
+            return
+        failure.clear()
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(CONNECT_SECONDS + 1.0)
+    if failure:
+        host = urlsplit(endpoint).netloc or endpoint
+        raise _unreachable(spec, f"{host} cannot be reached ({failure[0]})")
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:200]
+
+
+def _unreachable(spec: BackboneSpec, reason: str) -> HubUnreachableError:
+    return HubUnreachableError(
+        f"The weights of {spec.name} ({spec.source}) are not on this machine: {reason}.",
+        "Three ways out: 1. download them elsewhere and give the file: --weights PATH; "
+        "2. go online, or name a mirror with HF_ENDPOINT, and run the same command again; "
+        "3. try the machinery without trained weights: --weights random",
+    )
+
+
+def _refused(spec: BackboneSpec, repository: str) -> HubUnreachableError:
+    return HubUnreachableError(
+        f"The hub refuses {repository}, the source of {spec.name}: it asks for a login, for its "
+        f"licence to be accepted ({spec.licence}), or it does not exist.",
+        f"Accept the licence on the page of {repository}, log in with `hf auth login` and run the "
+        "same command again; or give a file: --weights PATH; or --weights random",
+    )

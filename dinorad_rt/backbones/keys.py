@@ -1,0 +1,249 @@
+"""Key names of published checkpoints, renamed to those of timm and torchvision.
+
+    official DINO, DINOv2, DINOv3, MAE, DeiT   blocks.0.attn.qkv.weight (chunked: blocks.0.3.…)
+    Hugging Face ViT, MSN, MAE, DINOv2, DINOv3  encoder.layer.0.attention.attention.query.weight
+    Hugging Face CLIP                           vision_model.encoder.layers.0.self_attn.q_proj.weight
+    OpenAI and open_clip                        visual.transformer.resblocks.0.attn.in_proj_weight
+    open_clip with a timm trunk                 visual.trunk.blocks.0.attn.qkv.weight
+    SAM, official and Hugging Face              image_encoder.blocks.0.… , vision_encoder.layers.0.…
+    torchvision DenseNet, VGG, MobileNetV2
+
+Renaming looks at names alone and never invents a tensor; `adapt` then fits the values to one
+architecture, and `fit` refuses what is left over or missing.
+Imported late: it needs torch.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+
+Tensors = dict[str, torch.Tensor]
+Rules = tuple[tuple[str, str], ...]
+
+
+@dataclass
+class Renamed:
+    """Tensors under timm's names.
+
+    Attributes:
+        dialect: whose key names the file uses.
+        tensors: the backbone's tensors.
+        left_out: part of the file that is not the backbone → number of its tensors.
+    """
+
+    dialect: str
+    tensors: Tensors
+    left_out: dict[str, int] = field(default_factory=dict)
+
+    def drop(self, pattern: str, part: str) -> None:
+        """Leave out every key that `pattern` matches at its start."""
+        gone = [key for key in self.tensors if re.match(pattern, key)]
+        for key in gone:
+            del self.tensors[key]
+        if gone:
+            self.left_out[part] = self.left_out.get(part, 0) + len(gone)
+
+
+_TRANSFORMERS: Rules = (
+    (r"^embeddings\.(cls_token|mask_token)$", r"\1"),
+    (r"^embeddings\.register_tokens$", "reg_token"),
+    (r"^embeddings\.position_embeddings$", "pos_embed"),
+    (r"^embeddings\.patch_embeddings\.(projection\.)?", "patch_embed.proj."),
+    (r"^(encoder\.|model\.)?layers?\.(\d+)\.", r"blocks.\2."),
+    (r"\.attention\.(attention\.)?(query|key|value)\.", r".attn.\2."),
+    (r"\.attention\.(q|k|v)_proj\.", r".attn.\1."),
+    (r"\.attention\.(output\.dense|o_proj)\.", ".attn.proj."),
+    (r"\.layer_scale(\d)\.lambda1$", r".ls\1.gamma"),
+    (r"\.layernorm_before\.", ".norm1."),
+    (r"\.layernorm_after\.", ".norm2."),
+    (r"\.intermediate\.dense\.", ".mlp.fc1."),
+    (r"(blocks\.\d+)\.output\.dense\.", r"\1.mlp.fc2."),
+    (r"\.mlp\.weights_in\.", ".mlp.fc1."),
+    (r"\.mlp\.weights_out\.", ".mlp.fc2."),
+    (r"\.mlp\.down_proj\.", ".mlp.fc2."),
+    (r"^layernorm\.", "norm."),
+)
+
+_TRANSFORMERS_CLIP: Rules = (
+    (r"^embeddings\.class_embedding$", "cls_token"),
+    (r"^embeddings\.position_embedding\.weight$", "pos_embed"),
+    (r"^embeddings\.patch_embedding\.", "patch_embed.proj."),
+    (r"^encoder\.layers\.(\d+)\.", r"blocks.\1."),
+    (r"\.self_attn\.(q|k|v)_proj\.", r".attn.\1."),
+    (r"\.self_attn\.out_proj\.", ".attn.proj."),
+    (r"\.layer_norm(\d)\.", r".norm\1."),
+    (r"^pre_layrnorm\.", "norm_pre."),
+    (r"^post_layernorm\.", "norm."),
+)
+
+_OPENAI_CLIP: Rules = (
+    (r"^class_embedding$", "cls_token"),
+    (r"^positional_embedding$", "pos_embed"),
+    (r"^conv1\.", "patch_embed.proj."),
+    (r"^transformer\.resblocks\.(\d+)\.", r"blocks.\1."),
+    (r"\.attn\.in_proj_", ".attn.qkv."),
+    (r"\.attn\.out_proj\.", ".attn.proj."),
+    (r"\.ln_(\d)\.", r".norm\1."),
+    (r"\.mlp\.c_fc\.", ".mlp.fc1."),
+    (r"\.mlp\.c_proj\.", ".mlp.fc2."),
+    (r"^ln_pre\.", "norm_pre."),
+    (r"^ln_post\.", "norm."),
+)
+
+_SAM: Rules = (
+    (r"^patch_embed\.projection\.", "patch_embed.proj."),
+    (r"^layers\.(\d+)\.", r"blocks.\1."),
+    (r"\.layer_norm(\d)\.", r".norm\1."),
+    (r"\.mlp\.lin(\d)\.", r".mlp.fc\1."),
+)
+
+_OFFICIAL: Rules = (
+    (r"^(register_tokens|storage_tokens)$", "reg_token"),
+    (r"^blocks\.\d+\.(\d+)\.", r"blocks.\1."),
+    (r"\.mlp\.w12\.", ".mlp.fc1."),
+    (r"\.gamma_(\d)$", r".ls\1.gamma"),
+)
+
+_TORCHVISION: Rules = (
+    (r"(denselayer\d+\.(?:norm|conv))\.(\d)\.", r"\1\2."),
+    (r"^classifier\.0\.(weight|bias)$", r"pre_logits.fc1.\1"),
+    (r"^classifier\.3\.(weight|bias)$", r"pre_logits.fc2.\1"),
+)
+
+
+def rename(tensors: Tensors) -> Renamed:
+    """Recognise whose key names these are and rename them.
+
+    Args:
+        tensors: flat state dict; wrappers such as `module.` are already gone.
+    """
+    for tower, convert in _TOWERS:
+        marks = [key for key in tensors if re.search(tower, key)]
+        if marks:
+            prefix = re.sub(tower, "", min(marks, key=len))
+            inside = {
+                key[len(prefix) :]: value
+                for key, value in tensors.items()
+                if key.startswith(prefix)
+            }
+            renamed = convert(inside)
+            if len(inside) < len(tensors):
+                part = _outside_name(tensors, prefix)
+                renamed.left_out[part] = len(tensors) - len(inside)
+            break
+    else:
+        renamed = _plain(tensors)
+    renamed.drop(r"mask_token$", "mask token")
+    return renamed
+
+
+def _apply(rules: Rules, tensors: Mapping[str, torch.Tensor]) -> Tensors:
+    renamed: Tensors = {}
+    for key, value in tensors.items():
+        for pattern, replacement in rules:
+            key = re.sub(pattern, replacement, key)
+        renamed[key] = value
+    return renamed
+
+
+def _outside_name(tensors: Tensors, prefix: str) -> str:
+    roots = sorted({key.split(".")[0] for key in tensors if not key.startswith(prefix)})
+    return f"outside {prefix.rstrip('.')}: {', '.join(roots)}"
+
+
+def _transformers(tensors: Tensors) -> Renamed:
+    renamed = Renamed("Hugging Face transformers", _apply(_TRANSFORMERS, tensors))
+    renamed.drop(r"pooler\.", "pooler")
+    _join_gated(renamed.tensors)
+    return renamed
+
+
+def _join_gated(tensors: Tensors) -> None:
+    """Gate and up projections: one matrix, as in DINOv2; up alone: a plain first layer."""
+    for key in [key for key in tensors if ".mlp.up_proj." in key]:
+        gate, first = key.replace(".up_proj.", ".gate_proj."), key.replace(".up_proj.", ".fc1.")
+        up = tensors.pop(key)
+        tensors[first] = torch.cat((tensors.pop(gate), up)) if gate in tensors else up
+
+
+def _transformers_clip(tensors: Tensors) -> Renamed:
+    renamed = Renamed("Hugging Face CLIP", _apply(_TRANSFORMERS_CLIP, tensors))
+    renamed.drop(r"embeddings\.position_ids$", "position indices")
+    _add_batch_axis(renamed.tensors)
+    return renamed
+
+
+def _openai_clip(tensors: Tensors) -> Renamed:
+    renamed = Renamed("OpenAI CLIP", _apply(_OPENAI_CLIP, tensors))
+    renamed.drop(r"proj$", "projection to the text space")
+    renamed.drop(r"(?!blocks\.|norm|cls_token|pos_embed|patch_embed\.)", "text tower")
+    _add_batch_axis(renamed.tensors)
+    return renamed
+
+
+def _add_batch_axis(tensors: Tensors) -> None:
+    for key in ("cls_token", "pos_embed"):
+        if key in tensors:
+            dim = tensors[key].shape[-1]
+            tensors[key] = tensors[key].reshape(1, -1, dim)
+
+
+def _sam(tensors: Tensors) -> Renamed:
+    renamed = Renamed("Segment Anything", _apply(_SAM, tensors))
+    renamed.drop(r"neck\.", "neck")
+    return renamed
+
+
+def _plain(tensors: Tensors) -> Renamed:
+    """Names that are timm's or torchvision's already, or the publishers' of DINO, MAE and DeiT."""
+    official = {"register_tokens", "storage_tokens", "mask_token"} & set(tensors)
+    rules = _OFFICIAL
+    if any("denselayer" in key for key in tensors) or "classifier.6.weight" in tensors:
+        rules = _TORCHVISION
+    renamed = Renamed("official" if official else "timm", _apply(rules, tensors))
+    _official_dinov3(renamed)
+    renamed.drop(r"decoder", "decoder")
+    if any(".mlp.w3." in key for key in renamed.tensors):
+        _rename_swiglu(renamed.tensors)
+    return renamed
+
+
+def _official_dinov3(renamed: Renamed) -> None:
+    """The key bias is masked to zero in DINOv3: apply the mask, then leave it out."""
+    tensors = renamed.tensors
+    for key in [key for key in tensors if key.endswith(".attn.qkv.bias_mask")]:
+        bias = tensors[key.removesuffix("_mask")].clone()
+        third = bias.shape[0] // 3
+        bias[third : 2 * third] = 0
+        tensors[key.removesuffix("_mask")] = bias
+        del tensors[key]
+    renamed.drop(r"rope_embed\.periods$", "rotary periods")
+    renamed.drop(r"local_cls_norm\.", "norm of local crops")
+
+
+def _rename_swiglu(tensors: Tensors) -> None:
+    """DINOv2: w12 (renamed to fc1) and w3. DINOv3: w1 (gate), w2 and w3."""
+    names = {"w1": "fc1_g", "w2": "fc1_x", "w3": "fc2"}
+    for key in [key for key in tensors if re.search(r"\.mlp\.w[123]\.", key)]:
+        renamed = re.sub(r"\.mlp\.(w[123])\.", lambda found: f".mlp.{names[found[1]]}.", key)
+        tensors[renamed] = tensors.pop(key)
+
+
+def _timm_trunk(tensors: Tensors) -> Renamed:
+    renamed = _plain(tensors)
+    renamed.dialect = "open_clip with a timm trunk"
+    return renamed
+
+
+_TOWERS: tuple[tuple[str, Callable[[Tensors], Renamed]], ...] = (
+    (r"embeddings\.class_embedding$", _transformers_clip),
+    (r"embeddings\.(cls_token|patch_embeddings\.(projection\.)?weight)$", _transformers),
+    (r"class_embedding$", _openai_clip),
+    (r"(?<=visual\.trunk\.)patch_embed\.proj\.weight$", _timm_trunk),
+    (r"(?<=image_encoder\.)patch_embed\.proj\.weight$", _sam),
+    (r"(?<=vision_encoder\.)patch_embed\.projection\.weight$", _sam),
+)

@@ -1,0 +1,125 @@
+"""The message for weights that do not fit: which tensors, and which model they look like.
+
+Imported late: it needs torch.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+import torch
+
+from dinorad_rt.backbones.registry import list_specs
+from dinorad_rt.backbones.spec import BackboneSpec
+from dinorad_rt.errors import CheckpointMismatchError
+
+LINES = 40
+"""Most lines of one list; blocks are condensed, so a whole ViT-g fits."""
+
+
+def mismatch_error(
+    given: Mapping[str, torch.Tensor],
+    wanted: Mapping[str, torch.Tensor],
+    spec: BackboneSpec,
+    file: str,
+    dialect: str,
+) -> CheckpointMismatchError | None:
+    """The error that names every tensor that does not fit, or None if all fit."""
+    missing = [key for key in wanted if key not in given]
+    unknown = [key for key in given if key not in wanted]
+    shapes = {
+        key: f"file {_shape(given[key])}, needed {_shape(wanted[key])}"
+        for key in wanted
+        if key in given and given[key].shape != wanted[key].shape
+    }
+    if not (missing or unknown or shapes):
+        return None
+    head = (
+        f"The weights in {file} ({dialect} key names) do not fit {spec.name} ({spec.title}, "
+        f"{len(wanted)} tensors). Nothing was loaded."
+    )
+    parts = [head]
+    parts += _section("Missing in the file", dict.fromkeys(missing, ""))
+    parts += _section("Unknown to this architecture", dict.fromkeys(unknown, ""))
+    parts += _section("Of another shape", shapes)
+    return CheckpointMismatchError("\n".join(parts), _advice(given, missing, unknown, shapes, spec))
+
+
+def _section(title: str, entries: Mapping[str, str]) -> list[str]:
+    if not entries:
+        return []
+    groups: dict[str, list[str]] = {}
+    for key, text in entries.items():
+        groups.setdefault(text, []).append(key)
+    lines = [
+        f"  {name}" + (f": {text}" if text else "")
+        for text, keys in groups.items()
+        for name in condense(keys)
+    ]
+    if len(lines) > LINES:
+        lines = [*lines[:LINES], f"  ... and {len(lines) - LINES} lines more"]
+    return [f"{title} ({len(entries)} tensors):", *lines]
+
+
+def condense(keys: Iterable[str]) -> list[str]:
+    """Join keys that differ in their block number: `blocks.{0-5,7}.norm1.weight`."""
+    numbers: dict[tuple[str, str], list[int]] = {}
+    plain: list[str] = []
+    for key in keys:
+        found = re.match(r"(.*?\.)(\d+)(\..*)$", key)
+        if found:
+            numbers.setdefault((found[1], found[3]), []).append(int(found[2]))
+        else:
+            plain.append(key)
+    joined = [f"{start}{_ranges(found)}{end}" for (start, end), found in numbers.items()]
+    return plain + joined
+
+
+def _ranges(numbers: list[int]) -> str:
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    texts = [str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs]
+    return texts[0] if len(numbers) == 1 else "{" + ",".join(texts) + "}"
+
+
+def _shape(tensor: torch.Tensor) -> str:
+    return "x".join(str(side) for side in tensor.shape) or "scalar"
+
+
+def _advice(
+    given: Mapping[str, torch.Tensor],
+    missing: list[str],
+    unknown: list[str],
+    shapes: Mapping[str, str],
+    spec: BackboneSpec,
+) -> str:
+    if missing and not unknown and not shapes:
+        return (
+            f"The file is an incomplete checkpoint of {spec.name}: download it again, or save all "
+            "of the backbone's state dict."
+        )
+    seen = _looks_like(given)
+    others = [name for name in seen if name != spec.name]
+    if others:
+        return f"By its shapes the file could be: {', '.join(others)}. Try --model {others[0]}"
+    return "Give --model the architecture of this file; see all: dinorad-rt list models"
+
+
+def _looks_like(given: Mapping[str, torch.Tensor]) -> list[str]:
+    """Short names whose width, patch side and registers are those of the file."""
+    patch, token = given.get("patch_embed.proj.weight"), given.get("cls_token")
+    if patch is None or token is None or patch.ndim != 4:
+        return []
+    registers = "reg_token" in given
+    return [
+        spec.name
+        for spec in list_specs()
+        if spec.dim == token.shape[-1]
+        and spec.patch == patch.shape[-1]
+        and ("_reg" in spec.name or spec.family == "eva") == registers
+    ]

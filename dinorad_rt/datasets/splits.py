@@ -1,0 +1,96 @@
+"""Splits: the words for them, and patient-level stratified ones where the data brings none."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from dinorad_rt.errors import DataError
+from dinorad_rt.types import SPLITS, Split
+
+FRACTIONS: dict[Split, float] = {"train": 0.6, "val": 0.2, "test": 0.2}
+
+_WORDS: dict[str, Split] = {
+    **dict.fromkeys(("train", "training", "tr", "trn", "traindata"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev", "development", "tune"), "val"),
+    **dict.fromkeys(("test", "testing", "ts", "tst", "eval", "evaluation", "heldout"), "test"),
+}
+
+
+def parse_split(word: str) -> Split | None:
+    """train, val or test from the words that people use for them; None if it is none of them."""
+    return _WORDS.get("".join(c for c in word.lower() if c.isalpha()))
+
+
+def stratified_splits(
+    patients: Sequence[str], targets: np.ndarray, *, seed: int = 0
+) -> list[Split]:
+    """Split by patient so that each class keeps its share in each split.
+
+    Args:
+        patients: identifier per sample.
+        targets: (samples, classes) 0/1.
+        seed: another seed, another split; the same on every machine and for any order of rows.
+
+    Returns:
+        One split per sample; all samples of a patient in one.
+
+    Raises:
+        DataError: fewer than two patients.
+
+    Source: iterative stratification, Sechidis et al. 2011, with patients as the units.
+    """
+    names = sorted(set(patients), key=lambda name: _shuffled(name, seed))
+    if len(names) < 2:
+        raise DataError(
+            f"The data has {len(names)} patient: no split by patient can be made.",
+            "Give data of more patients, or a split column.",
+        )
+    row_of = {name: row for row, name in enumerate(names)}
+    rows = np.asarray([row_of[name] for name in patients])
+    counts = np.zeros((len(names), targets.shape[1] + 1))
+    np.add.at(counts[:, :-1], rows, targets)
+    np.add.at(counts[:, -1], rows, 1)
+    chosen = _assign(counts)
+    return [SPLITS[chosen[row]] for row in rows]
+
+
+def _assign(counts: np.ndarray) -> np.ndarray:
+    """Greedy assignment of patients, the rarest class first, to the split that needs it most.
+
+    Args:
+        counts: (patients, classes + 1) samples per class; the last column counts all samples.
+    """
+    shares = np.asarray([FRACTIONS[split] for split in SPLITS])
+    need = shares[:, None] * counts.sum(axis=0)
+    chosen = np.full(len(counts), -1)
+    present = counts > 0
+    for column in _rarest_first(present):
+        waiting = np.flatnonzero((chosen < 0) & present[:, column])
+        for patient in waiting[np.argsort(-counts[waiting, column], kind="stable")]:
+            wanted = need[:, column] / shares
+            best = np.lexsort((-(need[:, -1] / shares), -wanted))[0]
+            chosen[patient] = best
+            need[best] -= counts[patient]
+    return _none_empty(chosen)
+
+
+def _rarest_first(present: np.ndarray) -> list[int]:
+    """Classes by number of patients; the column of all samples comes last."""
+    classes = range(present.shape[1] - 1)
+    return [*sorted(classes, key=lambda c: int(present[:, c].sum())), present.shape[1] - 1]
+
+
+def _none_empty(chosen: np.ndarray) -> np.ndarray:
+    """Tiny data: make sure that train and test have a patient each."""
+    for needed in (0, 2):
+        if not (chosen == needed).any():
+            largest = int(np.bincount(chosen, minlength=3).argmax())
+            chosen[np.flatnonzero(chosen == largest)[-1]] = needed
+    return chosen
+
+
+def _shuffled(name: str, seed: int) -> bytes:
+    return hashlib.sha256(f"{seed}\x1f{name}".encode("utf-8", "surrogateescape")).digest()

@@ -1,0 +1,169 @@
+"""Tables of labels: read a CSV or TSV, and find the columns by what they are usually called."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from dinorad_rt.errors import EmptyDataError, TableError, UnreadableFileError
+
+ALIASES: dict[str, list[str]] = {
+    "image": (
+        "image imagepath imagefile imagefilename imagename path filepath file filename img imgpath "
+        "imgname imageindex imageid imgid dicom dicompath dcm dcmpath volume volumepath scan "
+        "scanpath picture xray slicepath"
+    ).split(),
+    "label": (
+        "label labels class classlabel classname target diagnosis dx finding findings "
+        "findinglabels category pathology y groundtruth truth labelname outcome"
+    ).split(),
+    "patient": (
+        "patient patientid patientkey subject subjectid participant participantid pid case caseid "
+        "person personid mrn"
+    ).split(),
+    "split": "split set subset partition fold phase datasplit dataset usage".split(),
+    "mask": "mask maskpath segmentation segmentationpath seg segpath maskfile".split(),
+    "frame": "frame frameindex slice sliceindex sliceid".split(),
+    "study": "study studyid studyinstanceuid studykey examination accession".split(),
+    "series": "series seriesid seriesinstanceuid serieskey".split(),
+    "sop": "sopinstanceuid sop sopuid instanceuid objectuid".split(),
+}
+"""Kind of column → its usual names, lower-case without blanks, `_`, `-` and `.`; best first."""
+
+_ENCODINGS = ("utf-8-sig", "cp1252", "latin-1")
+_MAX_FIELD = 1 << 24
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text.
+
+    Attributes:
+        source: the file.
+        header: names of columns, in order.
+        rows: cells, blanks around them removed; as long as the header.
+        lines: line of the file that each row began at.
+    """
+
+    source: Path
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    lines: tuple[int, ...]
+
+    def column(self, name: str) -> list[str]:
+        """All cells of a column."""
+        at = self.header.index(name)
+        return [row[at] for row in self.rows]
+
+    def find(self, kind: str, wanted: str | None, option: str = "") -> str | None:
+        """Name of the column of a kind: the one that the user wants, else by its aliases.
+
+        Raises:
+            TableError: the wanted column does not exist.
+        """
+        if wanted is not None:
+            return self._named(wanted, option or f"--{kind}-column")
+        simple = {_simple(name): name for name in reversed(self.header)}
+        return next((simple[alias] for alias in ALIASES[kind] if alias in simple), None)
+
+    def missing(self, kind: str, option: str) -> TableError:
+        """The error for a column that is needed and cannot be found."""
+        return TableError(
+            f"{self.source.name} has no column for the {kind}. Columns found: {self.listed()}.",
+            f"Name it: {option} COLUMN. Understood without: {', '.join(ALIASES[kind][:6])}, ...",
+        )
+
+    def listed(self) -> str:
+        """The header in words."""
+        shown = ", ".join(self.header[:30])
+        return shown + (", ..." if len(self.header) > 30 else "")
+
+    def _named(self, wanted: str, option: str) -> str:
+        if wanted in self.header:
+            return wanted
+        simple = {_simple(name): name for name in self.header}
+        if _simple(wanted) in simple:
+            return simple[_simple(wanted)]
+        raise TableError(
+            f"{self.source.name} has no column {wanted!r}. Columns found: {self.listed()}.",
+            f"Give one of them with {option}.",
+        )
+
+
+def read_table(path: Path) -> Table:
+    """Read a CSV or TSV with a header line; the delimiter is found out, UTF-8 or Windows text.
+
+    Raises:
+        EmptyDataError: no rows.
+        TableError: unequal rows, doubled column names, or no text.
+    """
+    text = _decoded(path)
+    delimiter = _delimiter(text)
+    csv.field_size_limit(_MAX_FIELD)
+    reader = csv.reader(text.splitlines(keepends=True), delimiter=delimiter)
+    rows, lines = [], []
+    start = 1
+    try:
+        for row in reader:
+            if any(cell.strip() for cell in row):
+                rows.append(tuple(cell.strip() for cell in row))
+                lines.append(start)
+            start = reader.line_num + 1
+    except csv.Error as error:
+        raise TableError(f"{path} is no CSV: {error}.", "Save it as UTF-8 CSV.") from error
+    if len(rows) < 2:
+        raise EmptyDataError(f"{path} holds no rows below a header.", "Add one row per image.")
+    return _checked(path, rows, lines)
+
+
+def _checked(path: Path, rows: list[tuple[str, ...]], lines: list[int]) -> Table:
+    header = tuple(name or f"unnamed {i}" for i, name in enumerate(rows[0]))
+    doubled = sorted({name for name in header if header.count(name) > 1})
+    if doubled:
+        raise TableError(
+            f"{path.name} has columns of one name twice: {', '.join(doubled)}.", "Rename them."
+        )
+    body = []
+    for row, line in zip(rows[1:], lines[1:], strict=True):
+        if len(row) > len(header) and not any(row[len(header) :]):
+            row = row[: len(header)]
+        if len(row) != len(header):
+            raise TableError(
+                f"{path.name}, line {line}: {len(row)} cells, but the header has {len(header)}.",
+                "Mend the line; quote cells that hold the delimiter.",
+            )
+        body.append(row)
+    return Table(path, header, tuple(body), tuple(lines[1:]))
+
+
+def _decoded(path: Path) -> str:
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise UnreadableFileError(
+            f"Cannot open {path}: {error.strerror}.", "Check that you may read it."
+        ) from error
+    if b"\x00" in raw[:4096] and not raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise TableError(f"{path} is no text file.", "Give a CSV, or the folder of the images.")
+    encodings: Iterable[str] = _ENCODINGS
+    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+        encodings = ("utf-16",)
+    for encoding in encodings:
+        try:
+            return raw.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+    raise TableError(f"{path} is no text in UTF-8.", "Save it as UTF-8 CSV.")
+
+
+def _delimiter(text: str) -> str:
+    """The most frequent candidate in the header line, outside quotes."""
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    bare = "".join(first.split('"')[::2])
+    return max((",", ";", "\t"), key=lambda candidate: (bare.count(candidate), candidate == ","))
+
+
+def _simple(name: str) -> str:
+    return "".join(character for character in name.lower() if character.isalnum())

@@ -1,0 +1,193 @@
+"""The parity gate between a graph and its engine: nothing is cached before it passed.
+
+Checked for every output: cosine (the worst vector, not the mean), relative L2 (the worst image),
+the first percentile of the patch tokens' cosine, finiteness, and that an image's row does not
+depend on its neighbours, its place in the batch, or padding.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dinorad_rt.engines.manifest import Engine
+from dinorad_rt.engines.reference import PROBE_VERSION, probe_images, reference_outputs
+from dinorad_rt.errors import ParityError
+from dinorad_rt.runners.base import AbstractRunner, Rows
+from dinorad_rt.runners.registry import get_backend
+from dinorad_rt.types import Precision
+
+if TYPE_CHECKING:
+    from dinorad_rt.export.manifest import Graph
+
+DENSE = "patch_tokens"
+_SMALL = 1e-3
+"""Vectors shorter than this share of the median length have no direction worth comparing."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What an engine may differ from its graph.
+
+    Attributes:
+        cosine: least cosine of any class token or patch mean.
+        patch_cosine: least first percentile of the patch tokens' cosine.
+        relative_l2: greatest relative L2 distance of an image's output.
+        rows: greatest relative L2 distance between two runs of one image in other company.
+    """
+
+    cosine: float
+    patch_cosine: float
+    relative_l2: float
+    rows: float
+
+
+_LOW = Limits(cosine=0.999, patch_cosine=0.995, relative_l2=4e-2, rows=1e-3)
+LIMITS: dict[Precision, Limits] = {
+    "fp32": Limits(cosine=0.999999, patch_cosine=0.999999, relative_l2=1e-4, rows=1e-5),
+    "fp16": Limits(cosine=0.999, patch_cosine=0.995, relative_l2=1e-2, rows=1e-3),
+    "mixed": _LOW,
+    "bf16": _LOW,
+}
+
+
+def check_engine(graph: Graph, engine: Engine) -> dict[str, Any]:
+    """Compare an engine with its graph on probe images.
+
+    Returns:
+        The numbers, for the manifest: `outputs` (per output), `rows`, `limits`, `load_seconds`.
+
+    Raises:
+        ParityError: with the numbers that left the limits, and the way out.
+    """
+    images = probe_images(engine.input_shape)
+    wanted = reference_outputs(graph, images)
+    start = time.perf_counter()
+    with get_backend(engine.backend).load(engine) as runner:
+        load_seconds = time.perf_counter() - start
+        found = runner.infer(images)
+        rows = row_differences(runner, images, found)
+    limits = LIMITS[engine.precision]
+    outputs = {name: compare(wanted[name], found[name], dense=name == DENSE) for name in wanted}
+    faults = _faults(outputs, rows, limits)
+    if faults:
+        raise ParityError(
+            f"The {engine.backend} engine of {engine.model} ({engine.precision}) is not its "
+            f"graph: {'; '.join(faults)}. Nothing was cached.",
+            "Choose another backend with --backend, or keep more in FP32 with --precision mixed "
+            "or fp32.",
+        )
+    return {
+        "probe": PROBE_VERSION,
+        "images": len(images),
+        "outputs": outputs,
+        "rows": rows,
+        "limits": asdict(limits),
+        "load_seconds": round(load_seconds, 4),
+    }
+
+
+def compare(wanted: np.ndarray, found: np.ndarray, *, dense: bool = False) -> dict[str, float]:
+    """Distance of two forms of one output.
+
+    Args:
+        wanted, found: (images, ..., dim), one vector along the last axis.
+        dense: also give the first percentile over vectors.
+
+    Returns:
+        `cosine_min`, `relative_l2_max`, `finite` (share of finite values of `found`), and for
+        dense outputs `cosine_p01`.
+    """
+    if wanted.shape != found.shape:
+        return {"cosine_min": -1.0, "relative_l2_max": float("inf"), "finite": 0.0}
+    good = np.isfinite(found)
+    cosines = _cosines(wanted, np.where(good, found, 0.0))
+    numbers = {
+        "cosine_min": float(cosines.min()),
+        "relative_l2_max": float(relative_l2(wanted, found).max()),
+        "finite": float(good.mean()),
+    }
+    if dense:
+        numbers["cosine_p01"] = float(np.percentile(cosines, 1))
+    return numbers
+
+
+def relative_l2(wanted: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """Per image: length of the difference over the length of what was wanted."""
+    first = wanted.reshape(len(wanted), -1).astype(np.float64)
+    second = found.reshape(len(found), -1).astype(np.float64)
+    length = np.linalg.norm(first, axis=1)
+    floor = max(float(np.median(length)) * _SMALL, 1e-12)
+    distance = np.linalg.norm(first - second, axis=1) / np.maximum(length, floor)
+    return np.where(np.isfinite(distance), distance, np.inf)
+
+
+def row_differences(runner: AbstractRunner, images: np.ndarray, found: Rows) -> dict[str, float]:
+    """How far an image's row moves in other company.
+
+    Args:
+        runner: active.
+        images: the probe images.
+        found: outputs of `runner` for them in their own order.
+
+    Returns:
+        `neighbours`: the images one place on, in a full batch of others. `alone`: the first image
+        by itself, padded as the backend pads.
+    """
+    count = len(images)
+    others = max(runner.batch - count, 0)
+    strangers = np.resize(-images[::-1], (others, *images.shape[1:])) if others else images[:0]
+    moved = runner.infer(np.concatenate([np.roll(images, 1, axis=0), strangers]))
+    alone = runner.infer(images[:1])
+    return {
+        "neighbours": max(
+            float(relative_l2(value, np.roll(moved[name][:count], -1, axis=0)).max())
+            for name, value in found.items()
+        ),
+        "alone": max(
+            float(relative_l2(value[:1], alone[name]).max()) for name, value in found.items()
+        ),
+    }
+
+
+def _cosines(wanted: np.ndarray, found: np.ndarray) -> np.ndarray:
+    first = wanted.reshape(-1, wanted.shape[-1]).astype(np.float64)
+    second = found.reshape(-1, found.shape[-1]).astype(np.float64)
+    lengths = np.linalg.norm(first, axis=1), np.linalg.norm(second, axis=1)
+    floor = max(float(np.median(lengths[0])) * _SMALL, 1e-12)
+    product = np.maximum(lengths[0] * lengths[1], 1e-300)
+    cosine = np.sum(first * second, axis=1) / product
+    short = (lengths[0] < floor) & (lengths[1] < 2 * floor)
+    return np.where(short, 1.0, np.clip(cosine, -1.0, 1.0))
+
+
+def _faults(
+    outputs: Mapping[str, Mapping[str, float]], rows: Mapping[str, float], limits: Limits
+) -> list[str]:
+    faults = []
+    for name, numbers in outputs.items():
+        if numbers["finite"] < 1.0:
+            faults.append(f"{name}: {1 - numbers['finite']:.1%} of the values are not finite")
+        measure, limit = ("cosine_min", limits.cosine)
+        if name == DENSE:
+            measure, limit = ("cosine_p01", limits.patch_cosine)
+        value = numbers.get(measure, -1.0)
+        if value < limit:
+            faults.append(f"{name}: {measure} {value:.6f}, must be at least {limit}")
+        distance = numbers["relative_l2_max"]
+        if distance > limits.relative_l2:
+            faults.append(
+                f"{name}: relative L2 {distance:.2e}, must be at most {limits.relative_l2:.0e}"
+            )
+    for name, distance in rows.items():
+        if distance > limits.rows:
+            company = "its neighbours" if name == "neighbours" else "padding"
+            faults.append(
+                f"an image's embedding depends on {company}: relative L2 {distance:.2e}, must be "
+                f"at most {limits.rows:.0e}"
+            )
+    return faults

@@ -1,0 +1,134 @@
+"""What a graph must give: probe images, and their outputs computed in FP32 by ONNX Runtime.
+
+A graph typed FP16 or BF16 is widened to FP32 first: its weights keep their rounded values, its
+arithmetic does not round. So the reference neither overflows nor depends on kernels that ONNX
+Runtime lacks, and what an engine adds is its own.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dinorad_rt.errors import EngineError
+from dinorad_rt.files import atomic_path
+from dinorad_rt.machine import usable_cores
+from dinorad_rt.optional import require, version_of
+from dinorad_rt.paths import cache_dir
+from dinorad_rt.runners.base import Rows
+
+if TYPE_CHECKING:
+    from dinorad_rt.export.manifest import Graph
+
+PROBE_VERSION = 1
+_BLACK, _WHITE = -2.1, 2.6
+"""Roughly 0 and 1 after the usual normalisation."""
+
+
+def probe_images(input_shape: tuple[int, int, int], seed: int = 0) -> np.ndarray:
+    """Four normalised images: noise, a smooth one like a radiograph, black, and sharp edges.
+
+    Returns:
+        (4, 3, height, width) float32, the same for the same shape and seed.
+    """
+    rng = np.random.default_rng(seed)
+    channels, height, width = input_shape
+    y, x = np.meshgrid(np.linspace(0, 1, height), np.linspace(0, 1, width), indexing="ij")
+    smooth = np.zeros((height, width))
+    for _ in range(6):
+        fy, fx, phase = rng.uniform(0.5, 6), rng.uniform(0.5, 6), rng.uniform(0, 2 * np.pi)
+        smooth += np.cos(2 * np.pi * (fy * y + fx * x) + phase)
+    smooth = _BLACK + (_WHITE - _BLACK) * (smooth - smooth.min()) / np.ptp(smooth)
+    squares = (np.arange(height)[:, None] // 9 + np.arange(width)[None, :] // 13) % 2
+    edges = np.where(squares == 0, _BLACK, _WHITE)
+    black = np.full((height, width), _BLACK)
+    grey = np.stack([np.broadcast_to(image, input_shape) for image in (smooth, black, edges)])
+    noise = rng.standard_normal((1, channels, height, width))
+    return np.concatenate([noise, grey]).astype(np.float32)
+
+
+def reference_outputs(graph: Graph, images: np.ndarray) -> Rows:
+    """Outputs of the graph for the probe images in FP32, computed once per graph.
+
+    Raises:
+        EngineError: ONNX Runtime cannot run the graph.
+    """
+    version = (version_of("onnxruntime") or version_of("onnxruntime-gpu") or "").replace("/", "_")
+    name = f"{graph.sha256}-{PROBE_VERSION}-{len(images)}-{version}.npz"
+    stored = cache_dir("references") / name
+    if stored.is_file():
+        with np.load(stored, allow_pickle=False) as values:
+            return {key: values[key] for key in graph.outputs}
+    outputs = _run_graph(graph, images)
+    with atomic_path(stored) as part, part.open("wb") as handle:
+        np.savez(handle, **outputs)  # type: ignore[arg-type]
+    return outputs
+
+
+def _run_graph(graph: Graph, images: np.ndarray) -> Rows:
+    onnxruntime = require("onnxruntime", "comparing an engine with its graph")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = usable_cores()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    names = list(graph.outputs)
+    with _fp32_graph(graph) as path:
+        try:
+            session = onnxruntime.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"]
+            )
+            rows = [session.run(names, {"pixel_values": image[None]}) for image in images]
+        except Exception as error:  # ONNX Runtime raises a class per status, all plain Exceptions
+            raise EngineError(
+                f"The graph of {graph.model} cannot be run for comparison: {error}",
+                "Export it again: dinorad-rt export",
+            ) from error
+    return {name: np.concatenate(values) for name, values in zip(names, zip(*rows), strict=True)}
+
+
+@contextmanager
+def _fp32_graph(graph: Graph) -> Iterator[Path]:
+    if graph.precision == "fp32":
+        yield graph.path
+        return
+    with tempfile.TemporaryDirectory(prefix="dinorad-rt-") as folder:
+        path = Path(folder) / "model.onnx"
+        widen_to_fp32(graph.path, path)
+        yield path
+
+
+def widen_to_fp32(source: Path, target: Path) -> None:
+    """Write an ONNX graph with every FP16 and BF16 type replaced by FP32.
+
+    Weights keep their values exactly; they go to one file beside `target`.
+    """
+    import onnx
+
+    model = onnx.load(str(source))
+    low = {int(onnx.TensorProto.FLOAT16), int(onnx.TensorProto.BFLOAT16)}
+    for tensor in model.graph.initializer:
+        _widen_tensor(tensor, low)
+    for node in (*model.graph.node, *(node for f in model.functions for node in f.node)):
+        for attribute in node.attribute:
+            if attribute.name in ("to", "dtype") and attribute.i in low:
+                attribute.i = onnx.TensorProto.FLOAT
+            _widen_tensor(attribute.t, low)
+    for value in (*model.graph.input, *model.graph.output):
+        if value.type.tensor_type.elem_type in low:
+            value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+    del model.graph.value_info[:]
+    onnx.save(model, str(target), save_as_external_data=True, location="weights.bin")
+
+
+def _widen_tensor(tensor: Any, low: set[int]) -> None:
+    from onnx import numpy_helper
+
+    if tensor.data_type in low:
+        values = numpy_helper.to_array(tensor).astype(np.float32)
+        tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))

@@ -1,0 +1,172 @@
+"""ONNX Runtime: FP32 on the processor; with onnxruntime-gpu also the CUDA provider.
+
+The processor has kernels for FP32 only: FP16 graphs would be cast to FP32 node by node and BF16
+ones are not implemented, so both are refused. Threads do not spin: on cores shared with decoding
+workers a spinning thread takes what the decoders need, and measured alone it gains nothing.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dinorad_rt.errors import BuildError, EngineError
+from dinorad_rt.machine import gpu_facts, has_gpu, usable_cores
+from dinorad_rt.optional import is_installed, version_of
+from dinorad_rt.runners.base import AbstractRunner, AbstractThreadedRunner, Availability, Plan, Rows
+from dinorad_rt.runners.precision import (
+    cpu_device,
+    low_type,
+    matrix_types,
+    refuse_precision,
+    unproven,
+)
+
+if TYPE_CHECKING:
+    from dinorad_rt.engines.manifest import Engine
+    from dinorad_rt.engines.profile import Profile
+    from dinorad_rt.export.manifest import Graph
+
+NAME = "onnxruntime"
+_MODEL = "model.onnx"
+_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_CPU_PRECISIONS = ("fp32",)
+_CUDA_PRECISIONS = ("fp32", "bf16", "fp16")
+
+
+def is_available() -> Availability:
+    """ONNX Runtime runs wherever one of its wheels is installed."""
+    installed = is_installed("onnxruntime")
+    devices = (("cuda",) if _cuda() else ()) + ("cpu",)
+    return Availability(
+        backend=NAME,
+        can_build=installed,
+        can_run=installed,
+        version=_version(),
+        devices=devices if installed else (),
+        reason="" if installed else "the package onnxruntime is not installed",
+        install="pip install onnxruntime",
+        precisions=(_CUDA_PRECISIONS if _cuda() else _CPU_PRECISIONS) if installed else (),
+    )
+
+
+def plan(graph: Graph, profile: Profile) -> Plan:
+    """Fix provider and threads.
+
+    Options of the profile: `device`, `cpu` or `cuda` (default: cuda where it can run).
+
+    Raises:
+        EngineError: the provider is not here, or has no kernels for the graph's type.
+    """
+    device = str(profile.options_for(NAME).get("device", "cuda" if _cuda() else "cpu"))
+    if device not in _PROVIDERS or (device == "cuda" and not _cuda()):
+        raise EngineError(
+            f"ONNX Runtime cannot run on {device!r} here.",
+            "Use device = 'cpu' in the profile, or install onnxruntime-gpu on a machine with a GPU.",
+        )
+    low = low_type(graph)
+    refuse_precision(NAME, graph, low, _CUDA_PRECISIONS if device == "cuda" else _CPU_PRECISIONS)
+    return Plan(
+        backend=NAME,
+        version=_version() or "",
+        precision=graph.precision,
+        batch=profile.batch,
+        settings={
+            "device": device,
+            "streams": profile.streams or 1,
+            "threads": profile.threads or usable_cores(),
+            "matrix_type": low,
+        },
+        device=cpu_device() if device == "cpu" else {"kind": "cuda", **gpu_facts()},
+    )
+
+
+def build(graph: Graph, plan: Plan, folder: Path) -> dict[str, Any]:
+    """Optimise the graph for this machine and store it, so that loading does not do it again.
+
+    Raises:
+        BuildError: ONNX Runtime refuses the graph, or its types are not what was asked for.
+    """
+    low = str(plan.settings["matrix_type"])
+    found = matrix_types(graph.path)
+    if low not in found or (plan.precision != "mixed" and set(found) != {low}):
+        raise unproven(NAME, graph, low, found)
+    try:
+        _session(graph.path, plan.settings, optimised=folder / _MODEL)
+    except Exception as error:  # ONNX Runtime raises a class per status, all plain Exceptions
+        raise BuildError(
+            f"ONNX Runtime {plan.version} refused the graph of {graph.model}: {error}",
+            "Choose another backend: dinorad-rt list backends",
+        ) from error
+    kept = matrix_types(folder / _MODEL)
+    if low not in kept:
+        raise unproven(NAME, graph, low, kept)
+    return {"weights": kept}
+
+
+def load(engine: Engine) -> AbstractRunner:
+    """The runner of an ONNX Runtime engine."""
+    return ONNXRuntimeRunner(engine)
+
+
+class ONNXRuntimeRunner(AbstractThreadedRunner):
+    """A session and as many calling threads as streams; the tail runs without padding."""
+
+    backend = NAME
+
+    def __init__(self, engine: Engine) -> None:
+        self._settings = engine.settings
+        super().__init__(engine, workers=int(self._settings["streams"]))
+        self._path = engine.file(_MODEL)
+        self._session: Any = None
+
+    def _activate(self) -> None:
+        self._session = _session(self._path, self._settings)
+
+    def _prepare_thread(self) -> None:
+        """A session needs nothing per thread."""
+
+    def _unload(self) -> None:
+        self._session = None
+
+    def _run(self, chunk: np.ndarray) -> Rows:
+        names = list(self.outputs)
+        values = self._session.run(names, {"pixel_values": chunk})
+        return dict(zip(names, values, strict=True))
+
+
+def _session(path: Path, settings: Any, optimised: Path | None = None) -> Any:
+    """A session; with `optimised` the graph is optimised and written there, else it already is."""
+    import onnxruntime
+
+    levels = onnxruntime.GraphOptimizationLevel
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = max(1, int(settings["threads"]) // int(settings["streams"]))
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    cuda = settings["device"] == "cuda"
+    if cuda:  # a node without a CUDA kernel is an error, not a silent trip to the processor
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    options.graph_optimization_level = levels.ORT_DISABLE_ALL
+    if optimised is not None:
+        level = levels.ORT_ENABLE_EXTENDED if cuda else levels.ORT_ENABLE_ALL
+        options.graph_optimization_level = level
+        options.optimized_model_filepath = str(optimised)
+        entry = "session.optimized_model_external_initializers"
+        options.add_session_config_entry(f"{entry}_file_name", f"{optimised.stem}.bin")
+        options.add_session_config_entry(f"{entry}_min_size_in_bytes", "1024")
+    return onnxruntime.InferenceSession(
+        str(path), options, providers=[_PROVIDERS[str(settings["device"])]]
+    )
+
+
+def _cuda() -> bool:
+    return version_of("onnxruntime-gpu") is not None and has_gpu()
+
+
+def _version() -> str | None:
+    gpu = version_of("onnxruntime-gpu")
+    return f"{gpu} (gpu)" if gpu else version_of("onnxruntime")

@@ -1,0 +1,176 @@
+"""PyTorch eager: the reference that every other backend is compared with.
+
+Runs the graph's own exported program, so precision, folding and numerics are those of the graph.
+It keeps FP16 and BF16 on every processor; where the hardware has no such arithmetic, the results
+are the same and only the speed suffers, which `plan` says.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dinorad_rt.errors import BuildError, EngineError
+from dinorad_rt.machine import cpu_precisions, gpu_facts, has_gpu, usable_cores
+from dinorad_rt.optional import is_installed, version_of
+from dinorad_rt.runners.base import (
+    AbstractRunner,
+    AbstractThreadedRunner,
+    Availability,
+    Plan,
+    Rows,
+    pad_rows,
+)
+from dinorad_rt.runners.precision import PRECISION_OF, cpu_device, low_type, unproven
+
+if TYPE_CHECKING:
+    from dinorad_rt.engines.manifest import Engine
+    from dinorad_rt.engines.profile import Profile
+    from dinorad_rt.export.manifest import Graph
+
+NAME = "pytorch"
+_PROGRAM = "model.pt2"
+_GPU_PRECISIONS = ("fp32", "bf16", "fp16")
+
+
+def is_available() -> Availability:
+    """PyTorch is always installed: backbones are loaded with it."""
+    installed = is_installed("torch")
+    devices = (("cuda",) if has_gpu() else ()) + ("cpu",)
+    return Availability(
+        backend=NAME,
+        can_build=installed,
+        can_run=installed,
+        version=version_of("torch"),
+        devices=devices if installed else (),
+        reason="" if installed else "the package torch is not installed",
+        install="pip install torch",
+        precisions=(_GPU_PRECISIONS if has_gpu() else cpu_precisions()) if installed else (),
+    )
+
+
+def plan(graph: Graph, profile: Profile) -> Plan:
+    """Fix device and threads.
+
+    Options of the profile: `device`, `cpu` or `cuda` (default: cuda where PyTorch sees one).
+
+    Raises:
+        EngineError: a device that is not here.
+    """
+    cuda = _cuda()
+    device = str(profile.options_for(NAME).get("device", "cuda" if cuda else "cpu"))
+    if device not in ("cpu", "cuda") or (device == "cuda" and not cuda):
+        raise EngineError(
+            f"PyTorch cannot run on {device!r} here.", "Use device = 'cpu' in the profile."
+        )
+    low = low_type(graph)
+    slow = device == "cpu" and PRECISION_OF[low] not in cpu_precisions()
+    note = f"this processor has no {PRECISION_OF[low]} arithmetic: PyTorch emulates it, slowly"
+    return Plan(
+        backend=NAME,
+        version=version_of("torch") or "",
+        precision=graph.precision,
+        batch=profile.batch,
+        settings={
+            "device": device,
+            "threads": profile.threads or usable_cores(),
+            "matrix_type": low,
+        },
+        device=cpu_device() if device == "cpu" else {"kind": "cuda", **gpu_facts()},
+        notes=(note,) if slow else (),
+    )
+
+
+def build(graph: Graph, plan: Plan, folder: Path) -> dict[str, Any]:
+    """Store the exported program beside its manifest and read the types of its weights.
+
+    Raises:
+        BuildError: there is no program, it cannot be read, or its types are not as asked for.
+    """
+    from dinorad_rt.engines.cache import place_file
+
+    if not graph.program_path.is_file():
+        raise BuildError(
+            f"The graph of {graph.model} holds no {graph.program_path.name}.",
+            "Export it again: dinorad-rt export",
+        )
+    place_file(graph.program_path, folder, _PROGRAM)
+    program = _load_program(folder / _PROGRAM)
+    counts: dict[str, int] = {}
+    for tensor in program.state_dict.values():
+        if tensor.is_floating_point() and tensor.ndim >= 2:
+            name = str(tensor.dtype).removeprefix("torch.")
+            counts[name] = counts.get(name, 0) + 1
+    low = str(plan.settings["matrix_type"])
+    if low not in counts:
+        raise unproven(NAME, graph, low, counts)
+    return {"weights": counts}
+
+
+def load(engine: Engine) -> AbstractRunner:
+    """The runner of a PyTorch engine."""
+    return PyTorchRunner(engine)
+
+
+class PyTorchRunner(AbstractThreadedRunner):
+    """The exported program, run without gradients in one worker thread."""
+
+    backend = NAME
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine, workers=1)
+        self._path = engine.file(_PROGRAM)
+        self._device = str(engine.settings["device"])
+        self._threads = int(engine.settings["threads"])
+        self._min_rows = 1
+        self._module: Any = None
+
+    def _activate(self) -> None:
+        program = _load_program(self._path)
+        self._min_rows = _smallest_batch(program)
+        if self._device != "cpu":
+            from torch.export.passes import move_to_device_pass
+
+            program = move_to_device_pass(program, self._device)
+        self._module = program.module()
+
+    def _prepare_thread(self) -> None:
+        import torch
+
+        torch.set_num_threads(self._threads)
+
+    def _unload(self) -> None:
+        self._module = None
+
+    def _run(self, chunk: np.ndarray) -> Rows:
+        import torch
+
+        rows = pad_rows(chunk, max(self._min_rows, len(chunk)))
+        with torch.inference_mode():
+            values = self._module(torch.from_numpy(rows).to(self._device))
+        return {
+            name: np.array(value.cpu().numpy(), dtype=np.float32)
+            for name, value in zip(self.outputs, values, strict=True)
+        }
+
+
+def _load_program(path: Path) -> Any:
+    import torch
+
+    return torch.export.load(str(path))
+
+
+def _smallest_batch(program: Any) -> int:
+    """The least batch that the program takes: 2 where tracing could not exclude a special 1."""
+    bounds = [int(constraint.lower) for constraint in program.range_constraints.values()]
+    return max([1, *bounds])
+
+
+def _cuda() -> bool:
+    if not has_gpu():
+        return False
+    import torch
+
+    return bool(torch.cuda.is_available())

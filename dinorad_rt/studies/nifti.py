@@ -1,0 +1,169 @@
+"""NIfTI 1 and 2, ANALYZE, and MGH volumes, turned to RAS.
+
+Slices run from inferior to superior, rows from posterior to anterior, columns from left to right:
+the canonical RAS order of nibabel, as (slice, row, column). `Study.displayed` turns them for
+viewing. Integers stay stored values, with `scl_slope` and `scl_inter` as the rescale.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dinorad_rt.errors import UnreadableFileError
+from dinorad_rt.optional import require
+from dinorad_rt.studies.quiet import quiet
+from dinorad_rt.studies.read import check_frame
+from dinorad_rt.studies.study import Study, Units
+
+MAX_VOXELS = 4 << 30
+"""Largest volume (all time points) that is read."""
+
+_RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])
+
+
+def read_nifti(path: Path, frame: int | None = None) -> Study:
+    """Read a volume; the volumes of a time series follow one another in time order.
+
+    Args:
+        path: `.nii`, `.nii.gz`, a `.hdr`/`.img` pair (either of the two), `.mgh`, `.mgz`.
+        frame: one slice, counted from 0 from inferior to superior; None for all.
+
+    Returns:
+        units `HU` if the values can only be those of CT (said in `problems`), else `stored`.
+
+    Raises:
+        UnreadableFileError: damaged, a header without its data, or no spatial image.
+    """
+    nibabel = require("nibabel", "reading NIfTI")
+    with quiet():
+        image = _open(nibabel, path)
+        data, rescale = _stored_values(image, path)
+        data, affine = _to_ras(nibabel, data, image.affine)
+        study = _study(data, affine, rescale, image)
+    if frame is None:
+        return study
+    check_frame(frame, study.num_slices, path)
+    return study.slice(frame)
+
+
+def _open(nibabel: Any, path: Path) -> Any:
+    try:
+        image = nibabel.load(path)
+    except FileNotFoundError as error:
+        raise UnreadableFileError(
+            f"{path} is a header without its data: the .img file beside it is missing.",
+            "Put the pair into one folder.",
+        ) from error
+    except Exception as error:
+        raise UnreadableFileError(
+            f"Cannot read {path} as NIfTI: {' '.join(str(error).split())[:200]}",
+            "The file is damaged or cut short, or holds no image: fetch it again.",
+        ) from error
+    if not isinstance(image, nibabel.spatialimages.SpatialImage) or image.affine is None:
+        raise UnreadableFileError(
+            f"{path} is a {type(image).__name__}: no image in space (surfaces, connectivity).",
+            "Give volumes of voxels.",
+        )
+    return image
+
+
+def _stored_values(image: Any, path: Path) -> tuple[np.ndarray, tuple[float, float]]:
+    """Voxels on disk as (i, j, k, time[, rgb]) in native byte order, and the rescale."""
+    shape = tuple(image.shape)
+    if not 2 <= len(shape) <= 5 or (len(shape) == 5 and 1 not in shape[3:]):
+        raise UnreadableFileError(
+            f"{path} has {len(shape)} dimensions, {shape}.", "Give a volume, or a time series."
+        )
+    if int(np.prod(shape, dtype=np.int64)) > MAX_VOXELS:
+        raise UnreadableFileError(f"{path} declares {shape} voxels.", "Cut it into parts first.")
+    proxy = image.dataobj
+    try:
+        stored = proxy.get_unscaled() if hasattr(proxy, "get_unscaled") else proxy
+        data = np.asarray(stored)
+    except Exception as error:
+        raise UnreadableFileError(
+            f"Cannot read the voxels of {path}: {' '.join(str(error).split())[:200]}",
+            "The file is cut short or damaged: fetch it again.",
+        ) from error
+    if data.dtype.names is not None:  # RGB24 and RGBA32
+        data = np.stack([data[name] for name in data.dtype.names[:3]], axis=-1)
+        return data.reshape(*_four(shape), 3), (1.0, 0.0)
+    if data.dtype.kind not in "iuf":
+        raise UnreadableFileError(
+            f"{path} holds {data.dtype} voxels.", "Give real numbers (a magnitude image)."
+        )
+    data = data.astype(data.dtype.newbyteorder("="), copy=False).reshape(_four(shape))
+    return data, (float(getattr(proxy, "slope", 1.0)), float(getattr(proxy, "inter", 0.0)))
+
+
+def _four(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+    full = (*shape, 1, 1, 1)
+    return full[0], full[1], full[2], int(np.prod(shape[3:], dtype=np.int64))
+
+
+def _to_ras(nibabel: Any, data: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Flip and swap axes to the closest RAS order; no resampling."""
+    orientations = nibabel.orientations
+    found = orientations.io_orientation(affine)
+    if np.isnan(found).any():
+        return data, affine
+    turned = orientations.apply_orientation(data, found)
+    return turned, affine @ orientations.inv_ornt_aff(found, data.shape[:3])
+
+
+def _study(
+    data: np.ndarray, affine: np.ndarray, rescale: tuple[float, float], image: Any
+) -> Study:
+    times = data.shape[3]
+    pixels = np.moveaxis(data, (3, 2, 1, 0), (0, 1, 2, 3))
+    pixels = np.ascontiguousarray(pixels.reshape(-1, *pixels.shape[2:]))
+    problems = []
+    if times > 1:
+        problems.append(f"{times} volumes of {data.shape[2]} slices, one after another in time")
+    units, why = _units(pixels, rescale)
+    place, more = _place(affine)
+    problems += [*why, *more]
+    header = image.header
+    kind = {"format": type(image).__name__.removesuffix("Image"), "volumes": times}
+    kind["stored_dtype"] = str(header.get_data_dtype().name)
+    if pixels.ndim == 4:
+        units = "colour"
+    return Study(
+        pixels=pixels,
+        units=units,
+        rescale=rescale,
+        modality="CT" if units == "HU" else None,
+        problems=tuple(problems),
+        facts=kind,
+        **place,
+    )
+
+
+def _place(affine: np.ndarray) -> tuple[dict[str, Any], list[str]]:
+    """Geometry of Study (LPS; slice, row, column) from a RAS affine (column, row, slice)."""
+    axes = _RAS_TO_LPS @ affine[:3, 2::-1]
+    spacing = np.linalg.norm(axes, axis=0)
+    if not np.isfinite(affine).all() or (spacing <= 0).any():
+        return {}, ["the affine is singular: no spacing, no orientation"]
+    orientation = axes / spacing
+    place = {
+        "spacing": tuple(float(value) for value in spacing),
+        "orientation": orientation,
+        "origin": tuple(float(value) for value in _RAS_TO_LPS @ affine[:3, 3]),
+    }
+    sheared = not np.allclose(orientation.T @ orientation, np.eye(3), atol=0.01)
+    return place, ["the voxel axes are not at right angles"] if sheared else []
+
+
+def _units(pixels: np.ndarray, rescale: tuple[float, float]) -> tuple[Units, list[str]]:
+    """NIfTI does not name the modality; air at -1024 or -1000 gives CT away."""
+    if pixels.ndim == 4 or pixels.dtype.kind == "u" and rescale == (1.0, 0.0):
+        return "stored", []
+    low, high = float(np.nanmin(pixels)), float(np.nanmax(pixels))
+    low, high = sorted((low * rescale[0] + rescale[1], high * rescale[0] + rescale[1]))
+    if -4096.0 <= low <= -900.0 and 100.0 <= high <= 32767.0:
+        return "HU", [f"taken for CT in HU, because its lowest value is {low:g}"]
+    return "stored", []

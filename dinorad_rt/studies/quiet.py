@@ -1,0 +1,35 @@
+"""Silence around decoders that warn about files which we judge ourselves."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+_lock = threading.Lock()
+_inside = 0
+_stack = ExitStack()
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Ignore Python warnings while any thread is in the block.
+
+    `warnings.catch_warnings` alone is not safe with threads: two that overlap can leave the
+    filters changed for ever. Here the first to enter changes them, the last to leave restores.
+    """
+    global _inside, _stack
+    with _lock:
+        if _inside == 0:
+            _stack = ExitStack()
+            _stack.enter_context(warnings.catch_warnings())
+            warnings.simplefilter("ignore")
+        _inside += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _inside -= 1
+            if _inside == 0:
+                _stack.close()

@@ -1,0 +1,175 @@
+"""Files: safe reading, wrappers, and refusal of what is incomplete or of another architecture."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from dinorad_rt.backbones.load import load_backbone
+from dinorad_rt.backbones.mismatch import condense
+from dinorad_rt.backbones.spec import BackboneSpec
+from dinorad_rt.errors import CheckpointMismatchError, WeightsError
+
+State = dict[str, torch.Tensor]
+
+
+@pytest.fixture
+def state(shrink: Callable[..., BackboneSpec]) -> State:
+    """A complete state dict of the tiny DINOv2 in timm's names."""
+    shrink("vits14")
+    return dict(load_backbone("tiny", weights="random", seed=5).module.state_dict())
+
+
+def _same(path: Path, state: State) -> tuple[str, ...]:
+    backbone = load_backbone("tiny", weights=path)
+    loaded = backbone.module.state_dict()
+    assert all(torch.equal(loaded[key], state[key]) for key in loaded)
+    return backbone.weights.notes
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_pytorch_files_old_and_new(tmp_path: Path, state: State, zipped: bool) -> None:
+    path = tmp_path / "weights.bin"
+    torch.save(state, path, _use_new_zipfile_serialization=zipped)
+    _same(path, state)
+
+
+def test_the_content_decides_not_the_suffix(tmp_path: Path, state: State) -> None:
+    path = tmp_path / "weights.pth"
+    save_file(state, path)
+    _same(path, state)
+
+
+@pytest.mark.parametrize("wrapper", ["model", "state_dict", "teacher", "model_ema"])
+@pytest.mark.parametrize("prefix", ["", "module.", "backbone.", "module.backbone."])
+def test_training_checkpoints(tmp_path: Path, state: State, wrapper: str, prefix: str) -> None:
+    inner: dict[str, Any] = {prefix + key: value for key, value in state.items()}
+    if prefix.endswith("backbone."):
+        inner |= {prefix.removesuffix("backbone.") + "dino_head.mlp.0.weight": torch.zeros(2, 2)}
+    path = tmp_path / "checkpoint.pth"
+    torch.save({wrapper: inner, "epoch": 3, "args": argparse.Namespace(lr=1.0)}, path)
+    notes = _same(path, state)
+    assert any(wrapper in note for note in notes)
+
+
+def test_the_teacher_is_taken_before_the_student(tmp_path: Path, state: State) -> None:
+    path = tmp_path / "checkpoint.pth"
+    torch.save({"student": {"x": torch.zeros(1)}, "teacher": state}, path)
+    assert "taken from the entry 'teacher' (not student)" in _same(path, state)
+
+
+def test_half_precision_is_converted_and_said(tmp_path: Path, state: State) -> None:
+    path = tmp_path / "weights.safetensors"
+    save_file({key: value.bfloat16() for key, value in state.items()}, path)
+    backbone = load_backbone("tiny", weights=path)
+    assert {value.dtype for value in backbone.module.state_dict().values()} == {torch.float32}
+    assert "converted from bfloat16 to float32" in backbone.weights.notes
+
+
+def test_loaded_weights_do_not_hang_on_the_file(tmp_path: Path, state: State) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save(state, path)
+    backbone = load_backbone("tiny", weights=path)
+    with path.open("r+b") as file:
+        file.write(bytes(path.stat().st_size))
+    assert torch.equal(backbone.module.state_dict()["norm.weight"], state["norm.weight"])
+
+
+class _Command:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, ("exit 1",)
+
+
+def test_a_file_with_code_is_not_run(tmp_path: Path, state: State) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save({"model": state, "hook": _Command()}, path)
+    with pytest.raises(WeightsError, match="run code") as caught:
+        load_backbone("tiny", weights=path)
+    assert "state_dict" in caught.value.fix
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "zip", "text", "empty"])
+def test_damaged_files(tmp_path: Path, state: State, kind: str) -> None:
+    path = tmp_path / "weights"
+    if kind == "safetensors":
+        save_file(state, path)
+    elif kind == "zip":
+        torch.save(state, path)
+    else:
+        path.write_text("no weights at all, only words" if kind == "text" else "")
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2] if kind in ("safetensors", "zip") else content)
+    with pytest.raises(WeightsError, match="cannot be read as"):
+        load_backbone("tiny", weights=path)
+
+
+def test_a_file_without_tensors(tmp_path: Path, state: State) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save({"epoch": 3}, path)
+    with pytest.raises(WeightsError, match="no state dict"):
+        load_backbone("tiny", weights=path)
+
+
+def test_half_a_checkpoint_is_refused_with_its_keys(tmp_path: Path, state: State) -> None:
+    path = tmp_path / "half.safetensors"
+    save_file({k: v for k, v in state.items() if not k.startswith("blocks.2.")}, path)
+    with pytest.raises(CheckpointMismatchError) as caught:
+        load_backbone("tiny", weights=path)
+    assert "Missing in the file (14 tensors)" in caught.value.problem
+    assert "blocks.2.attn.qkv.weight" in caught.value.problem
+    assert "incomplete" in caught.value.fix
+
+
+def test_another_architecture_is_refused_with_keys_shapes_and_advice(
+    tmp_path: Path, state: State
+) -> None:
+    path = tmp_path / "tiny.safetensors"
+    save_file(state, path)
+    with pytest.raises(CheckpointMismatchError) as caught:
+        load_backbone("vits14_reg", weights=path)
+    problem = caught.value.problem
+    assert "reg_token" in problem
+    assert "blocks.{3-11}.attn.qkv.weight" in problem
+    assert "blocks.{0-2}.norm1.weight: file 48, needed 384" in problem
+    assert "Try --model tiny" in caught.value.fix
+
+
+def test_an_unknown_tensor_is_refused(tmp_path: Path, state: State) -> None:
+    path = tmp_path / "more.safetensors"
+    save_file({**state, "adapter.weight": torch.zeros(2)}, path)
+    with pytest.raises(CheckpointMismatchError, match=r"Unknown .*\n  adapter\.weight"):
+        load_backbone("tiny", weights=path)
+
+
+def test_a_bias_that_the_architecture_lacks_may_only_be_zero(
+    tmp_path: Path, shrink: Callable[..., BackboneSpec]
+) -> None:
+    shrink("dinov3_s16", native_size=64)
+    given = dict(load_backbone("tiny", weights="random").module.state_dict())
+    path = tmp_path / "biased.safetensors"
+    for index in range(3):
+        query = given.pop(f"blocks.{index}.attn.q_bias")
+        value = given.pop(f"blocks.{index}.attn.v_bias")
+        given[f"blocks.{index}.attn.qkv.bias"] = torch.cat((query, torch.ones_like(query), value))
+    save_file(given, path)
+    with pytest.raises(CheckpointMismatchError, match=r"attn\.k_bias"):
+        load_backbone("tiny", weights=path)
+
+
+def test_nan_is_refused(tmp_path: Path, state: State) -> None:
+    path = tmp_path / "nan.safetensors"
+    save_file({**state, "norm.bias": torch.full((48,), float("nan"))}, path)
+    with pytest.raises(WeightsError, match=r"norm\.bias .* NaN"):
+        load_backbone("tiny", weights=path)
+
+
+def test_block_numbers_are_condensed() -> None:
+    keys = [f"blocks.{n}.norm.weight" for n in (0, 1, 2, 5)] + ["cls_token", "blocks.7.x"]
+    assert condense(keys) == ["cls_token", "blocks.{0-2,5}.norm.weight", "blocks.7.x"]

@@ -1,0 +1,114 @@
+"""Names, facts and closest names."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+
+import pytest
+import timm
+import torch
+
+from dinorad_rt.backbones import registry
+from dinorad_rt.backbones.catalogue import CATALOGUE
+from dinorad_rt.backbones.load import build_module
+from dinorad_rt.backbones.registry import get_spec, list_specs, register
+from dinorad_rt.errors import UnknownNameError
+
+STUDY = {
+    *("vits14", "vitb14", "vitl14", "vitg14", "vitl16_in21k", "resnet152", "densenet201"),
+    *("vgg19", "msn_l16", "mae_l16", "clip_l14", "openclip_h14", "sam_l16", "biomedclip_b16"),
+}
+
+
+def test_every_backbone_of_the_study_is_registered() -> None:
+    assert {spec.name for spec in list_specs() if spec.in_study} == STUDY
+
+
+def test_names_are_unique_and_resolve_to_themselves() -> None:
+    names = [spec.name for spec in CATALOGUE]
+    assert len(set(names)) == len(names)
+    assert all(get_spec(spec.name) is spec for spec in CATALOGUE)
+
+
+@pytest.mark.parametrize("spec", CATALOGUE, ids=lambda spec: spec.name)
+def test_shape_facts_are_those_of_the_architecture(spec: registry.BackboneSpec) -> None:
+    if spec.architecture.startswith("torchvision:"):
+        pytest.skip("shape checked on real weights in test_load")
+    module = build_module(spec, spec.image_size, meta=True)
+    assert registry._dim(module) == spec.dim
+    assert registry._family(module) == (spec.family, spec.patch)
+    if spec.patch is not None and spec.family == "vit":
+        with torch.device("meta"):
+            native = timm.create_model(
+                spec.architecture, num_classes=0, img_size=spec.native_size, **dict(spec.create)
+            )
+        assert native.patch_embed.grid_size == (spec.native_size // spec.patch,) * 2
+
+
+@pytest.mark.parametrize("spec", CATALOGUE, ids=lambda spec: spec.name)
+def test_normalisation_is_timms_for_timms_files(spec: registry.BackboneSpec) -> None:
+    if not spec.source.startswith("hf:timm/"):
+        pytest.skip("published elsewhere")
+    tag = spec.source.removeprefix("hf:timm/")
+    config = timm.get_pretrained_cfg(tag)
+    assert config is not None
+    assert (spec.mean, spec.std) == (tuple(config.mean), tuple(config.std))
+    assert spec.native_size == config.input_size[-1] or spec.family == "cnn"
+
+
+def test_a_timm_name_works_with_and_without_its_tag() -> None:
+    bare, tagged = get_spec("deit_tiny_patch16_224"), get_spec("deit_tiny_patch16_224.fb_in1k")
+    assert bare.name == "deit_tiny_patch16_224"
+    assert bare.source == tagged.source == "hf:timm/deit_tiny_patch16_224.fb_in1k"
+    assert (bare.dim, bare.patch, bare.family, bare.position) == (192, 16, "vit", "timm")
+
+
+@pytest.mark.parametrize(
+    ("name", "family", "position", "dim"),
+    [
+        ("convnext_atto", "cnn", "none", 320),
+        ("swin_tiny_patch4_window7_224", "cnn", "fixed", 768),
+        ("vit_base_patch16_siglip_224", "cnn", "timm", 768),
+        ("eva02_tiny_patch14_224", "eva", "timm", 192),
+        ("vit_small_patch16_dinov3", "eva", "rope", 384),
+        ("vgg11", "cnn", "none", 4096),
+    ],
+)
+def test_specs_derived_from_timm(name: str, family: str, position: str, dim: int) -> None:
+    spec = get_spec(name)
+    assert (spec.family, spec.position, spec.dim) == (family, position, dim)
+
+
+def test_an_unknown_name_gets_the_closest_ones() -> None:
+    with pytest.raises(UnknownNameError, match="vitl14") as caught:
+        get_spec("vit_l14")
+    assert "dinorad-rt list models" in caught.value.fix
+
+
+def test_an_unknown_tag_gets_the_published_ones() -> None:
+    with pytest.raises(UnknownNameError, match=r"vit_small_patch14_dinov2\.lvd142m"):
+        get_spec("vit_small_patch14_dinov2.nonsense")
+
+
+def test_a_hub_address_is_no_model_name() -> None:
+    with pytest.raises(UnknownNameError):
+        get_spec("hf-hub:owner/model")
+
+
+def test_a_name_cannot_be_taken_twice() -> None:
+    register(get_spec("vits14"))
+    other = get_spec("deit_tiny_patch16_224")
+    with pytest.raises(ValueError, match="registered already"):
+        register(dataclasses.replace(other, name="vits14"))
+
+
+def test_short_names_load_neither_torch_nor_timm() -> None:
+    code = (
+        "import sys; from dinorad_rt.backbones.registry import get_spec, list_specs;"
+        "import dinorad_rt.backbones.load;"
+        "get_spec('vitl14'); list_specs();"
+        "sys.exit(bool({'torch', 'timm', 'torchvision', 'numpy'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
