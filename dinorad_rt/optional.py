@@ -14,7 +14,7 @@ EXTRA_OF: dict[str, str] = {
     "tensorrt_rtx": "tensorrt-rtx",
     "pycuda": "pycuda",
     "ray": "ray",
-    "faiss": "faiss",
+    "onnxruntime": "cpu",
 }
 """Import name of an optional package → the extra of dinorad-rt that installs it."""
 

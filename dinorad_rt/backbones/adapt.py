@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 
@@ -43,7 +44,7 @@ def adapt(tensors: Tensors, module: torch.nn.Module, rule: PositionRule) -> list
     _split_gate(tensors, wanted)
     notes += _unfold_batch_norm(tensors, module, wanted)
     _reshape_linear(tensors, wanted)
-    notes += _adapt_positions(tensors, wanted, rule)
+    notes += _adapt_positions(tensors, wanted, _stored_prefix(module, wanted), rule)
     for key in wanted:
         if key.endswith(".num_batches_tracked"):
             tensors.setdefault(key, torch.zeros((), dtype=torch.long))
@@ -127,7 +128,7 @@ def _reshape_linear(tensors: Tensors, wanted: Mapping[str, torch.Tensor]) -> Non
 
 
 def _adapt_positions(
-    tensors: Tensors, wanted: Mapping[str, torch.Tensor], rule: PositionRule
+    tensors: Tensors, wanted: Mapping[str, torch.Tensor], prefix: int, rule: PositionRule
 ) -> list[str]:
     for key in [key for key in tensors if re.search(r"\.rel_pos_[hw]$", key) and key in wanted]:
         if tensors[key].shape[1:] == wanted[key].shape[1:]:
@@ -140,8 +141,7 @@ def _adapt_positions(
         tensors["pos_embed"] = grid.permute(0, 2, 3, 1)
         before, after = given.shape[1], target.shape[1]
     elif given.ndim == 3 and target.ndim == 3:
-        prefix = _fold_class_position(tensors, target)
-        given = tensors["pos_embed"]
+        given = _fold_class_position(tensors, given, prefix)
         before, after = (math.isqrt(size.shape[1] - prefix) for size in (given, target))
         if before * before + prefix == given.shape[1]:
             tensors["pos_embed"] = resample_tokens(given, after, prefix=prefix, rule=rule)
@@ -152,16 +152,19 @@ def _adapt_positions(
     return [f"position embeddings resampled from {before} x {before} to {after} x {after} ({rule})"]
 
 
-def _fold_class_position(tensors: Tensors, target: torch.Tensor) -> int:
-    """Prefix positions of the target; a class position it does not store goes into the token."""
-    prefix = _prefix_of(target.shape[1])
-    given = tensors["pos_embed"]
-    if prefix == 0 and _prefix_of(given.shape[1]) == 1 and "cls_token" in tensors:
+def _stored_prefix(module: torch.nn.Module, wanted: Mapping[str, torch.Tensor]) -> int:
+    """How many prefix tokens (class, distillation, registers) have a position of their own."""
+    target = wanted.get("pos_embed")
+    if target is None or target.ndim != 3:
+        return 0
+    patches: Any = getattr(module, "patch_embed", None)
+    return int(target.shape[1]) - int(patches.num_patches)
+
+
+def _fold_class_position(tensors: Tensors, given: torch.Tensor, prefix: int) -> torch.Tensor:
+    """Add a class position that the target does not store to the class token itself."""
+    tokens = given.shape[1]
+    if prefix == 0 and math.isqrt(tokens - 1) ** 2 == tokens - 1 and "cls_token" in tensors:
         tensors["cls_token"] = tensors["cls_token"] + given[:, :1]
         tensors["pos_embed"] = given[:, 1:]
-    return prefix
-
-
-def _prefix_of(tokens: int) -> int:
-    """Tokens beyond the largest square grid: 0, 1 (class) or 2 (class and distillation)."""
-    return tokens - math.isqrt(tokens) ** 2
+    return tensors["pos_embed"]

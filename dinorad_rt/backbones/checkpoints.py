@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import pickle
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +17,9 @@ from typing import Any
 import torch
 
 from dinorad_rt.backbones.adapt import adapt
-from dinorad_rt.backbones.keys import Tensors, rename
+from dinorad_rt.backbones.keys import Renamed, Tensors, rename
 from dinorad_rt.backbones.mismatch import mismatch_error
-from dinorad_rt.backbones.spec import BackboneSpec
+from dinorad_rt.backbones.spec import BackboneSpec, PositionRule
 from dinorad_rt.errors import WeightsError
 
 WRAPPERS = ("teacher", "state_dict_ema", "model_ema", "state_dict", "model", "module", "student")
@@ -106,10 +107,29 @@ def fit_checkpoint(
         CheckpointMismatchError: missing, unknown or misshapen tensors, each named.
         WeightsError: a tensor holds NaN or infinity.
     """
+    wanted = module.state_dict()
     renamed = rename(checkpoint.tensors)
+    changes = _settle(renamed, module, spec.position)
+    error = mismatch_error(renamed.tensors, wanted, spec, file, renamed.dialect)
+    if error is not None:
+        filtered = _timm_filtered(module, checkpoint.tensors, spec)
+        if filtered is None:
+            raise error
+        renamed = filtered
+        changes = _settle(renamed, module, spec.position)
+        if mismatch_error(renamed.tensors, wanted, spec, file, renamed.dialect) is not None:
+            raise error
     checkpoint.tensors.clear()
-    notes = [*checkpoint.notes, f"key names: {renamed.dialect}"]
-    notes += adapt(renamed.tensors, module, spec.position)
+    left_out = [f"left out: {part} ({count})" for part, count in renamed.left_out.items()]
+    conversions = _own_copies(renamed.tensors, wanted, file)
+    module.load_state_dict(renamed.tensors, strict=True, assign=True)
+    dialect = f"key names: {renamed.dialect}"
+    return (*checkpoint.notes, dialect, *changes, *left_out, *conversions)
+
+
+def _settle(renamed: Renamed, module: torch.nn.Module, rule: PositionRule) -> list[str]:
+    """Adapt the values, then leave out the parts that no backbone has a place for."""
+    changes = adapt(renamed.tensors, module, rule)
     wanted = module.state_dict()
     for part, prefixes in LEFT_OUT:
         extra = [key for key in renamed.tensors if key.startswith(prefixes) and key not in wanted]
@@ -117,13 +137,21 @@ def fit_checkpoint(
             del renamed.tensors[key]
         if extra:
             renamed.left_out[part] = len(extra)
-    notes += [f"left out: {part} ({count})" for part, count in renamed.left_out.items()]
-    error = mismatch_error(renamed.tensors, wanted, spec, file, renamed.dialect)
-    if error is not None:
-        raise error
-    notes += _own_copies(renamed.tensors, wanted, file)
-    module.load_state_dict(renamed.tensors, strict=True, assign=True)
-    return tuple(notes)
+    return changes
+
+
+def _timm_filtered(module: torch.nn.Module, tensors: Tensors, spec: BackboneSpec) -> Renamed | None:
+    """The tensors through timm's own converter of this architecture, where it has one.
+
+    It resamples positions by timm's rule, so it may not stand in for another one.
+    """
+    convert = getattr(sys.modules.get(type(module).__module__), "checkpoint_filter_fn", None)
+    if convert is None or spec.position == "hub":
+        return None
+    try:
+        return Renamed("the publisher's, by timm's converter", dict(convert(dict(tensors), module)))
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
+        return None  # not a file that timm knows: the caller reports what does not fit
 
 
 def _own_copies(tensors: Tensors, wanted: Mapping[str, torch.Tensor], file: str) -> list[str]:

@@ -7,6 +7,7 @@ download, so that the hub client's own retries never start.
 
 from __future__ import annotations
 
+import errno
 import re
 import threading
 from pathlib import Path
@@ -14,7 +15,7 @@ from urllib.parse import urlsplit
 
 from dinorad_rt.backbones.spec import BackboneSpec
 from dinorad_rt.errors import HubUnreachableError, WeightsError
-from dinorad_rt.files import atomic_path, sha256_file
+from dinorad_rt.files import atomic_path, sha256_file, space_errors_named
 
 CONNECT_SECONDS = 3.0
 READ_SECONDS = 20.0
@@ -29,15 +30,13 @@ def fetch(spec: BackboneSpec) -> Path:
         WeightsError: the source has no such file, or the download is damaged.
     """
     if spec.source.startswith("hf:"):
-        path = _fetch_repository(spec)
-    elif spec.source.startswith("https://"):
-        path = _fetch_url(spec)
-    else:
-        raise WeightsError(
-            f"No weights of {spec.name} are published where dinorad-rt could fetch them.",
-            "Give your own file, --weights PATH, or try the machinery with --weights random.",
-        )
-    return path
+        return _fetch_repository(spec)
+    if spec.source.startswith("https://"):
+        return _fetch_url(spec)
+    raise WeightsError(
+        f"No weights of {spec.name} are published where dinorad-rt could fetch them.",
+        "Give your own file, --weights PATH, or try the machinery with --weights random.",
+    )
 
 
 def _fetch_repository(spec: BackboneSpec) -> Path:
@@ -62,16 +61,19 @@ def _fetch_repository(spec: BackboneSpec) -> Path:
     if constants.HF_HUB_OFFLINE:
         raise _unreachable(spec, "HF_HUB_OFFLINE is set and they are not in the local cache")
     _probe(spec, constants.ENDPOINT)
+    # The hub client changes its HTTP library; its own error derives from that library's base.
+    broken: tuple[type[Exception], ...] = (*HfHubHTTPError.__bases__, OSError, RuntimeError)
     for file in files:
         try:
-            path = Path(hf_hub_download(repository, file, etag_timeout=CONNECT_SECONDS))
+            with space_errors_named(Path(constants.HF_HUB_CACHE)):
+                path = Path(hf_hub_download(repository, file, etag_timeout=CONNECT_SECONDS))
         except (GatedRepoError, RepositoryNotFoundError) as error:
             raise _refused(spec, repository) from error
         except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
             raise _unreachable(spec, "the connection broke off") from error
         except EntryNotFoundError:
             continue
-        except (HfHubHTTPError, OSError) as error:
+        except broken as error:
             raise _unreachable(spec, f"the download failed: {_first_line(error)}") from error
         _check_blob(path)
         return path
@@ -118,6 +120,8 @@ def _fetch_url(spec: BackboneSpec) -> Path:
         try:
             _download(spec.source, part)
         except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise  # atomic_path names the folder
             raise _unreachable(spec, f"the download failed: {_first_line(error)}") from error
         _check_hash(spec, target.name, sha256_file(part))
     return target
@@ -145,19 +149,30 @@ def _check_hash(spec: BackboneSpec, file: str, found: str) -> None:
         )
 
 
-def _probe(spec: BackboneSpec, endpoint: str) -> None:
-    """One short request; any reply will do. Name resolution counts against the limit as well."""
+def hub_problem(endpoint: str | None = None) -> str | None:
+    """Why an endpoint cannot be reached, or None if it answers; takes a few seconds at most.
+
+    One short request; any reply will do. Name resolution counts against the limit as well.
+
+    Args:
+        endpoint: URL; None for the hub.
+    """
     import urllib.error
     import urllib.request
 
-    failure: list[str] = ["no answer"]
+    from huggingface_hub import constants
+
+    if endpoint is None and constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set"
+    url = endpoint or constants.ENDPOINT
+    failure = ["no answer"]
 
     def ask() -> None:
-        request = urllib.request.Request(endpoint, method="HEAD")
+        request = urllib.request.Request(url, method="HEAD")
         try:
             urllib.request.urlopen(request, timeout=CONNECT_SECONDS).close()
-        except urllib.error.HTTPError:
-            pass
+        except urllib.error.HTTPError as reply:
+            reply.close()
         except (OSError, ValueError) as error:
             failure[0] = _first_line(error)
             return
@@ -166,13 +181,17 @@ def _probe(spec: BackboneSpec, endpoint: str) -> None:
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     thread.join(CONNECT_SECONDS + 1.0)
-    if failure:
-        host = urlsplit(endpoint).netloc or endpoint
-        raise _unreachable(spec, f"{host} cannot be reached ({failure[0]})")
+    return f"{urlsplit(url).netloc or url} cannot be reached ({failure[0]})" if failure else None
+
+
+def _probe(spec: BackboneSpec, endpoint: str) -> None:
+    problem = hub_problem(endpoint)
+    if problem is not None:
+        raise _unreachable(spec, problem)
 
 
 def _first_line(error: BaseException) -> str:
-    text = str(error).strip() or type(error).__name__
+    text = str(getattr(error, "reason", None) or error).strip() or type(error).__name__
     return text.splitlines()[0][:200]
 
 

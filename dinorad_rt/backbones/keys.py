@@ -1,12 +1,12 @@
 """Key names of published checkpoints, renamed to those of timm and torchvision.
 
-    official DINO, DINOv2, DINOv3, MAE, DeiT   blocks.0.attn.qkv.weight (chunked: blocks.0.3.…)
-    Hugging Face ViT, MSN, MAE, DINOv2, DINOv3  encoder.layer.0.attention.attention.query.weight
-    Hugging Face CLIP                           vision_model.encoder.layers.0.self_attn.q_proj.weight
-    OpenAI and open_clip                        visual.transformer.resblocks.0.attn.in_proj_weight
-    open_clip with a timm trunk                 visual.trunk.blocks.0.attn.qkv.weight
-    SAM, official and Hugging Face              image_encoder.blocks.0.… , vision_encoder.layers.0.…
-    torchvision DenseNet, VGG, MobileNetV2
+    official DINO, DINOv2, DINOv3, MAE, DeiT  blocks.0.attn.qkv.weight (chunked: blocks.0.3.attn…)
+    Hugging Face ViT, MSN, MAE, DINOv2, v3    encoder.layer.0.attention.attention.query.weight
+    Hugging Face CLIP                         vision_model.encoder.layers.0.self_attn.q_proj.weight
+    OpenAI and open_clip                      visual.transformer.resblocks.0.attn.in_proj_weight
+    open_clip with a timm trunk               visual.trunk.blocks.0.attn.qkv.weight
+    SAM, official and Hugging Face            image_encoder.blocks.0.…, vision_encoder.layers.0.…
+    torchvision                               features.denseblock1.denselayer1.norm.1.weight
 
 Renaming looks at names alone and never invents a tensor; `adapt` then fits the values to one
 architecture, and `fit` refuses what is left over or missing.

@@ -198,7 +198,11 @@ def _has_computed_buffers(module: torch.nn.Module) -> bool:
 def _random_backbone(spec: BackboneSpec, image_size: int, seed: int, *notes: str) -> Backbone:
     from dinorad_rt.backbones.random_weights import fill_random
 
-    module = build_module(spec, image_size)
+    module = build_module(spec, image_size, meta=True)
+    if any(True for _ in module.buffers()):
+        module = build_module(spec, image_size)
+    else:
+        module = module.to_empty(device="cpu")
     fill_random(module, seed, convolutional=spec.family == "cnn")
     info = WeightsInfo(
         kind="random",

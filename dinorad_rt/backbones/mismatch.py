@@ -98,15 +98,14 @@ def _advice(
     shapes: Mapping[str, str],
     spec: BackboneSpec,
 ) -> str:
+    seen = _looks_like(given)
+    if seen and spec.name not in seen:
+        return f"By its shapes the file could be: {', '.join(seen)}. Try --model {seen[0]}"
     if missing and not unknown and not shapes:
         return (
             f"The file is an incomplete checkpoint of {spec.name}: download it again, or save all "
             "of the backbone's state dict."
         )
-    seen = _looks_like(given)
-    others = [name for name in seen if name != spec.name]
-    if others:
-        return f"By its shapes the file could be: {', '.join(others)}. Try --model {others[0]}"
     return "Give --model the architecture of this file; see all: dinorad-rt list models"
 
 

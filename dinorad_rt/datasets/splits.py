@@ -87,8 +87,9 @@ def _none_empty(chosen: np.ndarray) -> np.ndarray:
     """Tiny data: make sure that train and test have a patient each."""
     for needed in (0, 2):
         if not (chosen == needed).any():
-            largest = int(np.bincount(chosen, minlength=3).argmax())
-            chosen[np.flatnonzero(chosen == largest)[-1]] = needed
+            counts = np.bincount(chosen, minlength=3)
+            giver = 1 if counts[1] else int(counts.argmax())  # val, if it has any
+            chosen[np.flatnonzero(chosen == giver)[-1]] = needed
     return chosen
 
 

@@ -120,6 +120,7 @@ def relative_l2(wanted: np.ndarray, found: np.ndarray) -> np.ndarray:
     """Per image: length of the difference over the length of what was wanted."""
     first = wanted.reshape(len(wanted), -1).astype(np.float64)
     second = found.reshape(len(found), -1).astype(np.float64)
+    second[~np.isfinite(second)] = np.nan
     length = np.linalg.norm(first, axis=1)
     floor = max(float(np.median(length)) * _SMALL, 1e-12)
     distance = np.linalg.norm(first - second, axis=1) / np.maximum(length, floor)
@@ -135,18 +136,16 @@ def row_differences(runner: AbstractRunner, images: np.ndarray, found: Rows) -> 
         found: outputs of `runner` for them in their own order.
 
     Returns:
-        `neighbours`: the images one place on, in a full batch of others. `alone`: the first image
-        by itself, padded as the backend pads.
+        `neighbours`: the images in every row of a full batch, in another order. `alone`: the
+        first image by itself, padded as the backend pads.
     """
     count = len(images)
-    others = max(runner.batch - count, 0)
-    strangers = np.resize(-images[::-1], (others, *images.shape[1:])) if others else images[:0]
-    moved = runner.infer(np.concatenate([np.roll(images, 1, axis=0), strangers]))
+    places = np.random.default_rng(0).permutation(max(runner.batch, count)) % count
+    moved = runner.infer(images[places])
     alone = runner.infer(images[:1])
     return {
         "neighbours": max(
-            float(relative_l2(value, np.roll(moved[name][:count], -1, axis=0)).max())
-            for name, value in found.items()
+            float(relative_l2(value[places], moved[name]).max()) for name, value in found.items()
         ),
         "alone": max(
             float(relative_l2(value[:1], alone[name]).max()) for name, value in found.items()

@@ -83,13 +83,16 @@ def _run_graph(graph: Graph, images: np.ndarray) -> Rows:
             session = onnxruntime.InferenceSession(
                 str(path), options, providers=["CPUExecutionProvider"]
             )
-            rows = [session.run(names, {"pixel_values": image[None]}) for image in images]
+            rows = [
+                dict(zip(names, session.run(names, {"pixel_values": image[None]}), strict=True))
+                for image in images
+            ]
         except Exception as error:  # ONNX Runtime raises a class per status, all plain Exceptions
             raise EngineError(
                 f"The graph of {graph.model} cannot be run for comparison: {error}",
                 "Export it again: dinorad-rt export",
             ) from error
-    return {name: np.concatenate(values) for name, values in zip(names, zip(*rows), strict=True)}
+    return {name: np.concatenate([row[name] for row in rows]) for name in names}
 
 
 @contextmanager

@@ -1,1 +1,1 @@
-"""."""
+"""Metrics and their intervals: pure functions on arrays."""

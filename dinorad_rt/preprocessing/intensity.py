@@ -226,9 +226,7 @@ def _clip_of_study(
     return (low, high) if low < high else (0.0, 0.0)
 
 
-def _full_range(
-    study: Study, pixels: np.ndarray, statistics: Statistics
-) -> tuple[float, float]:
+def _full_range(study: Study, pixels: np.ndarray, statistics: Statistics) -> tuple[float, float]:
     stored = study.pixels.dtype
     if stored == np.bool_:
         return 0.0, 1.0

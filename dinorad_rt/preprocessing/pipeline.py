@@ -82,7 +82,8 @@ class Preprocessor:
             self._reference(study, channels, out)
 
     def _reference(self, study: Study, channels: list[np.ndarray], out: np.ndarray) -> None:
-        plan = geometry(*channels[0].shape[:2], self.spec)
+        height, width = channels[0].shape[:2]
+        plan = geometry(height, width, self.spec)
         statistics = reference.ReferenceStatistics()
         grey = []
         for pixels in channels:
@@ -92,7 +93,8 @@ class Preprocessor:
         store(reference.normalise(np.stack(grey), self.spec.mean, self.spec.std), out)
 
     def _native(self, study: Study, channels: list[np.ndarray], out: np.ndarray) -> None:
-        plan = geometry(*channels[0].shape[:2], self.spec)
+        height, width = channels[0].shape[:2]
+        plan = geometry(height, width, self.spec)
         statistics = native.NativeStatistics()
         size = 3 // len(channels)
         in_kernel = study.pixels.dtype == np.uint8 and rule_of(study, self.spec) == "range"
@@ -101,10 +103,8 @@ class Preprocessor:
             if pixels.ndim == 3 and not in_kernel:
                 pixels = reference.luma(pixels)
             mapped, mapping = grey_map(study, pixels, self.spec, statistics)
-            normalisation = self.spec.mean[part], self.spec.std[part]
-            native.preprocess(
-                mapped, mapping, plan, out[part], normalisation, threads=self._threads
-            )
+            mean, std = tuple(self.spec.mean)[part], tuple(self.spec.std)[part]
+            native.preprocess(mapped, mapping, plan, out[part], (mean, std), threads=self._threads)
 
 
 def store(image: np.ndarray, out: np.ndarray) -> None:
@@ -131,7 +131,8 @@ def _one_slice(study: Study) -> np.ndarray:
         raise DataError(f"Pixels must be real numbers; got {pixels.dtype}.")
     if not all(map(math.isfinite, study.rescale)):
         raise DataError(f"Rescale slope and intercept must be finite; got {study.rescale}.")
-    return pixels[0]
+    only: np.ndarray = pixels[0]
+    return only
 
 
 def _channels(pixels: np.ndarray, spec: PreprocessSpec) -> list[np.ndarray]:

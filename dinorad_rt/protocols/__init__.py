@@ -1,1 +1,1 @@
-"""."""
+"""Protocols judge stored embeddings: `fit` on reference images, `predict_proba` on queries."""

@@ -82,14 +82,7 @@ def choose_backend(graph: Graph, profile: Profile, progress: Say | None = None) 
             f"No backend can run {graph.model} in {graph.precision} here. {why}", f"See {LISTING}"
         )
     choice = _measure(engines, excluded, say)
-    write_json(
-        stored,
-        {
-            "backend": choice.backend,
-            "measured": dict(choice.measured),
-            "excluded": dict(choice.excluded),
-        },
-    )
+    write_json(stored, {key: getattr(choice, key) for key in ("backend", "measured", "excluded")})
     return choice
 
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -241,43 +240,6 @@ class AbstractRunner(ABC):
     @abstractmethod
     def _collect(self, ticket: Any) -> Rows:
         """Wait for a call; its outputs, with at least the rows that were submitted."""
-
-
-class AbstractThreadedRunner(AbstractRunner):
-    """A runner whose backend only has a blocking call: `workers` threads make it a pipeline."""
-
-    def __init__(self, engine: Engine, *, workers: int = 1) -> None:
-        super().__init__(engine, look_ahead=workers + 1)
-        self._workers = workers
-        self._pool: ThreadPoolExecutor | None = None
-
-    def _submit(self, chunk: np.ndarray) -> Future[Rows]:
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(
-                self._workers, thread_name_prefix=self.backend, initializer=self._prepare_thread
-            )
-        return self._pool.submit(self._run, np.array(chunk, order="C"))
-
-    def _collect(self, ticket: Future[Rows]) -> Rows:
-        return ticket.result()
-
-    def _release(self) -> None:
-        if self._pool is not None:
-            self._pool.shutdown()
-            self._pool = None
-        self._unload()
-
-    @abstractmethod
-    def _prepare_thread(self) -> None:
-        """Called once in each worker thread."""
-
-    @abstractmethod
-    def _unload(self) -> None:
-        """Free the engine after the last call."""
-
-    @abstractmethod
-    def _run(self, chunk: np.ndarray) -> Rows:
-        """Run on 1 to `batch` rows; called in a worker thread."""
 
 
 def pad_rows(chunk: np.ndarray, batch: int) -> np.ndarray:

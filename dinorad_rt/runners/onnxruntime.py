@@ -15,7 +15,7 @@ import numpy as np
 from dinorad_rt.errors import BuildError, EngineError
 from dinorad_rt.machine import gpu_facts, has_gpu, usable_cores
 from dinorad_rt.optional import is_installed, version_of
-from dinorad_rt.runners.base import AbstractRunner, AbstractThreadedRunner, Availability, Plan, Rows
+from dinorad_rt.runners.base import AbstractRunner, Availability, Plan, Rows
 from dinorad_rt.runners.precision import (
     cpu_device,
     low_type,
@@ -23,6 +23,7 @@ from dinorad_rt.runners.precision import (
     refuse_precision,
     unproven,
 )
+from dinorad_rt.runners.threaded import AbstractThreadedRunner
 
 if TYPE_CHECKING:
     from dinorad_rt.engines.manifest import Engine
@@ -64,7 +65,7 @@ def plan(graph: Graph, profile: Profile) -> Plan:
     if device not in _PROVIDERS or (device == "cuda" and not _cuda()):
         raise EngineError(
             f"ONNX Runtime cannot run on {device!r} here.",
-            "Use device = 'cpu' in the profile, or install onnxruntime-gpu on a machine with a GPU.",
+            "Use device = 'cpu' in the profile, or install onnxruntime-gpu where a GPU is.",
         )
     low = low_type(graph)
     refuse_precision(NAME, graph, low, _CUDA_PRECISIONS if device == "cuda" else _CPU_PRECISIONS)

@@ -36,7 +36,7 @@ def read_npy(path: Path, frame: int | None = None) -> Study:
 
 
 def read_npz(path: Path, frame: int | None = None) -> Study:
-    """Read the image of a `.npz` file: the array called image (pixels, volume, ...) or the only one.
+    """Read the image of a `.npz` file: the array called image (pixels, ...), or the only one.
 
     Raises:
         UnreadableFileError: no such array, several, a pickle, or a zip file of another kind.
@@ -72,13 +72,15 @@ def read_mat(path: Path, frame: int | None = None) -> Study:
     h5py = require("h5py", "reading MATLAB 7.3 files")
     with h5py.File(path, "r") as file:
         found = _numeric_datasets(h5py, file, "", 4)
-        node = found["cjdata/image"] if "cjdata/image" in found else found[_choose(list(found), path)]
+        node = (
+            found["cjdata/image"] if "cjdata/image" in found else found[_choose(list(found), path)]
+        )
         if node.size * node.dtype.itemsize > MAX_BYTES:
             raise _too_large(path, node.size * node.dtype.itemsize)
         array = np.asarray(node).T  # MATLAB stores columns first
         patient = _text(found.get("cjdata/PID"))
-    if array.ndim == 3:
-        array = np.moveaxis(array, -1, 0) if array.shape[-1] not in (3, 4) else array
+    if array.ndim == 3 and not _is_coloured(array):
+        array = np.moveaxis(array, -1, 0)
     study = _study(array, path, frame, {"format": "MATLAB 7.3"})
     if patient is None:
         return study
@@ -93,7 +95,7 @@ def _study(array: np.ndarray, path: Path, frame: int | None, facts: dict[str, An
         raise UnreadableFileError(
             f"{path} holds values of type {array.dtype}.", "Save integers or real numbers."
         )
-    coloured = array.ndim >= 3 and array.shape[-1] in (3, 4) and array.dtype.kind == "u"
+    coloured = _is_coloured(array)
     planes = array if array.ndim == (4 if coloured else 3) else array[None]
     if planes.ndim != (4 if coloured else 3):
         raise UnreadableFileError(f"{path} holds an array of shape {array.shape}.", _SHAPES)
@@ -118,6 +120,11 @@ def _study(array: np.ndarray, path: Path, frame: int | None, facts: dict[str, An
         problems=problems,
         facts=facts,
     )
+
+
+def _is_coloured(array: np.ndarray) -> bool:
+    """True if the last axis can only be RGB or RGBA."""
+    return array.ndim >= 3 and array.shape[-1] in (3, 4) and array.dtype in (np.uint8, np.uint16)
 
 
 def _npz_shapes(path: Path) -> dict[str, int]:
@@ -165,10 +172,14 @@ def _numeric_datasets(h5py: Any, group: Any, prefix: str, depth: int) -> dict[st
         if isinstance(node, h5py.Group):
             if depth:
                 found |= _numeric_datasets(h5py, node, f"{prefix}{name}/", depth - 1)
-        elif node.external is None and not node.is_virtual and node.dtype.kind in "iufb":
-            if min(node.shape, default=0) > 1 or name == "PID":
-                found[prefix + name] = node
+        elif _is_array(node) and (min(node.shape, default=0) > 1 or name == "PID"):
+            found[prefix + name] = node
     return found
+
+
+def _is_array(node: Any) -> bool:
+    """True for numbers that lie in the file itself."""
+    return node.external is None and not node.is_virtual and node.dtype.kind in "iufb"
 
 
 def _text(node: Any) -> str | None:

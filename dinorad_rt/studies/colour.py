@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+_BLOCK = 24 * 64
+"""Bytes that are compared in one row: a multiple of 3 channels and of 8-byte words."""
+
 
 def without_colour(pixels: np.ndarray) -> np.ndarray:
     """Drop the colour axis if all three channels are equal everywhere, else return as given.
@@ -15,13 +18,17 @@ def without_colour(pixels: np.ndarray) -> np.ndarray:
         (...) grey, contiguous, or the same (..., 3). Equal channels are their own luma, so no
         rule of conversion is involved.
     """
-    first, second, third = pixels[..., 0], pixels[..., 1], pixels[..., 2]
-    sparse = (..., slice(None, None, 16), slice(None))  # a coloured image gives itself away soon
-    if not _equal(first[sparse], second[sparse]) or not _equal(first[sparse], third[sparse]):
-        return pixels
-    if _equal(first, second) and _equal(first, third):
-        return np.ascontiguousarray(first)
-    return pixels
+    return np.ascontiguousarray(pixels[..., 0]) if is_grey(pixels) else pixels
+
+
+def is_grey(pixels: np.ndarray) -> bool:
+    """True if the three channels of (..., 3) are equal everywhere."""
+    sparse = pixels[..., ::16, :]  # a coloured image gives itself away soon
+    if not _channels_equal(sparse):
+        return False
+    if pixels.dtype == np.uint8 and pixels.flags.c_contiguous:
+        return _bytes_equal(pixels.reshape(-1))
+    return _channels_equal(pixels)
 
 
 def over_black(pixels: np.ndarray) -> tuple[np.ndarray, bool]:
@@ -41,5 +48,20 @@ def over_black(pixels: np.ndarray) -> tuple[np.ndarray, bool]:
     return (mixed // opaque).astype(pixels.dtype), True
 
 
-def _equal(first: np.ndarray, second: np.ndarray) -> bool:
-    return bool((first == second).all())
+def _channels_equal(pixels: np.ndarray) -> bool:
+    first, second, third = pixels[..., 0], pixels[..., 1], pixels[..., 2]
+    return bool((first == second).all()) and bool((first == third).all())
+
+
+def _bytes_equal(flat: np.ndarray) -> bool:
+    """`_channels_equal` of packed RGB bytes, about four times as fast.
+
+    Neighbouring bytes are compared; differences between the last channel of a pixel and the
+    first of the next are masked out.
+    """
+    blocks = max(len(flat) - 1, 0) // _BLOCK
+    end = blocks * _BLOCK
+    differences = np.bitwise_xor(flat[:end], flat[1 : end + 1]).view(np.uint64)
+    found = np.bitwise_or.reduce(differences.reshape(blocks, _BLOCK // 8), axis=0).view(np.uint8)
+    within = found.reshape(-1, 3)[:, :2]
+    return not within.any() and _channels_equal(flat[end:].reshape(-1, 3))

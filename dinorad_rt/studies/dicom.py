@@ -193,6 +193,10 @@ def _place(views: list[FrameView]) -> tuple[dict[str, Any], list[str]]:
     place["orientation"] = geometry.orientation_matrix(normal, *axes)
     if len(views) == 1:
         return place, []
+    if "PerFrameFunctionalGroupsSequence" not in views[0].dataset:
+        if spacing is not None:
+            place["spacing"] = (views[0].frame_distance(), *spacing)
+        return place, []
     same = all(view.orientation() == views[0].orientation() for view in views)
     stack = geometry.stack_slices(np.asarray(positions, np.float64), normal)
     order = list(stack.order)
@@ -212,8 +216,10 @@ def _warnings_of(dataset: FileDataset) -> list[str]:
         problems.append("burned-in annotation: the image itself may show who the patient is")
     if dataset.get("Modality") == "PT" and dataset.get("Units") != "GML":
         problems.append(f"PET values are left in {dataset.get('Units') or 'unknown units'}, no SUV")
-    if dataset.get("Modality") == "CT" and "RescaleSlope" not in dataset and not dataset.get(
-        "SharedFunctionalGroupsSequence"
+    if (
+        dataset.get("Modality") == "CT"
+        and "RescaleSlope" not in dataset
+        and not dataset.get("SharedFunctionalGroupsSequence")
     ):
         problems.append("CT without a rescale: the values are not taken for HU")
     return problems

@@ -125,6 +125,14 @@ class FrameView:
         found = self._numbers("PixelMeasuresSequence", "SliceThickness")
         return found[0] if found and found[0] > 0 else float("nan")
 
+    def frame_distance(self) -> float:
+        """Distance of the frames of a classic multi-frame object in mm; NaN if not said."""
+        offsets = numbers(self.dataset, "GridFrameOffsetVector")
+        if offsets is not None and len(offsets) > 1:
+            return float(np.median(np.diff(offsets)))
+        distance = numbers(self.dataset, "SpacingBetweenSlices")
+        return distance[0] if distance is not None and distance[0] > 0 else float("nan")
+
     def orientation(self) -> tuple[float, ...] | None:
         """ImageOrientationPatient: six direction cosines."""
         return self._numbers("PlaneOrientationSequence", "ImageOrientationPatient")
@@ -135,7 +143,7 @@ class FrameView:
         return found if found is not None and len(found) == 3 else None
 
     def _is_signed(self) -> bool:
-        return self.dataset.get("PixelRepresentation") == 1
+        return bool(self.dataset.get("PixelRepresentation") == 1)
 
     def _is_signed_after_modality(self) -> bool:
         return self._is_signed() or self.rescale()[1] < 0

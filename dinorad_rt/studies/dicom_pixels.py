@@ -10,6 +10,7 @@ import numpy as np
 from dinorad_rt.errors import MissingPackageError, UnreadableFileError
 from dinorad_rt.optional import require
 from dinorad_rt.studies.colour import without_colour
+from dinorad_rt.studies.quiet import is_decoder_failure
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -43,6 +44,11 @@ def check_has_pixels(dataset: Dataset, path: Path) -> None:
     """
     if not any(name in dataset for name in _PIXEL_ATTRIBUTES):
         kind = _kind_of(dataset)
+        if not kind:
+            raise UnreadableFileError(
+                f"{path} is no DICOM file, or its beginning is lost: no SOP class, no pixel data.",
+                "Fetch the file again.",
+            )
         fix = "Give the image files; reports, plans, structure sets and indices hold no pixels."
         if "Media Storage Directory" in kind or "DirectoryRecordSequence" in dataset:
             kind, fix = "a DICOMDIR (an index of files)", "Give the folder in which it lies."
@@ -70,7 +76,9 @@ def decode(dataset: Dataset, path: Path, frame: int | None) -> np.ndarray:
     _check_size(dataset, path, frame)
     try:
         pixels = pixels_module.pixel_array(dataset, index=frame, view_only=True)
-    except Exception as error:
+    except BaseException as error:
+        if not is_decoder_failure(error):
+            raise
         missing = missing_decoder(dataset)
         if missing is not None:
             raise missing from error
@@ -78,9 +86,9 @@ def decode(dataset: Dataset, path: Path, frame: int | None) -> np.ndarray:
             f"Cannot decode the pixels of {path}: {_first_reason(error)}",
             "The file is damaged or cut short: fetch it again.",
         ) from error
-    pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+    native: np.ndarray = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
     plane = 3 if int(dataset.get("SamplesPerPixel", 1)) > 1 else 2
-    return pixels if pixels.ndim == plane + 1 else pixels[None]
+    return native if native.ndim == plane + 1 else native[None]
 
 
 def colour_or_grey(dataset: Dataset, pixels: np.ndarray) -> np.ndarray:
@@ -148,10 +156,10 @@ def _number(dataset: Dataset, name: str) -> int:
 
 def _kind_of(dataset: Dataset) -> str:
     uid = getattr(dataset.file_meta, "MediaStorageSOPClassUID", None) or dataset.get("SOPClassUID")
-    return str(getattr(uid, "name", uid)) if uid else "no SOP class is given"
+    return str(getattr(uid, "name", uid)) if uid else ""
 
 
-def _first_reason(error: Exception) -> str:
+def _first_reason(error: BaseException) -> str:
     """The decoders' own words in one line, shortened."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = "; ".join(lines[1:] if len(lines) > 1 else lines) or type(error).__name__

@@ -58,7 +58,8 @@ def in_plane_axes(cosines: Sequence[float] | None) -> tuple[np.ndarray, np.ndarr
 def normal_of(row: np.ndarray, column: np.ndarray) -> np.ndarray:
     """Unit normal of a slice: column axis × row axis."""
     normal: np.ndarray = np.cross(column, row)
-    return normal / np.linalg.norm(normal)
+    normal /= np.linalg.norm(normal)
+    return normal
 
 
 def stack_slices(positions: np.ndarray, normal: np.ndarray) -> Stack:
@@ -75,7 +76,7 @@ def stack_slices(positions: np.ndarray, normal: np.ndarray) -> Stack:
     left_out = len(ranked) - len(kept)
     problems = []
     if left_out:
-        problems.append(f"{left_out} slices lie at the position of another one: left out")
+        problems.append(f"slices at the position of another one left out: {left_out}")
     if len(kept) == 1:
         return Stack((int(kept[0]),), left_out, normal, float("nan"), tuple(problems))
     track = positions[kept[-1]] - positions[kept[0]]
@@ -91,9 +92,7 @@ def stack_slices(positions: np.ndarray, normal: np.ndarray) -> Stack:
     return Stack(tuple(int(i) for i in kept), left_out, axis, spacing, tuple(problems))
 
 
-def orientation_matrix(
-    slice_axis: np.ndarray, row: np.ndarray, column: np.ndarray
-) -> np.ndarray:
+def orientation_matrix(slice_axis: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndarray:
     """(3, 3) with the slice, row and column axes as columns, the form that `Study` uses."""
     return np.stack([slice_axis, row, column], axis=1)
 
@@ -105,7 +104,7 @@ def _gaps(gaps: np.ndarray, spacing: float) -> list[str]:
     missing = int(sum(round(float(gap) / spacing) - 1 for gap in gaps if gap > 1.5 * spacing))
     if missing:
         return [
-            f"about {missing} slices are missing: distances run from {gaps.min():.2f} to "
+            f"slices are missing (about {missing}): distances run from {gaps.min():.2f} to "
             f"{gaps.max():.2f} mm"
         ]
     return [f"slices lie unevenly: distances run from {gaps.min():.2f} to {gaps.max():.2f} mm"]

@@ -52,15 +52,10 @@ def read_nifti(path: Path, frame: int | None = None) -> Study:
 def _open(nibabel: Any, path: Path) -> Any:
     try:
         image = nibabel.load(path)
-    except FileNotFoundError as error:
-        raise UnreadableFileError(
-            f"{path} is a header without its data: the .img file beside it is missing.",
-            "Put the pair into one folder.",
-        ) from error
     except Exception as error:
         raise UnreadableFileError(
             f"Cannot read {path} as NIfTI: {' '.join(str(error).split())[:200]}",
-            "The file is damaged or cut short, or holds no image: fetch it again.",
+            "The file is damaged, or no volume; what only lies packed in .gz must be unpacked.",
         ) from error
     if not isinstance(image, nibabel.spatialimages.SpatialImage) or image.affine is None:
         raise UnreadableFileError(
@@ -83,6 +78,11 @@ def _stored_values(image: Any, path: Path) -> tuple[np.ndarray, tuple[float, flo
     try:
         stored = proxy.get_unscaled() if hasattr(proxy, "get_unscaled") else proxy
         data = np.asarray(stored)
+    except FileNotFoundError as error:
+        raise UnreadableFileError(
+            f"{path} is a header without its data: the .img file beside it is missing.",
+            "Put the pair into one folder.",
+        ) from error
     except Exception as error:
         raise UnreadableFileError(
             f"Cannot read the voxels of {path}: {' '.join(str(error).split())[:200]}",
@@ -114,9 +114,7 @@ def _to_ras(nibabel: Any, data: np.ndarray, affine: np.ndarray) -> tuple[np.ndar
     return turned, affine @ orientations.inv_ornt_aff(found, data.shape[:3])
 
 
-def _study(
-    data: np.ndarray, affine: np.ndarray, rescale: tuple[float, float], image: Any
-) -> Study:
+def _study(data: np.ndarray, affine: np.ndarray, rescale: tuple[float, float], image: Any) -> Study:
     times = data.shape[3]
     pixels = np.moveaxis(data, (3, 2, 1, 0), (0, 1, 2, 3))
     pixels = np.ascontiguousarray(pixels.reshape(-1, *pixels.shape[2:]))

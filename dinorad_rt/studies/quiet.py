@@ -1,4 +1,4 @@
-"""Silence around decoders that warn about files which we judge ourselves."""
+"""Around decoders: silence about files which we judge ourselves, and how they fail."""
 
 from __future__ import annotations
 
@@ -33,3 +33,12 @@ def quiet() -> Iterator[None]:
             _inside -= 1
             if _inside == 0:
                 _stack.close()
+
+
+def is_decoder_failure(error: BaseException) -> bool:
+    """True for what a decoder raises on a damaged file.
+
+    A decoder written in Rust panics with a BaseException of its own (pyo3's PanicException),
+    which must not end the process as an interrupt would.
+    """
+    return isinstance(error, Exception) or type(error).__name__ == "PanicException"

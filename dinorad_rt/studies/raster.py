@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dinorad_rt.errors import UnreadableFileError
+from dinorad_rt.errors import MissingPackageError, UnreadableFileError
 from dinorad_rt.optional import is_installed, require
 from dinorad_rt.studies.colour import over_black, without_colour
 from dinorad_rt.studies.quiet import quiet
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 MAX_PIXELS = 179_000_000
 """Largest image that is decoded (height × width): what Pillow takes for an attack, too."""
 
-_FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000", "PPM")
+_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000", "PPM")
 _STORED_GREY = ("L", "I;16", "I;16L", "I;16B", "I;16N", "I", "F")
 
 
@@ -81,6 +81,10 @@ def _with_pillow(data: bytes, path: Path, frame: int | None) -> Study:
     with image:
         if image.width * image.height > MAX_PIXELS:
             raise _too_large(path)
+        if image.mode in ("RGB", "RGBA") and _bits_per_sample(image) > 8:
+            deep = _decode_deep(data)
+            if deep is not None:
+                return _study([deep], {"format": image.format})
         facts = {"format": image.format, "mode": image.mode}
         inverted = image.mode.startswith("I;16") and _is_white_zero(image)
         return _study(_pages(image, path, frame), facts, inverted=inverted)
@@ -150,6 +154,12 @@ def _study(pages: list[_Page], facts: dict[str, Any], *, inverted: bool = False)
     return Study(
         pixels=pixels, units=units, inverted=inverted, problems=tuple(problems), facts=facts
     )
+
+
+def _bits_per_sample(image: Image) -> int:
+    """Bits per channel that a TIFF declares; 8 for all other formats."""
+    tags = getattr(image, "tag_v2", None)
+    return 8 if tags is None else max(tags.get(258, (8,)), default=8)
 
 
 def _is_white_zero(image: Image) -> bool:
@@ -223,7 +233,12 @@ def _deep_colour(data: bytes, path: Path) -> _Page | None:
 
 def _decode_deep(data: bytes) -> _Page | None:
     """16 bits per channel through OpenCV."""
-    cv2 = require("cv2", "reading colour images of 16 bits per channel")
+    if not has_opencv():
+        raise MissingPackageError(
+            "Colour images of 16 bits per channel need OpenCV, which is not installed.",
+            "Install it: pip install opencv-python-headless",
+        )
+    cv2 = require("cv2", "reading deep colour")
     decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if decoded is None:
         return None

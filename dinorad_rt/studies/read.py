@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dinorad_rt.errors import DinoradError, UnreadableFileError
+from dinorad_rt.studies.quiet import is_decoder_failure
 from dinorad_rt.studies.study import Study
 
 HEAD_BYTES = 1024
@@ -86,7 +87,7 @@ def sniff(head: bytes, path: Path) -> str | None:
         return "npz"
     if any(head[at : at + 4] in magic for at, magic in _NIFTI_MAGIC):
         return "nifti"
-    if head.startswith(_HDF5_MAGIC) or head.startswith(b"MATLAB 7.3") or head[512:520] == _HDF5_MAGIC:
+    if head.startswith((_HDF5_MAGIC, b"MATLAB 7.3")) or head[512:520] == _HDF5_MAGIC:
         return "mat"
     if head.startswith(b"\x1f\x8b"):
         return "nifti"
@@ -148,15 +149,15 @@ def _reader(kind: str) -> Callable[[Path, int | None], Study]:
     return {"npy": read_npy, "npz": read_npz, "mat": read_mat}[kind]
 
 
-def _guarded(
-    reader: Callable[[Path, int | None], Study], path: Path, frame: int | None
-) -> Study:
+def _guarded(reader: Callable[[Path, int | None], Study], path: Path, frame: int | None) -> Study:
     """Decoders of damaged files raise anything; for the caller it is one kind of error."""
     try:
         study = reader(path, frame)
     except DinoradError:
         raise
-    except (Exception, RecursionError) as error:
+    except BaseException as error:
+        if not is_decoder_failure(error):
+            raise
         text = " ".join(str(error).split())[:300] or type(error).__name__
         raise UnreadableFileError(
             f"Cannot read {path}: {type(error).__name__}: {text}",

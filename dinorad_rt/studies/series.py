@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from dinorad_rt.studies.pseudonym import pseudonym
 from dinorad_rt.studies.quiet import quiet
 from dinorad_rt.studies.read import read_study, sniff
 from dinorad_rt.studies.study import Study
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
 
 _TAGS = [
     0x00020010,  # TransferSyntaxUID
@@ -126,13 +129,17 @@ def find_series(folder: Path) -> tuple[Series, ...]:
     """
     paths = visible_files(folder)
     headers = [header for header in map(read_slice_header, paths) if header is not None]
-    images = [header for header in headers if header.is_image]
     if not headers:
         rasters = tuple(path for path in paths if _kind(path) == "raster")
         key = pseudonym("series", str(folder.resolve()))
         return (Series(key, tuple(sorted(rasters, key=natural_key))),) if rasters else ()
+    return group_slices([header for header in headers if header.is_image])
+
+
+def group_slices(headers: Iterable[SliceHeader]) -> tuple[Series, ...]:
+    """Sort slices into volumes, the largest volume of a series first."""
     groups: dict[Hashable, list[SliceHeader]] = defaultdict(list)
-    for header in images:
+    for header in headers:
         groups[(header.series, header.shape, _rounded(header.orientation))].append(header)
     found: dict[str, list[Series]] = defaultdict(list)
     for members in groups.values():
@@ -169,9 +176,7 @@ def load_series(series: Series) -> Study:
         place["orientation"] = geometry.orientation_matrix(stack.slice_axis, row, column)
         if first.spacing is not None:
             place["spacing"] = (stack.spacing, *first.spacing[1:])
-    return replace(
-        first, pixels=pixels, rescale=rescale, problems=tuple(problems), **place
-    )
+    return replace(first, pixels=pixels, rescale=rescale, problems=tuple(problems), **place)
 
 
 def read_slice_header(path: Path) -> SliceHeader | None:
@@ -180,10 +185,12 @@ def read_slice_header(path: Path) -> SliceHeader | None:
         return None
     try:
         with quiet():
-            dataset = load_header(path, tags=_TAGS)
+            return _slice_header(load_header(path, tags=_TAGS), path)
     except UnreadableFileError:
         return None
 
+
+def _slice_header(dataset: Dataset, path: Path) -> SliceHeader:
     def one(name: str) -> float | None:
         found = numbers(dataset, name)
         return found[0] if found else None
@@ -233,28 +240,24 @@ def _rounded(orientation: tuple[float, ...] | None) -> Hashable:
 
 def _volumes(members: list[SliceHeader]) -> list[Series]:
     """Split slices of one series, size and orientation into volumes."""
-    unique = list({header.sop or header.path: header for header in members}.values())
+    unique: dict[Hashable, SliceHeader] = {}
+    for header in members:
+        unique.setdefault(header.sop or header.path, header)
     copies = len(members) - len(unique)
-    problems = (f"{copies} files are copies of others: left out",) if copies else ()
-    return [_sorted_series(group, problems) for group in _separated(unique)]
+    problems = (f"copies of other files left out: {copies}",) if copies else ()
+    return [_sorted_series(group, problems) for group in _separated(list(unique.values()))]
 
 
-def _separated(members: list[SliceHeader]) -> Iterable[list[SliceHeader]]:
+def _separated(members: list[SliceHeader]) -> list[list[SliceHeader]]:
+    """Split slices that share positions by the first attribute that tells the volumes apart."""
     if _repeats(members):
         for index in range(len(_SPLITTERS)):
-            groups = _grouped(members, lambda header, at=index: header.splitters[at])
-            if len(groups) > 1 and not any(map(_repeats, groups)):
-                return groups
+            groups: dict[float | None, list[SliceHeader]] = defaultdict(list)
+            for header in members:
+                groups[header.splitters[index]].append(header)
+            if len(groups) > 1 and not any(map(_repeats, groups.values())):
+                return list(groups.values())
     return [members]
-
-
-def _grouped(
-    members: list[SliceHeader], key: Callable[[SliceHeader], Hashable]
-) -> list[list[SliceHeader]]:
-    groups: dict[Hashable, list[SliceHeader]] = defaultdict(list)
-    for header in members:
-        groups[key(header)].append(header)
-    return list(groups.values())
 
 
 def _repeats(members: list[SliceHeader]) -> bool:

@@ -119,9 +119,7 @@ class Study:
         turned = self.orientation * np.where([False, *flips], -1.0, 1.0)
         steps = [slice(None), *(slice(None, None, -1) if flip else slice(None) for flip in flips)]
         corner = self._position(0, (rows - 1) * flips[0], (columns - 1) * flips[1])
-        return replace(
-            self, pixels=self.pixels[tuple(steps)], orientation=turned, origin=corner
-        )
+        return replace(self, pixels=self.pixels[tuple(steps)], orientation=turned, origin=corner)
 
     def _position(self, *index: int) -> tuple[float, float, float] | None:
         """LPS position of a voxel; None without geometry, the origin itself for index 0."""

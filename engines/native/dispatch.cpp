@@ -4,7 +4,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <limits>
+#include <exception>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -41,11 +42,27 @@ template <class Work> void share(int outputs, int threads, Work work) {
     const auto border = [&](int part) {
         return part == parts ? outputs : outputs * part / parts / 2 * 2;
     };
+    std::vector<std::exception_ptr> errors(parts);
+    const auto guarded = [&](int part) {
+        try {
+            work(border(part), border(part + 1));
+        } catch (...) {
+            errors[part] = std::current_exception();
+        }
+    };
     std::vector<std::thread> others;
-    for (int part = 1; part < parts; ++part)
-        others.emplace_back([&, part] { work(border(part), border(part + 1)); });
-    work(0, border(1));
+    others.reserve(parts);
+    int started = 1;
+    try {
+        for (; started < parts; ++started) others.emplace_back(guarded, started);
+    } catch (const std::system_error &) {
+        // No more threads to be had: this one does the rest.
+    }
+    guarded(0);
+    for (int part = started; part < parts; ++part) guarded(part);
     for (std::thread &other : others) other.join();
+    for (const std::exception_ptr &error : errors)
+        if (error) std::rethrow_exception(error);
 }
 
 void write_blank_rows(const Kernel &kernel, const Job &job, float *scratch) {

@@ -28,7 +28,7 @@ constexpr int block = 4 * lanes;  // columns that the vertical pass holds in reg
 
 struct Line {
     double base, sign;
-    float range, pad_low, pad_high;
+    float range;
 };
 
 // Values of up to 24 bits are exact in float; wider ones take the difference in double.
@@ -62,14 +62,16 @@ struct Luma {
 template <class T, class Read, bool padded>
 void clip_row(const void *row, const GreyMap &grey, int width, float *DINORAD_RESTRICT to) {
     const T *DINORAD_RESTRICT from = static_cast<const T *>(row);
-    const Line line{grey.base, grey.sign, static_cast<float>(grey.range),
-                    static_cast<float>(grey.pad_low), static_cast<float>(grey.pad_high)};
+    using Value = decltype(Read::at(from, 0));
+    const Line line{grey.base, grey.sign, static_cast<float>(grey.range)};
+    const Value pad_low = static_cast<Value>(grey.pad_low);
+    const Value pad_high = static_cast<Value>(grey.pad_high);
     for (int x = 0; x < width; ++x) {
-        const auto stored = Read::at(from, x);
+        const Value stored = Read::at(from, x);
         float value = along(stored, line);
         value = value > 0.0f ? value : 0.0f;  // NaN falls to 0 here
         value = value < line.range ? value : line.range;
-        if (padded) value = (stored >= line.pad_low) & (stored <= line.pad_high) ? 0.0f : value;
+        if (padded) value = (stored >= pad_low) & (stored <= pad_high) ? 0.0f : value;
         to[x] = value;
     }
 }
@@ -111,11 +113,12 @@ RowReader row_reader(const Image &image, const GreyMap &grey) {
 
 // ------------------------------------------------------------------------------------------ resize
 
-// Scratch of `resize`: a ring of clipped rows, two rows after the vertical pass, weights of the two,
-// and one row for `write`.
+// Scratch of `resize`: a ring of clipped input rows; `lanes` output rows after the vertical pass, and
+// the same transposed; the weights of two output rows; the finished rows, transposed and not; and
+// one row for `write`.
 struct Layouts {
     std::int32_t ring_rows;
-    std::size_t stride, weights;
+    std::size_t stride, weights, outputs;
 };
 
 inline std::int32_t least(std::int32_t a, std::int32_t b) { return a < b ? a : b; }
@@ -128,16 +131,16 @@ Layouts layouts(const Job &job) {
         const std::int32_t next = least(i + 1, rows.outputs - 1);
         longest = most(longest, rows.first[next] + rows.count[next] - rows.first[i]);
     }
-    // Room for whole blocks and for taps beyond the end; 16 more keep rows off the same cache sets.
+    // Whole blocks, and 16 more to keep rows off the same cache sets.
     const std::size_t blocks = (job.image.width + block - 1) / block;
-    const std::size_t stride = blocks * block + job.columns.stride + 16;
-    return {longest, stride, static_cast<std::size_t>((longest + 15) / 16 * 16)};
+    return {longest, blocks * block + 16, static_cast<std::size_t>((longest + 15) / 16 * 16),
+            static_cast<std::size_t>((job.columns.outputs + lanes - 1) / lanes * lanes)};
 }
 
 std::size_t scratch_floats(const Job &job) {
     const Layouts shape = layouts(job);
-    return (shape.ring_rows + 2) * shape.stride + 2 * shape.weights + job.columns.outputs +
-           job.target.side + 4 * lane_limit;
+    return (shape.ring_rows + 2 * lanes) * shape.stride + 2 * shape.weights +
+           2 * lanes * shape.outputs + job.target.side;
 }
 
 // sums of two output rows over the same input rows, one block of columns
@@ -158,21 +161,19 @@ inline void two_sums(const float *const *rows, const float *first, const float *
     put(to_second + x + 2 * lanes, b2), put(to_second + x + 3 * lanes, b3);
 }
 
-// One row through the column taps: `lanes` outputs at a time, each a sum over its taps.
+// `lanes` rows at once, transposed (columns x lanes), through the column taps.
 void horizontal(const Axis &columns, const float *from, float *to) {
-    const std::int32_t vectors = columns.stride / lanes;
-    for (std::int32_t x = 0; x < columns.outputs; x += lanes) {
-        Lanes sums[lanes];
-        for (int i = 0; i < lanes; ++i) {
-            const float *values = from + columns.first[x + i];
-            const float *weights =
-                columns.weights + static_cast<std::size_t>(x + i) * columns.stride;
-            Lanes sum = load(weights) * load(values);
-            for (std::int32_t t = 1; t < vectors; ++t)
-                sum += load(weights + t * lanes) * load(values + t * lanes);
-            sums[i] = sum;
+    for (std::int32_t x = 0; x < columns.outputs; ++x) {
+        const float *values = from + static_cast<std::size_t>(columns.first[x]) * lanes;
+        const float *weights = columns.weights + static_cast<std::size_t>(x) * columns.stride;
+        Lanes even = spread(0), odd = even;
+        std::int32_t t = 0;
+        for (; t + 2 <= columns.count[x]; t += 2) {
+            even += spread(weights[t]) * load(values + t * lanes);
+            odd += spread(weights[t + 1]) * load(values + (t + 1) * lanes);
         }
-        put(to + x, sums_of(sums));
+        if (t < columns.count[x]) even += spread(weights[t]) * load(values + t * lanes);
+        put(to + static_cast<std::size_t>(x) * lanes, even + odd);
     }
 }
 
@@ -183,21 +184,14 @@ struct Walk {
     const Job &job;
     Layouts shape;
     RowReader read;
-    float *ring, *vertical, *weights, *row, *outer;
+    float *ring, *vertical, *turned, *weights, *finished, *rows, *outer;
     std::int32_t ready;  // input rows below this are in the ring
 
     Walk(const Job &job, float *scratch)
         : job(job), shape(layouts(job)), read(row_reader(job.image, job.grey)), ring(scratch),
-          vertical(ring + shape.ring_rows * shape.stride), weights(vertical + 2 * shape.stride),
-          row(weights + 2 * shape.weights), outer(row + job.columns.outputs + lane_limit),
-          ready(0) {
-        for (int i = 0; i < 2; ++i) clear_end(vertical + i * shape.stride);
-    }
-
-    // Zero weights meet what lies beyond the image: it must be finite.
-    void clear_end(float *line) const {
-        for (std::size_t x = job.image.width; x < shape.stride; ++x) line[x] = 0.0f;
-    }
+          vertical(ring + shape.ring_rows * shape.stride), turned(vertical + lanes * shape.stride),
+          weights(turned + lanes * shape.stride), finished(weights + 2 * shape.weights),
+          rows(finished + lanes * shape.outputs), outer(rows + lanes * shape.outputs), ready(0) {}
 
     float *ring_row(std::int32_t y) const {
         return ring + static_cast<std::size_t>(y % shape.ring_rows) * shape.stride;
@@ -207,13 +201,12 @@ struct Walk {
         for (std::int32_t y = most(ready, from); y < to; ++y) {
             const char *stored = static_cast<const char *>(job.image.data) + y * job.image.row_bytes;
             read(stored, job.grey, job.image.width, ring_row(y));
-            clear_end(ring_row(y));
         }
         ready = most(ready, to);
     }
 
-    // Vertical pass of output rows i and j (equal for a lone last row).
-    void vertical_pass(std::int32_t i, std::int32_t j) {
+    // Vertical pass of output rows i and j (equal for a lone last row) into lines of `vertical`.
+    void vertical_pass(std::int32_t i, std::int32_t j, float *line_i, float *line_j) {
         const Axis &axis = job.rows;
         const std::int32_t from = axis.first[i];
         const std::int32_t to = most(from + axis.count[i], axis.first[j] + axis.count[j]);
@@ -225,57 +218,64 @@ struct Walk {
         for (std::int32_t t = 0; t < axis.count[j]; ++t)
             second[axis.first[j] - from + t] =
                 axis.weights[static_cast<std::size_t>(j) * axis.stride + t];
-        sum_rows(from, to - from);
+        sum_rows(from, to - from, line_i, line_j);
     }
 
-    void sum_rows(std::int32_t from, std::int32_t count) {
+    void sum_rows(std::int32_t from, std::int32_t count, float *first, float *second) {
         constexpr std::int32_t group = 256;  // input rows summed in one go; more are rare
-        const std::size_t width = static_cast<std::size_t>(job.image.width);
-        const float *rows[group];
-        float *first = vertical, *second = vertical + shape.stride;
-        if (count <= group) {
-            for (std::int32_t t = 0; t < count; ++t) rows[t] = ring_row(from + t);
-            for (std::size_t x = 0; x < width; x += block)
-                two_sums(rows, weights, weights + shape.weights, count, x, first, second);
-            return;
-        }
-        sum_many(from, count);
+        if (count > group) return sum_many(from, count, first, second);
+        const float *inputs[group];
+        for (std::int32_t t = 0; t < count; ++t) inputs[t] = ring_row(from + t);
+        for (std::size_t x = 0; x < static_cast<std::size_t>(job.image.width); x += block)
+            two_sums(inputs, weights, weights + shape.weights, count, x, first, second);
     }
 
-    void sum_many(std::int32_t from, std::int32_t count) {
-        const std::size_t width = static_cast<std::size_t>(job.image.width);
-        float *DINORAD_RESTRICT first = vertical;
-        float *DINORAD_RESTRICT second = vertical + shape.stride;
-        for (std::size_t x = 0; x < width; ++x) first[x] = second[x] = 0.0f;
+    void sum_many(std::int32_t from, std::int32_t count, float *DINORAD_RESTRICT first,
+                  float *DINORAD_RESTRICT second) {
+        const std::int32_t width = job.image.width;
+        for (std::int32_t x = 0; x < width; ++x) first[x] = second[x] = 0.0f;
         for (std::int32_t t = 0; t < count; ++t) {
             const float *DINORAD_RESTRICT values = ring_row(from + t);
             const float wa = weights[t], wb = weights[shape.weights + t];
-            for (std::size_t x = 0; x < width; ++x) {
+            for (std::int32_t x = 0; x < width; ++x) {
                 first[x] += wa * values[x];
                 second[x] += wb * values[x];
             }
         }
     }
 
-    void emit(std::int32_t output, const float *from, float *plane) {
-        horizontal(job.columns, from, row);
-        if (plane == nullptr) {
-            const float gain = static_cast<float>(1.0 / job.grey.range);
-            write_row(job, output + job.rows.offset, row, 0.0f, gain, outer);
-            return;
+    // Output rows [begin, end), at most `lanes` of them, out of `vertical`.
+    void emit(std::int32_t begin, std::int32_t end, float *plane) {
+        const std::size_t outputs = static_cast<std::size_t>(job.columns.outputs);
+        for (std::size_t x = 0; x < static_cast<std::size_t>(job.image.width); x += lanes)
+            transpose(vertical + x, shape.stride, turned + x * lanes, lanes);
+        horizontal(job.columns, turned, finished);
+        for (std::size_t x = 0; x < outputs; x += lanes)
+            transpose(finished + x * lanes, lanes, rows + x, shape.outputs);
+        for (std::int32_t y = begin; y < end; ++y) {
+            const float *row = rows + (y - begin) * shape.outputs;
+            if (plane == nullptr) {
+                const float gain = static_cast<float>(1.0 / job.grey.range);
+                write_row(job, y + job.rows.offset, row, 0.0f, gain, outer);
+            } else {
+                for (std::size_t x = 0; x < outputs; ++x) plane[y * outputs + x] = row[x];
+            }
         }
-        float *to = plane + static_cast<std::size_t>(output) * job.columns.outputs;
-        for (std::int32_t x = 0; x < job.columns.outputs; ++x) to[x] = row[x];
     }
 };
 
+// Rows of `vertical` beyond `end` and columns beyond the image hold anything; no sum mixes them with
+// what is written.
 void resize(const Job &job, std::int32_t begin, std::int32_t end, float *scratch, float *plane) {
     Walk walk(job, scratch);
-    for (std::int32_t i = begin; i < end; i += 2) {
-        const std::int32_t j = least(i + 1, job.rows.outputs - 1);
-        walk.vertical_pass(i, j);
-        walk.emit(i, walk.vertical, plane);
-        if (i + 1 < end) walk.emit(i + 1, walk.vertical + walk.shape.stride, plane);
+    for (std::int32_t top = begin; top < end; top += lanes) {
+        const std::int32_t bottom = least(top + lanes, end);
+        for (std::int32_t i = top; i < bottom; i += 2) {
+            const std::int32_t j = least(i + 1, job.rows.outputs - 1);
+            float *line = walk.vertical + (i - top) * walk.shape.stride;
+            walk.vertical_pass(i, j, line, line + walk.shape.stride);
+        }
+        walk.emit(top, bottom, plane);
     }
 }
 

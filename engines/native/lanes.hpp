@@ -25,16 +25,23 @@ typedef int Indices __attribute__((vector_size(4 * lanes)));
 #define DINORAD_SHUFFLE(a, b, ...) __builtin_shuffle(a, b, Indices{__VA_ARGS__})
 #endif
 
-// Sums of neighbours: first of `a`, then of `b`.
-inline Lanes pairs(Lanes a, Lanes b) {
+// The lower or upper halves of two vectors, element by element in turn.
+inline Lanes lower(Lanes a, Lanes b) {
 #if defined(__AVX512F__)
-    return DINORAD_SHUFFLE(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30) +
-           DINORAD_SHUFFLE(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+    return DINORAD_SHUFFLE(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
 #elif defined(__AVX__)
-    return DINORAD_SHUFFLE(a, b, 0, 2, 4, 6, 8, 10, 12, 14) +
-           DINORAD_SHUFFLE(a, b, 1, 3, 5, 7, 9, 11, 13, 15);
+    return DINORAD_SHUFFLE(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
 #else
-    return DINORAD_SHUFFLE(a, b, 0, 2, 4, 6) + DINORAD_SHUFFLE(a, b, 1, 3, 5, 7);
+    return DINORAD_SHUFFLE(a, b, 0, 4, 1, 5);
+#endif
+}
+inline Lanes upper(Lanes a, Lanes b) {
+#if defined(__AVX512F__)
+    return DINORAD_SHUFFLE(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+#elif defined(__AVX__)
+    return DINORAD_SHUFFLE(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
+#else
+    return DINORAD_SHUFFLE(a, b, 2, 6, 3, 7);
 #endif
 }
 
@@ -66,20 +73,30 @@ inline Lanes operator+(Lanes a, Lanes b) {
     return a;
 }
 inline Lanes &operator+=(Lanes &a, Lanes b) { return a = a + b; }
-inline Lanes pairs(Lanes a, Lanes b) {
+inline Lanes lower(Lanes a, Lanes b) {
     Lanes result;
-    for (int i = 0; i < lanes / 2; ++i) {
-        result.value[i] = a.value[2 * i] + a.value[2 * i + 1];
-        result.value[lanes / 2 + i] = b.value[2 * i] + b.value[2 * i + 1];
-    }
+    for (int i = 0; i < lanes; ++i) result.value[i] = (i % 2 ? b : a).value[i / 2];
+    return result;
+}
+inline Lanes upper(Lanes a, Lanes b) {
+    Lanes result;
+    for (int i = 0; i < lanes; ++i) result.value[i] = (i % 2 ? b : a).value[lanes / 2 + i / 2];
     return result;
 }
 
 #endif
 
-// Sums of each of `lanes` vectors, in order: lane i = sum of sums[i]. Destroys `sums`.
-inline Lanes sums_of(Lanes *sums) {
-    for (int n = lanes; n > 1; n /= 2)
-        for (int i = 0; i < n / 2; ++i) sums[i] = pairs(sums[2 * i], sums[2 * i + 1]);
-    return sums[0];
+// Transpose a square of `lanes` rows: perfect shuffles, as many as it takes to halve lanes to 1.
+inline void transpose(const float *from, std::size_t from_stride, float *to,
+                      std::size_t to_stride) {
+    Lanes rows[lanes], turned[lanes];
+    for (int i = 0; i < lanes; ++i) rows[i] = load(from + i * from_stride);
+    for (int step = 1; step < lanes; step *= 2) {
+        for (int i = 0; i < lanes / 2; ++i) {
+            turned[2 * i] = lower(rows[i], rows[i + lanes / 2]);
+            turned[2 * i + 1] = upper(rows[i], rows[i + lanes / 2]);
+        }
+        for (int i = 0; i < lanes; ++i) rows[i] = turned[i];
+    }
+    for (int i = 0; i < lanes; ++i) put(to + i * to_stride, rows[i]);
 }

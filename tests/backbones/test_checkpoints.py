@@ -141,6 +141,17 @@ def test_another_architecture_is_refused_with_keys_shapes_and_advice(
     assert "Try --model tiny" in caught.value.fix
 
 
+@pytest.mark.parametrize(
+    ("given", "asked"), [("vits14", "vits14_reg"), ("vits14_reg", "vits14"), ("vits14", "dino_s8")]
+)
+def test_registers_make_another_model(tmp_path: Path, given: str, asked: str) -> None:
+    path = tmp_path / "weights.safetensors"
+    save_file(load_backbone(given, weights="random").module.state_dict(), path)
+    with pytest.raises(CheckpointMismatchError) as caught:
+        load_backbone(asked, weights=path)
+    assert caught.value.fix.endswith(f"Try --model {given}")
+
+
 def test_an_unknown_tensor_is_refused(tmp_path: Path, state: State) -> None:
     path = tmp_path / "more.safetensors"
     save_file({**state, "adapter.weight": torch.zeros(2)}, path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 import http.server
 import socket
@@ -13,13 +14,14 @@ from pathlib import Path
 
 import huggingface_hub
 import pytest
+from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, HfHubHTTPError
 from safetensors.torch import save_file
 
 from dinorad_rt.backbones import hub, registry
 from dinorad_rt.backbones.load import load_backbone
 from dinorad_rt.backbones.registry import get_spec
 from dinorad_rt.backbones.spec import BackboneSpec
-from dinorad_rt.errors import HubUnreachableError, WeightsError
+from dinorad_rt.errors import HubUnreachableError, NoSpaceError, WeightsError
 
 
 @pytest.fixture
@@ -164,7 +166,13 @@ def test_a_download_is_held_to_its_published_hash(
 
 
 def test_any_reply_counts_as_reachable(file_server: str) -> None:
-    hub._probe(get_spec("vits14"), file_server)
+    assert hub.hub_problem(file_server) is None
+
+
+def test_problems_of_the_hub_in_words(closed_hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "cannot be reached" in str(hub.hub_problem())
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    assert hub.hub_problem() == "HF_HUB_OFFLINE is set"
 
 
 def test_a_damaged_blob_is_removed(tmp_path: Path) -> None:
@@ -179,3 +187,38 @@ def test_a_damaged_blob_is_removed(tmp_path: Path) -> None:
 
 def test_registered_sources_can_be_fetched() -> None:
     assert all(spec.source.startswith(("hf:", "https://")) for spec in registry.list_specs())
+
+
+def test_a_full_disk_is_called_so(
+    file_server: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(url: str, target: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    spec = _served(file_server, "net.pth", monkeypatch)
+    monkeypatch.setattr(hub, "_download", full)
+    with pytest.raises(NoSpaceError):
+        hub.fetch(spec)
+
+
+@pytest.mark.parametrize("reply", ["broken", "gated", "absent"])
+def test_replies_of_the_hub(closed_hub: Path, monkeypatch: pytest.MonkeyPatch, reply: str) -> None:
+    class Gated(GatedRepoError):
+        def __init__(self) -> None:
+            pass
+
+    errors: dict[str, Exception] = {
+        "broken": HfHubHTTPError.__bases__[0]("timed out"),
+        "gated": Gated(),
+        "absent": EntryNotFoundError("absent"),
+    }
+
+    def answer(*_: object, **__: object) -> str:
+        raise errors[reply]
+
+    monkeypatch.setattr(hub, "_probe", lambda *_: None)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", answer)
+    kind = WeightsError if reply == "absent" else HubUnreachableError
+    words = {"broken": "timed out", "gated": "refuses", "absent": "holds none of"}
+    with pytest.raises(kind, match=words[reply]):
+        hub.fetch(get_spec("vits14"))

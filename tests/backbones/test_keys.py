@@ -6,6 +6,7 @@ filters for the official and open_clip names.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -375,3 +376,20 @@ def test_torchvision_vgg_linear_layers_become_convolutions() -> None:
     target.pre_logits.fc1.bias.data = renamed.tensors["pre_logits.fc1.bias"]
     grid = torch.randn(2, 4, 7, 7)
     torch.testing.assert_close(target.pre_logits.fc1(grid).flatten(1), linear(grid))
+
+
+def test_official_convnext_goes_through_timms_converter(tmp_path: Path) -> None:
+    """Names that are not ours to know: facebookresearch/ConvNeXt calls its layers otherwise."""
+    state = load_backbone("convnext_atto", weights="random").module.state_dict()
+    given: State = {"head.weight": torch.zeros(9, 320), "head.bias": torch.zeros(9)}
+    for key, value in state.items():
+        key = re.sub(r"stages\.(\d)\.blocks\.(\d+)\.", r"stages.\1.\2.", key)
+        key = re.sub(r"stages\.(\d)\.downsample\.", r"downsample_layers.\1.", key)
+        key = key.replace("stem.", "downsample_layers.0.").replace("conv_dw", "dwconv")
+        key = re.sub(r"mlp\.fc(\d)", r"pwconv\1", key).replace("head.norm.", "norm.")
+        given[key] = value.flatten(1) if "pwconv" in key and value.ndim == 4 else value
+    torch.save({"model": given}, tmp_path / "convnext.pth")
+    backbone = load_backbone("convnext_atto", weights=tmp_path / "convnext.pth")
+    loaded = backbone.module.state_dict()
+    assert all(torch.equal(value, state[key]) for key, value in loaded.items())
+    assert any("timm's converter" in note for note in backbone.weights.notes)

@@ -16,6 +16,7 @@ from dinorad_rt.backbones.load import build_module
 from dinorad_rt.backbones.registry import get_spec, list_specs, register
 from dinorad_rt.errors import UnknownNameError
 
+FROM_TIMM = [s for s in CATALOGUE if not s.architecture.startswith("torchvision:")]
 STUDY = {
     *("vits14", "vitb14", "vitl14", "vitg14", "vitl16_in21k", "resnet152", "densenet201"),
     *("vgg19", "msn_l16", "mae_l16", "clip_l14", "openclip_h14", "sam_l16", "biomedclip_b16"),
@@ -32,10 +33,8 @@ def test_names_are_unique_and_resolve_to_themselves() -> None:
     assert all(get_spec(spec.name) is spec for spec in CATALOGUE)
 
 
-@pytest.mark.parametrize("spec", CATALOGUE, ids=lambda spec: spec.name)
+@pytest.mark.parametrize("spec", FROM_TIMM, ids=lambda spec: spec.name)
 def test_shape_facts_are_those_of_the_architecture(spec: registry.BackboneSpec) -> None:
-    if spec.architecture.startswith("torchvision:"):
-        pytest.skip("shape checked on real weights in test_load")
     module = build_module(spec, spec.image_size, meta=True)
     assert registry._dim(module) == spec.dim
     assert registry._family(module) == (spec.family, spec.patch)
@@ -47,10 +46,10 @@ def test_shape_facts_are_those_of_the_architecture(spec: registry.BackboneSpec) 
         assert native.patch_embed.grid_size == (spec.native_size // spec.patch,) * 2
 
 
-@pytest.mark.parametrize("spec", CATALOGUE, ids=lambda spec: spec.name)
+@pytest.mark.parametrize(
+    "spec", [s for s in CATALOGUE if s.source.startswith("hf:timm/")], ids=lambda spec: spec.name
+)
 def test_normalisation_is_timms_for_timms_files(spec: registry.BackboneSpec) -> None:
-    if not spec.source.startswith("hf:timm/"):
-        pytest.skip("published elsewhere")
     tag = spec.source.removeprefix("hf:timm/")
     config = timm.get_pretrained_cfg(tag)
     assert config is not None
@@ -102,6 +101,22 @@ def test_a_name_cannot_be_taken_twice() -> None:
     other = get_spec("deit_tiny_patch16_224")
     with pytest.raises(ValueError, match="registered already"):
         register(dataclasses.replace(other, name="vits14"))
+
+
+@pytest.mark.parametrize("many", [False, True], ids=["one", "several"])
+def test_a_package_adds_its_own_backbones(many: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = dataclasses.replace(get_spec("vits14"), name="mine")
+
+    class Point:
+        def load(self) -> object:
+            return [mine] if many else mine
+
+    monkeypatch.setattr(registry, "_registered", dict(registry._registered))
+    monkeypatch.setattr(registry, "entry_points", lambda group: [Point()] if group else [])
+    registry._load_plugins.cache_clear()
+    assert get_spec("mine") is mine
+    assert mine in list_specs()
+    registry._load_plugins.cache_clear()
 
 
 def test_short_names_load_neither_torch_nor_timm() -> None:

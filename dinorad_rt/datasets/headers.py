@@ -1,0 +1,79 @@
+"""DICOM headers as labels' partners: patients of images, and tables that name UIDs, not files."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from dinorad_rt.datasets.locate import suffix_of
+from dinorad_rt.datasets.record import Record
+from dinorad_rt.studies.series import SliceHeader, read_slice_header
+
+_LEVELS = ("sop", "series", "study", "patient")
+_MAYBE_DICOM = (".dcm", ".dicom", ".ima", "")
+
+
+@dataclass(frozen=True)
+class HeaderIndex:
+    """DICOM images of a folder by the identifiers in their headers."""
+
+    headers: tuple[SliceHeader, ...]
+
+    def level_of(self, values: Iterable[str], kinds: Iterable[str]) -> str | None:
+        """The finest level (sop, series, study, patient) whose identifiers match the values."""
+        wanted = set(values)
+        for level in _LEVELS:
+            if level in kinds and any(getattr(one, level) in wanted for one in self.headers):
+                return level
+        return None
+
+    def by_level(self, level: str) -> dict[str, list[Path]]:
+        """Identifier → files."""
+        index: dict[str, list[Path]] = defaultdict(list)
+        for header in self.headers:
+            index[str(getattr(header, level))].append(header.path)
+        return index
+
+
+def index_headers(paths: Iterable[Path]) -> HeaderIndex:
+    """Read the headers of all DICOM images among the paths."""
+    found = (read_slice_header(path) for path in paths if is_maybe_dicom(path))
+    return HeaderIndex(tuple(one for one in found if one is not None and one.is_image))
+
+
+def is_maybe_dicom(path: Path) -> bool:
+    """True for suffixes that DICOM files have, none included; UIDs as names have odd ones."""
+    suffix = suffix_of(path)
+    return suffix in _MAYBE_DICOM or suffix[1:].isdigit()
+
+
+def patients_from_headers(records: list[Record]) -> tuple[list[Record], list[str]]:
+    """Fill in patient, study and series of DICOM images from their headers.
+
+    Where all files name one patient, the data has been anonymised so, and each study counts as a
+    patient of its own.
+    """
+    index = {one.path: one for one in index_headers(record.path for record in records).headers}
+    if not index:
+        return records, []
+    patients = {one.patient for one in index.values()}
+    studies = {one.study for one in index.values()}
+    by_study = len(patients) == 1 and len(studies) > 1
+    filled = [
+        record
+        if (header := index.get(record.path)) is None
+        else replace(
+            record,
+            patient=(header.study if by_study else header.patient) or None,
+            study=header.study or None,
+            series=header.series or None,
+        )
+        for record in records
+    ]
+    if by_study:
+        note = "all DICOM files name one patient: each study counts as a patient of its own"
+    else:
+        note = f"patients come from the DICOM headers: {len(patients)} patients"
+    return filled, [note]

@@ -1,0 +1,267 @@
+"""What the labels of a table mean: classes of one column, lists in one column, or 0/1 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from dinorad_rt.datasets.table import Table
+from dinorad_rt.errors import LabelError, TableError
+from dinorad_rt.types import Task
+
+NEGATIVE_WORDS = frozenset(
+    "0 no none normal negative neg healthy benign control controls absent absence false "
+    "nofinding nofindings nodisease notumor notumour unaffected background nil".split()
+)
+"""Names of the class that is not the finding: in a binary task it comes first."""
+
+METADATA_WORDS = frozenset(
+    "sex gender male female age view viewposition projection frontal lateral fold index id "
+    "followup visit dupgroup group source site hospital scanner device year lossy contrast "
+    "inverted unnamed0".split()
+)
+"""Columns that are never findings, even if they hold only 0 and 1."""
+
+NAME_COLUMNS = ("class", "classname", "labelname", "diagnosisname")
+SEPARATOR = "|"
+MAX_CLASSES = 1000
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Labels of all rows.
+
+    Attributes:
+        rows: per row, as in `Sample.labels`.
+        columns: the columns that they came from.
+    """
+
+    task: Task
+    class_names: tuple[str, ...]
+    rows: tuple[tuple[int, ...], ...]
+    notes: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def labels_of_table(table: Table, wanted: str | None, taken: set[str]) -> Labels:
+    """Find the labels of a table.
+
+    Args:
+        table: the table.
+        wanted: the user's column, or several separated by commas (one per finding); None to look.
+        taken: columns that hold something else (image, patient, split, ...).
+
+    Raises:
+        TableError: no such column, or cells that are blank or neither 0 nor 1.
+        LabelError: labels that no classification can use.
+    """
+    if wanted is not None and wanted not in table.header and "," in wanted:
+        names = [table.find("label", name.strip()) or "" for name in wanted.split(",")]
+        return labels_of_flags(table, names)
+    column = table.find("label", wanted)
+    if column is not None:
+        return labels_of_column(table, column)
+    names = _flag_columns(table, taken)
+    if not names:
+        raise table.missing("label", "--label-column")
+    return labels_of_flags(table, names)
+
+
+def labels_of_column(table: Table, column: str) -> Labels:
+    """One column: integers or names, or lists separated by `|`."""
+    cells = table.column(column)
+    if any(SEPARATOR in cell for cell in cells):
+        return _labels_of_lists(cells, column)
+    blank = [line for cell, line in zip(cells, table.lines, strict=True) if not cell]
+    if blank:
+        raise TableError(
+            f"{table.source.name}: column {column!r} is blank in {len(blank)} rows "
+            f"(lines {_some(blank)}).",
+            "Fill the labels in, or remove the rows.",
+        )
+    cells = [_plain_integer(cell) for cell in cells]
+    labels = labels_of_names(cells, _sorted_names(cells))
+    named, notes = _with_name_column(table, column, cells, labels.class_names)
+    return Labels(
+        labels.task, named, labels.rows, (*notes, *_positive(labels.task, named)), (column,)
+    )
+
+
+def labels_of_names(cells: Sequence[str], names: Sequence[str]) -> Labels:
+    """One class per sample, given the classes in order.
+
+    Raises:
+        LabelError: fewer than two classes, or nearly as many as samples.
+    """
+    if len(names) < 2:
+        only = repr(names[0]) if names else "nothing"
+        raise LabelError(
+            f"All {len(cells)} samples have one label: {only}. A classification needs two classes.",
+            "Add samples of another class, or choose another --label-column.",
+        )
+    if len(names) > MAX_CLASSES or (len(names) > 10 and len(names) > 0.9 * len(cells)):
+        raise LabelError(
+            f"The labels have {len(names)} different values in {len(cells)} samples "
+            f"({', '.join(map(repr, names[:3]))}, ...): these are no classes.",
+            "Choose the column of the class with --label-column.",
+        )
+    index = {name: i for i, name in enumerate(names)}
+    rows = tuple((index[cell],) for cell in cells)
+    return Labels("binary" if len(names) == 2 else "multiclass", tuple(names), rows)
+
+
+def labels_of_flags(table: Table, names: Sequence[str]) -> Labels:
+    """One column of 0 and 1 per finding; a blank counts as 0 and is said.
+
+    Raises:
+        TableError: another value, such as -1 for "uncertain".
+    """
+    blanks, columns = 0, []
+    for name in names:
+        cells = [_plain_integer(cell) for cell in table.column(name)]
+        bad = [
+            (line, cell)
+            for cell, line in zip(cells, table.lines, strict=True)
+            if cell not in ("0", "1", "")
+        ]
+        if bad:
+            raise TableError(
+                f"{table.source.name}, line {bad[0][0]}: column {name!r} holds {bad[0][1]!r}; "
+                f"findings are 0 or 1 ({len(bad)} such cells).",
+                "Decide what uncertain means (0 or 1) and write it into the table.",
+            )
+        blanks += cells.count("")
+        columns.append([int(cell or 0) for cell in cells])
+    notes = [f"{blanks} blank labels count as 0"] if blanks else []
+    if len(names) == 1:
+        return _one_flag(columns[0], names[0], notes)
+    notes.append(f"findings are the columns {', '.join(names)}")
+    rows = tuple(zip(*columns, strict=True))
+    return Labels("multilabel", tuple(names), rows, tuple(notes), tuple(names))
+
+
+def order_of_classes(names: Sequence[str]) -> list[str]:
+    """Sorted names; of two, the one that is called normal, no, negative, ... comes first."""
+    ordered = sorted(names, key=_natural)
+    if len(ordered) == 2:
+        negative = [_simple(name) in NEGATIVE_WORDS for name in ordered]
+        if negative == [False, True]:
+            ordered.reverse()
+    return ordered
+
+
+def positive_note(names: Sequence[str]) -> str:
+    """Say which class of two counts as positive."""
+    return f"positive class: {names[1]}; the other is {names[0]}"
+
+
+def looks_like_paths(cells: Sequence[str]) -> bool:
+    """True if labels are file names: the data is for segmentation."""
+    ends = (".nii", ".nii.gz", ".png", ".tif", ".tiff", ".dcm", ".npy", ".npz", ".mha", ".nrrd")
+    sample = [cell for cell in cells if cell][:50]
+    return bool(sample) and all(cell.lower().endswith(ends) for cell in sample)
+
+
+def _labels_of_lists(cells: Sequence[str], column: str) -> Labels:
+    lists = [[part.strip() for part in cell.split(SEPARATOR) if part.strip()] for cell in cells]
+    names = sorted({name for parts in lists for name in parts}, key=_natural)
+    at = {name: i for i, name in enumerate(names)}
+    rows = []
+    for parts in lists:
+        row = [0] * len(names)
+        for name in parts:
+            row[at[name]] = 1
+        rows.append(tuple(row))
+    empty = sum(not parts for parts in lists)
+    notes = [f"column {column!r} holds lists separated by {SEPARATOR}: {len(names)} findings"]
+    if empty:
+        notes.append(f"{empty} rows without any finding")
+    return Labels("multilabel", tuple(names), tuple(rows), tuple(notes), (column,))
+
+
+def _one_flag(column: list[int], name: str, notes: list[str]) -> Labels:
+    labels = labels_of_names([str(value) for value in column], sorted(map(str, set(column))))
+    names = (f"no {name}", name)
+    return Labels("binary", names, labels.rows, (*notes, positive_note(names)), (name,))
+
+
+def _flag_columns(table: Table, taken: set[str]) -> list[str]:
+    """Columns that hold nothing but 0, 1 and blanks, at least one of them filled."""
+    found = []
+    for name in table.header:
+        if name in taken or _simple(name) in METADATA_WORDS:
+            continue
+        values = {_plain_integer(cell) for cell in table.column(name)}
+        if values <= {"0", "1", "", "-1"} and values & {"0", "1"}:
+            found.append(name)
+    return found
+
+
+def _with_name_column(
+    table: Table, column: str, cells: list[str], values: tuple[str, ...]
+) -> tuple[tuple[str, ...], list[str]]:
+    """Names of integer labels from a column such as `class`, if the two agree one to one."""
+    if not all(value.lstrip("-").isdigit() for value in values):
+        return values, []
+    for name in table.header:
+        if name == column or _simple(name) not in NAME_COLUMNS:
+            continue
+        pairs = set(zip(cells, table.column(name), strict=True))
+        if len(pairs) == len(values) == len({text for _, text in pairs}):
+            known = dict(pairs)
+            return tuple(known[value] for value in values), [
+                f"class names come from column {name!r}"
+            ]
+    return values, []
+
+
+def _positive(task: Task, names: Sequence[str]) -> tuple[str, ...]:
+    return (positive_note(names),) if task == "binary" else ()
+
+
+def _sorted_names(cells: Sequence[str]) -> list[str]:
+    names = set(cells)
+    if looks_like_paths(cells):
+        raise LabelError(
+            f"The label column holds files (such as {cells[0]!r}): this is a set of segmentation "
+            "masks, not a classification set.",
+            "For classification give a table with a class per image; segmentation protocols "
+            "take the masks.",
+        )
+    fractions = [name for name in names if _is_fraction(name)]
+    if fractions and len(fractions) > 0.5 * len(names):
+        raise LabelError(
+            f"The labels are real numbers (such as {fractions[0]}), not classes.",
+            "Choose the column of the class with --label-column.",
+        )
+    return order_of_classes(list(names))
+
+
+def _plain_integer(cell: str) -> str:
+    """`1.0` → `1`: spreadsheets write integers so."""
+    head, dot, tail = cell.partition(".")
+    return head if dot and not tail.strip("0") and head.lstrip("-").isdigit() else cell
+
+
+def _is_fraction(text: str) -> bool:
+    try:
+        return not float(text).is_integer()
+    except (ValueError, OverflowError):
+        return False
+
+
+def _natural(name: str) -> tuple[int, float, str]:
+    try:
+        return 0, float(name), name
+    except ValueError:
+        return 1, 0.0, name.lower()
+
+
+def _some(lines: Sequence[int]) -> str:
+    return ", ".join(map(str, lines[:5])) + (", ..." if len(lines) > 5 else "")
+
+
+def _simple(name: str) -> str:
+    return "".join(character for character in name.lower() if character.isalnum())

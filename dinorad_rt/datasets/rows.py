@@ -1,0 +1,218 @@
+"""Rows of a table → records: which column is which, and which file each row means."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dinorad_rt.datasets.headers import index_headers, is_maybe_dicom, patients_from_headers
+from dinorad_rt.datasets.labels import Labels, labels_of_table
+from dinorad_rt.datasets.locate import IMAGE_SUFFIXES, Locator, suffix_of
+from dinorad_rt.datasets.record import Record
+from dinorad_rt.datasets.splits import parse_split
+from dinorad_rt.datasets.table import ALIASES, Table
+from dinorad_rt.errors import TableError
+from dinorad_rt.types import Split
+
+_PROBED_ROWS = 50
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Columns that the user named; None for those to be found by their usual names."""
+
+    image: str | None = None
+    label: str | None = None
+    patient: str | None = None
+    split: str | None = None
+
+    @property
+    def named(self) -> list[str]:
+        """The ones that were named."""
+        return [c for c in (self.image, self.label, self.patient, self.split) if c is not None]
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Column of each kind, None where the table has none."""
+
+    image: str | None
+    patient: str | None
+    split: str | None
+    mask: str | None
+    frame: str | None
+    study: str | None
+    series: str | None
+    sop: str | None
+
+    @property
+    def taken(self) -> set[str]:
+        return {name for name in vars(self).values() if name is not None}
+
+
+def records_of_table(
+    table: Table, columns: Columns, root: Path
+) -> tuple[list[Record], Labels, list[str]]:
+    """Interpret a table.
+
+    Returns:
+        Records in the table's order, their labels, and notes.
+
+    Raises:
+        TableError: a column or cell that cannot be understood.
+        LabelError: labels that no classification can use.
+    """
+    locator = Locator(root)
+    split, notes = _split_column(table, columns.split)
+    layout = _Layout(
+        image=_image_column(table, columns.image, locator),
+        patient=table.find("patient", columns.patient),
+        split=split,
+        **{kind: table.find(kind, None) for kind in ("mask", "frame", "study", "series", "sop")},
+    )
+    labels = labels_of_table(table, columns.label, layout.taken)
+    if layout.image is None:
+        pairs, more = _files_by_uid(table, layout, locator)
+    else:
+        pairs, more = _files_by_name(table, layout.image, locator)
+    notes += more
+    records = _records(table, layout, labels, pairs, locator)
+    if layout.patient is None:
+        records, more = patients_from_headers(records)
+        notes += more
+    if any(r.patient is None for r in records) and any(r.patient is not None for r in records):
+        notes.append("images without a patient count as patients of their own")
+    return records, labels, notes + _unlisted(records)
+
+
+def _image_column(table: Table, wanted: str | None, locator: Locator) -> str | None:
+    """The wanted column; else one of the usual names, else any, whose cells name files."""
+    if wanted is not None:
+        return table.find("image", wanted)
+    simple = {_simple(name): name for name in reversed(table.header)}
+    usual = [simple[alias] for alias in ALIASES["image"] if alias in simple]
+    aside = {table.find(kind, None) for kind in ("mask", "label", "split")}
+    others = [name for name in table.header if name not in usual and name not in aside]
+    for name in (*usual, *others):
+        cells = table.column(name)[:_PROBED_ROWS]
+        if any(_is_file_name(cell) and locator.find(cell) is not None for cell in cells):
+            return name
+    uids = any(table.find(kind, None) for kind in ("sop", "series", "study", "patient"))
+    if not usual and not uids:
+        raise table.missing("image", "--image-column")
+    return usual[0] if usual else None
+
+
+def _is_file_name(cell: str) -> bool:
+    """False for what is no name of a file, such as the small numbers of a label column."""
+    return bool(cell) and not (cell.isdigit() and len(cell) < 3)
+
+
+def _split_column(table: Table, wanted: str | None) -> tuple[str | None, list[str]]:
+    """The split column, if its cells can be understood; guesses that cannot are left alone."""
+    name = table.find("split", wanted)
+    if name is None:
+        return None, []
+    cells = table.column(name)
+    unknown = sorted({cell for cell in cells if parse_split(cell) is None})
+    if not unknown:
+        return name, []
+    if wanted is None and _simple(name) != "split":
+        return None, [f"column {name!r} holds no train, val, test: not used as split"]
+    raise TableError(
+        f"{table.source.name}: split column {name!r} holds {', '.join(map(repr, unknown[:5]))} "
+        f"in {sum(cell in unknown for cell in cells)} rows.",
+        "Allowed: train, val, test (also training, valid, validation, dev, testing).",
+    )
+
+
+Pairs = list[tuple[int, Path]]
+"""Row of the table, and a file that it means."""
+
+
+def _files_by_name(table: Table, column: str, locator: Locator) -> tuple[Pairs, list[str]]:
+    cells = table.column(column)
+    blank = [line for cell, line in zip(cells, table.lines, strict=True) if not cell]
+    if blank:
+        raise TableError(
+            f"{table.source.name}: column {column!r} is blank in {len(blank)} rows (first: line "
+            f"{blank[0]}).",
+            "Fill in the files, or remove the rows.",
+        )
+    return [(i, locator.find(c) or locator.expected(c)) for i, c in enumerate(cells)], []
+
+
+def _files_by_uid(table: Table, layout: _Layout, locator: Locator) -> tuple[Pairs, list[str]]:
+    """Rows that name SOP instance, series, study or patient: join them to DICOM headers."""
+    headers = index_headers(path for path in locator.files if is_maybe_dicom(path))
+    for level in ("sop", "series", "study", "patient"):
+        column = getattr(layout, level)
+        if column is None:
+            continue
+        by_id = headers.by_level(level)
+        cells = table.column(column)
+        pairs = [(row, path) for row, cell in enumerate(cells) for path in by_id.get(cell, ())]
+        if pairs:
+            without = sum(cell not in by_id for cell in cells)
+            notes = [f"labels are joined to DICOM files by {level}: {len(pairs)} images"]
+            if without:
+                notes.append(f"{without} rows name a {level} of which no file is here")
+            return pairs, notes
+    raise table.missing("image", "--image-column")
+
+
+def _records(
+    table: Table, layout: _Layout, labels: Labels, pairs: Pairs, locator: Locator
+) -> list[Record]:
+    empty = [""] * len(table.rows)
+
+    def cells(column: str | None) -> Sequence[str]:
+        return empty if column is None else table.column(column)
+
+    patients, splits, masks = cells(layout.patient), cells(layout.split), cells(layout.mask)
+    studies, series, frames = cells(layout.study), cells(layout.series), cells(layout.frame)
+    numbered = all(cell.isdigit() for cell in frames)
+    return [
+        Record(
+            name=_name(path, locator.root),
+            path=path,
+            labels=labels.rows[row],
+            patient=patients[row] or None,
+            split=_parsed(splits[row]),
+            mask=locator.find(masks[row]),
+            frame=int(frames[row]) if numbered else None,
+            study=studies[row] or None,
+            series=series[row] or None,
+        )
+        for row, path in pairs
+    ]
+
+
+def _parsed(cell: str) -> Split | None:
+    return parse_split(cell) if cell else None
+
+
+def _name(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+
+
+def _unlisted(records: Sequence[Record]) -> list[str]:
+    """Count images that lie beside the listed ones, but in no row."""
+    listed = {record.path for record in records}
+    folders = {path.parent for path in listed if path.exists()}
+    count = 0
+    for folder in folders:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                path = Path(entry.path)
+                known = suffix_of(path) in IMAGE_SUFFIXES and not entry.name.startswith(".")
+                count += known and path not in listed and entry.is_file()
+    masks = {record.mask for record in records if record.mask is not None}
+    count -= sum(mask.parent in folders for mask in masks - listed)
+    return [f"{count} images beside the listed ones stand in no row"] if count > 0 else []
+
+
+def _simple(name: str) -> str:
+    return "".join(character for character in name.lower() if character.isalnum())

@@ -1,0 +1,60 @@
+"""Translations of PyTorch calls that the exporter's own would make less clean.
+
+Imported late: it needs torch and onnxscript.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import onnxscript.ir as ir
+import torch
+from onnxscript import opset20 as op
+
+_LOW = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+
+
+def translations(*, softmax_fp32: bool) -> dict[Any, Callable[..., Any]]:
+    """For `torch.onnx.export(custom_translation_table=...)`.
+
+    Args:
+        softmax_fp32: in a graph of a lower type, cast scores to FP32 around the softmax.
+    """
+
+    def attention(
+        query: Any,
+        key: Any,
+        value: Any,
+        attn_mask: Any = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        scale: float | None = None,
+        enable_gqa: bool = False,
+    ) -> Any:
+        """MatMul, Softmax, MatMul; a scale other than 1 goes to the query first."""
+        if is_causal or enable_gqa or dropout_p:
+            raise NotImplementedError("causal, grouped or dropped-out attention")
+        factor = query.shape[-1] ** -0.5 if scale is None else scale
+        if factor != 1.0:
+            query = op.Mul(query, op.CastLike(op.Constant(value_float=factor), query))
+        last = len(key.shape) - 1
+        order = [*range(last - 1), last, last - 1]
+        scores = op.MatMul(query, op.Transpose(key, perm=order))
+        if attn_mask is not None:
+            scores = op.Add(scores, attn_mask)
+        if softmax_fp32 and query.dtype in _LOW:
+            shares = op.Softmax(op.Cast(scores, to=int(ir.DataType.FLOAT)), axis=-1)
+            return op.MatMul(op.Cast(shares, to=int(query.dtype)), value)
+        return op.MatMul(op.Softmax(scores, axis=-1), value)
+
+    return {
+        torch.ops.aten.linear.default: linear,
+        torch.ops.aten.scaled_dot_product_attention.default: attention,
+    }
+
+
+def linear(x: Any, weight: Any, bias: Any = None) -> Any:
+    """A matrix product that keeps the batch axis, never a Gemm on flattened rows."""
+    product = op.MatMul(x, op.Transpose(weight, perm=[1, 0]))
+    return product if bias is None else op.Add(product, bias)

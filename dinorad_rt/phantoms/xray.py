@@ -1,0 +1,170 @@
+"""Chest X-rays: from the rays through a chest to the stored values of a detector."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from dinorad_rt.phantoms.chest import Chest, Rays, trace
+from dinorad_rt.phantoms.draws import Draws
+from dinorad_rt.phantoms.glyphs import glyph
+from dinorad_rt.phantoms.shapes import Grid
+from dinorad_rt.phantoms.xray_findings import XRAY_KINDS, XrayFinding, fluid_and_mass
+
+SOFT, LUNG, BONE = 0.0192, 0.0046, 0.042
+"""Attenuation per mm at about 100 kV, scatter and hardening included."""
+
+BITS = 12
+TOP = 2**BITS - 1
+
+XRAY_MASK = {1: "right lung", 2: "left lung", 3: "heart", 4: "nodule", 5: "opacity", 6: "effusion"}
+
+
+@dataclass(frozen=True)
+class XrayImage:
+    """A finished image.
+
+    Attributes:
+        stored: (rows, columns) uint16, 12 bits used.
+        mask: (rows, columns) uint8 after `XRAY_MASK`.
+        inverted: True for MONOCHROME1.
+        window: (centre, width) in stored values.
+        pixel: mm.
+        digital: DX rather than CR.
+        view: PA or AP.
+    """
+
+    stored: np.ndarray
+    mask: np.ndarray
+    inverted: bool
+    window: tuple[float, float]
+    pixel: float
+    digital: bool
+    view: str
+
+
+def expose(
+    chest: Chest, findings: Sequence[XrayFinding], size: int, name: tuple[int, int], seed: int
+) -> XrayImage:
+    """Make one X-ray.
+
+    Args:
+        chest: the patient.
+        findings: what is wrong in this study.
+        size: rows of the image; the columns depend on the detector.
+        name: (patient, study) numbers; with the seed they decide everything drawn.
+        seed: of the data set.
+    """
+    own = Draws(seed, "patient", name[0], "chest")
+    study = Draws(seed, "xray", *name)
+    digital = study.chance(0.5)
+    columns = size if digital else round(size * 0.875 / 2) * 2
+    grid = _posed(size, columns, study)
+    rays = trace(chest, grid, own, study.uniform(-9.0, 9.0))
+    lungs, mask = _with_findings(chest, rays, grid, findings, (seed, *name))
+    depth = _depth(rays, lungs, own)
+    image = _developed(depth, study)
+    inverted = study.chance(0.4)
+    _mark(image, study)
+    stored = np.rint(image * TOP).astype(np.uint16)
+    low, high = np.percentile(stored, (1.0, 99.5))
+    window = (float(round((low + high) / 2)), float(max(round(high - low), 256)))
+    if inverted:
+        stored, window = (TOP - stored).astype(np.uint16), (TOP - window[0], window[1])
+    return XrayImage(
+        stored, mask, inverted, window, grid.pixel, digital, study.pick(("PA", "PA", "PA", "AP"))
+    )
+
+
+def _posed(rows: int, columns: int, draws: Draws) -> Grid:
+    """Pixels in the patient's millimetres: shifted, slightly turned and scaled."""
+    pixel = draws.uniform(352.0, 384.0) / rows
+    turn = np.radians(draws.uniform(-3.0, 3.0))
+    x = (np.arange(columns) - (columns - 1) / 2.0)[None, :] * pixel + draws.uniform(-9.0, 9.0)
+    y = (np.arange(rows) - (rows - 1) / 2.0)[:, None] * pixel + draws.uniform(-16.0, 8.0)
+    return Grid(
+        x=x * np.cos(turn) + y * np.sin(turn),
+        y=y * np.cos(turn) - x * np.sin(turn),
+        z=np.zeros((1, 1)),
+        pixel=pixel,
+    )
+
+
+def _with_findings(
+    chest: Chest,
+    rays: Rays,
+    grid: Grid,
+    findings: Sequence[XrayFinding],
+    name: tuple[int, int, int],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Air of both lungs with the findings taken away, mm, and the label map."""
+    air = [rays.lungs[0].copy(), rays.lungs[1].copy()]
+    mask = np.zeros(rays.body.shape, np.uint8)
+    for side in range(2):
+        mask[rays.lungs[side] > 12.0] = side + 1
+    mask[(rays.heart > 8.0) & (mask == 0) | (rays.heart > 45.0)] = 3
+    for number, finding in enumerate(findings):
+        own = Draws(name[0], "finding", name[1], number)
+        mass, where = fluid_and_mass(finding, chest, grid, air[finding.side], own)
+        air[finding.side] -= mass
+        mask[where] = 4 + XRAY_KINDS.index(finding.kind)
+    return air[0] + air[1], mask
+
+
+def _depth(rays: Rays, air: np.ndarray, draws: Draws) -> np.ndarray:
+    """Optical depth of each ray."""
+    vessels = np.minimum(rays.solid, air + 60.0)
+    gas = np.clip(air - 0.5 * vessels, 0.0, 0.92 * rays.body)
+    texture = 1.0 + 0.035 * draws.texture(air.shape, 40.0, 3)
+    depth: np.ndarray = (
+        SOFT * np.maximum(rays.body - gas - rays.airway, 0.0)
+        + LUNG * gas * texture
+        + SOFT * 0.35 * vessels * (air > 0)
+        + SOFT * 0.25 * np.minimum(rays.solid, 30.0) * (air <= 0) * (rays.body > 0)
+        + BONE * 0.5 * rays.bone * (rays.body > 1.0)
+    )
+    return depth
+
+
+def _developed(depth: np.ndarray, draws: Draws) -> np.ndarray:
+    """Grey (0 to 1, bone bright) after scatter, noise, blur, collimation and a tone curve."""
+    from scipy.ndimage import gaussian_filter
+
+    light = np.exp(-depth)
+    scatter = gaussian_filter(light, depth.shape[0] / 14.0, truncate=2.5)
+    light = light + draws.uniform(0.12, 0.35) * scatter + 0.002
+    light = gaussian_filter(light, draws.uniform(0.35, 0.7), truncate=2.5)
+    photons = 10.0 ** draws.uniform(3.5, 4.6)
+    light = light + np.sqrt(light / photons) * draws.noise(depth.shape)
+    tone = -np.log(np.maximum(light, 5e-4) * _shutter(depth.shape, draws))
+    low, high = np.percentile(tone, (8.0, 97.0))
+    span = max(high - low, 0.5)
+    tone = (tone - low) / span * draws.uniform(0.72, 0.9) + draws.uniform(0.05, 0.16)
+    detail = tone - gaussian_filter(tone, depth.shape[0] / 60.0, truncate=2.5)
+    tone = np.clip(tone + draws.uniform(0.0, 0.5) * detail, -0.5, 1.6)
+    curved: np.ndarray = 1.0 / (1.0 + np.exp(-draws.uniform(3.6, 4.8) * (tone - 0.5)))
+    return np.clip((curved - 0.08) / 0.84, 0.0, 1.0)
+
+
+def _shutter(shape: tuple[int, ...], draws: Draws) -> np.ndarray:
+    """Light that the collimator lets through: a few rows or columns may be cut."""
+    open_ = np.ones(shape)
+    if draws.chance(0.35):
+        cut = [draws.whole(0, max(shape[0] // 26, 1)) for _ in range(4)]
+        open_[: cut[0]] = open_[shape[0] - cut[1] :] = 0.03
+        open_[:, : cut[2]] = open_[:, shape[1] - cut[3] :] = 0.03
+    return open_
+
+
+def _mark(image: np.ndarray, draws: Draws) -> None:
+    """A lead letter for the side: L at the patient's left, or R at the right."""
+    left = draws.chance(0.6)
+    letter = glyph("L" if left else "R", max(image.shape[0] // 100, 1))
+    rows, columns = letter.shape
+    top = draws.whole(image.shape[0] // 24, image.shape[0] // 9)
+    inset = draws.whole(image.shape[1] // 24, image.shape[1] // 9)
+    start = image.shape[1] - inset - columns if left else inset
+    patch = image[top : top + rows, start : start + columns]
+    patch += letter * (0.97 - patch)

@@ -1,0 +1,83 @@
+"""DICOM sets: patients from headers, labels joined by SOP instance, series, study, patient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+
+from dinorad_rt.datasets.open import open_dataset
+from dinorad_rt.errors import TableError
+from dinorad_rt.studies.pseudonym import pseudonym
+
+WriteTable = Callable[..., Path]
+
+
+def write_dicom(path: Path, number: int, **attributes: Any) -> None:
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = CTImageStorage
+    meta.MediaStorageSOPInstanceUID = f"1.2.9.{number}"
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset = FileDataset(path, {}, file_meta=meta, preamble=b"\0" * 128)
+    dataset.SOPClassUID, dataset.SOPInstanceUID = CTImageStorage, f"1.2.9.{number}"
+    dataset.PatientID = f"MRN-{number // 2}"
+    dataset.StudyInstanceUID = f"1.2.3.{number // 2}"
+    dataset.SeriesInstanceUID = f"1.2.4.{number}"
+    dataset.Rows = dataset.Columns = 2
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+    dataset.BitsAllocated = dataset.BitsStored = 16
+    dataset.HighBit, dataset.PixelRepresentation = 15, 0
+    dataset.PixelData = np.full((2, 2), number, np.uint16).tobytes()
+    for key, value in attributes.items():
+        setattr(dataset, key, value)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    dataset.save_as(path, enforce_file_format=True)
+
+
+def test_patients_of_class_folders_come_from_the_headers(tmp_path: Path) -> None:
+    for number in range(20):
+        write_dicom(tmp_path / "ab"[number // 2 % 2] / f"IM{number:04d}", number)
+    dataset = open_dataset(tmp_path)
+    assert len({sample.patient for sample in dataset.samples}) == 10
+    assert dataset.samples[0].patient == pseudonym("patient", "MRN-0")
+    assert dataset.samples[0].study == pseudonym("study", "1.2.3.0")
+    assert any("10 patients" in note for note in dataset.notes)
+
+
+def test_one_patient_for_all_means_anonymised(tmp_path: Path) -> None:
+    for number in range(20):
+        write_dicom(tmp_path / "ab"[number // 2 % 2] / f"{number}.dcm", number, PatientID="ANON")
+    dataset = open_dataset(tmp_path)
+    assert len({sample.patient for sample in dataset.samples}) == 10
+    assert any("each study counts" in note for note in dataset.notes)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "images"),
+    [
+        ("SOPInstanceUID", "1.2.9.{0}", 10),
+        ("SeriesInstanceUID", "1.2.4.{0}", 10),
+        ("StudyInstanceUID", "1.2.3.{0}", 20),
+        ("PatientID", "MRN-{0}", 20),
+    ],
+)
+def test_labels_join_by_any_identifier(
+    tmp_path: Path, write_table: WriteTable, column: str, value: str, images: int
+) -> None:
+    for number in range(20):
+        write_dicom(tmp_path / "files" / f"IM{number}", number)
+    rows = [(value.format(i), i % 2) for i in range(10)]
+    dataset = open_dataset(write_table(f"{column},label", rows))
+    assert len(dataset.samples) == images
+    assert dataset.samples[-1].patient == pseudonym("patient", f"MRN-{(images - 1) // 2}")
+
+
+def test_identifiers_of_other_files_are_told(tmp_path: Path, write_table: WriteTable) -> None:
+    write_dicom(tmp_path / "IM0", 0)
+    with pytest.raises(TableError, match="column for the image"):
+        open_dataset(write_table("SeriesInstanceUID,label", [("9.9", 0), ("9.8", 1)]))

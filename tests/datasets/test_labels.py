@@ -1,0 +1,92 @@
+"""What cells of a label column mean."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.preprocessing import LabelEncoder, MultiLabelBinarizer
+
+from dinorad_rt.datasets.labels import labels_of_table, order_of_classes
+from dinorad_rt.datasets.table import read_table
+from dinorad_rt.errors import LabelError, TableError
+
+WriteTable = Callable[..., Path]
+
+
+def test_text_is_encoded_as_sklearn_does(write_table: WriteTable) -> None:
+    cells = ["glioma", "meningioma", "pituitary", "glioma"] * 5
+    table = read_table(write_table("image,label", [("x.png", cell) for cell in cells]))
+    labels = labels_of_table(table, None, {"image"})
+    encoder = LabelEncoder().fit(cells)
+    assert labels.task == "multiclass" and list(labels.class_names) == list(encoder.classes_)
+    assert [row[0] for row in labels.rows] == encoder.transform(cells).tolist()
+
+
+def test_lists_are_encoded_as_sklearn_does(write_table: WriteTable) -> None:
+    cells = ["Mass|Edema", "No Finding", "", "Edema"]
+    table = read_table(write_table("image,Finding Labels", [("x", cell) for cell in cells]))
+    labels = labels_of_table(table, None, {"image"})
+    encoder = MultiLabelBinarizer()
+    expected = encoder.fit_transform([[p for p in cell.split("|") if p] for cell in cells])
+    assert list(labels.class_names) == list(encoder.classes_)
+    assert np.array_equal(labels.rows, expected)
+    assert any("1 rows without any finding" in note for note in labels.notes)
+
+
+@pytest.mark.parametrize(
+    ("names", "positive"),
+    [
+        (["hemorrhage", "normal"], "hemorrhage"),
+        (["yes", "no"], "yes"),
+        (["Positive", "Negative"], "Positive"),
+        (["0", "1"], "1"),
+        (["abnormal", "Normal"], "abnormal"),
+        (["covid", "no finding"], "covid"),
+        (["b", "a"], "b"),
+        (["10", "9"], "10"),
+    ],
+)
+def test_the_finding_is_the_positive_class(names: list[str], positive: str) -> None:
+    assert order_of_classes(names)[1] == positive
+
+
+def test_spreadsheet_integers_and_names(write_table: WriteTable) -> None:
+    rows = [("x", "0.0", "healthy"), ("x", "2.0", "ill"), ("x", "0", "healthy"), ("x", "2", "ill")]
+    table = read_table(write_table("image,label,class", rows))
+    labels = labels_of_table(table, None, {"image"})
+    assert labels.class_names == ("healthy", "ill")
+    assert [row[0] for row in labels.rows] == [0, 1, 0, 1]
+    rows[3] = ("x", "2", "healthy")
+    table = read_table(write_table("image,label,class", rows))
+    assert labels_of_table(table, None, {"image"}).class_names == ("0", "2")
+
+
+def test_flags_are_findings(write_table: WriteTable) -> None:
+    rows = [("x", 1, "", 0, 61), ("x", 0, 1, 1, 59), ("x", 0, 0, 1, 1)]
+    table = read_table(write_table("image,Mass,Edema,sex,age", rows))
+    labels = labels_of_table(table, None, {"image"})
+    assert labels.class_names == ("Mass", "Edema") and labels.rows == ((1, 0), (0, 1), (0, 0))
+    assert "1 blank labels count as 0" in labels.notes
+    chosen = labels_of_table(table, "Mass,sex", {"image"})
+    assert chosen.class_names == ("Mass", "sex")
+
+
+def test_one_flag_is_binary(write_table: WriteTable) -> None:
+    table = read_table(write_table("image,Pneumonia", [("x", 1), ("x", 0)]))
+    labels = labels_of_table(table, None, {"image"})
+    assert labels.task == "binary" and labels.class_names == ("no Pneumonia", "Pneumonia")
+
+
+def test_uncertain_is_the_users_decision(write_table: WriteTable) -> None:
+    table = read_table(write_table("image,Mass,Edema", [("x", 1, 0), ("x", -1, 0)]))
+    with pytest.raises(TableError, match="'Mass' holds '-1'"):
+        labels_of_table(table, None, {"image"})
+
+
+def test_too_many_classes_are_no_classes(write_table: WriteTable) -> None:
+    table = read_table(write_table("image,label", [("x", f"id{i}") for i in range(30)]))
+    with pytest.raises(LabelError, match="30 different values in 30 samples"):
+        labels_of_table(table, None, {"image"})

@@ -1,0 +1,138 @@
+"""`auto` measures once, remembers, and says why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dinorad_rt.engines.profile import Profile
+from dinorad_rt.errors import BackendMissingError, ParityError
+from dinorad_rt.runners import auto
+from dinorad_rt.runners.auto import choose_backend, measure_rate
+from dinorad_rt.runners.base import Availability
+
+PROFILE = Profile("test", batch=2, threads=2)
+
+
+@pytest.fixture
+def rates(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
+    """Planted speeds; engines are only names."""
+    table = {"openvino": 50.0, "onnxruntime": 40.0, "pytorch": 10.0}
+    monkeypatch.setattr(auto, "measure_rate", lambda engine: table[engine])
+    monkeypatch.setattr(
+        "dinorad_rt.engines.build.get_or_build", lambda graph, *, backend, **_: backend
+    )
+    return table
+
+
+def test_fastest_wins_and_is_remembered(
+    graph_of: Callable[[str], Any], cache: Path, rates: dict[str, float]
+) -> None:
+    graph = graph_of("fp32")
+    said: list[str] = []
+    choice = choose_backend(graph, PROFILE, said.append)
+    assert choice.backend == "openvino"
+    assert dict(choice.measured) == rates
+    assert "measured now: openvino 50.0, onnxruntime 40.0, pytorch 10.0" in choice.reason
+    assert any("measuring" in text for text in said)
+    said.clear()
+    rates["pytorch"] = 1000.0
+    again = choose_backend(graph, PROFILE, said.append)
+    assert (again.backend, said) == ("openvino", [])
+    assert "measured here before" in again.reason
+
+
+@pytest.mark.parametrize("what", ["graph", "profile", "machine", "version"])
+def test_another_question_is_measured_anew(
+    graph_of: Callable[[str], Any],
+    cache: Path,
+    rates: dict[str, float],
+    monkeypatch: pytest.MonkeyPatch,
+    what: str,
+) -> None:
+    graph, profile = graph_of("fp32"), PROFILE
+    choose_backend(graph, profile)
+    rates["pytorch"] = 1000.0
+    if what == "graph":
+        graph = replace(graph, precision="bf16")
+        monkeypatch.setattr(auto, "list_backends", lambda: _states(precisions=("fp32", "bf16")))
+    elif what == "profile":
+        profile = replace(profile, batch=4, buckets=(4,))
+    elif what == "machine":
+        monkeypatch.setattr(auto, "machine_digest", lambda: "another")
+    else:
+        monkeypatch.setattr(auto, "list_backends", lambda: _states(version="9"))
+    assert choose_backend(graph, profile).backend == "pytorch"
+
+
+def _states(
+    version: str = "1", precisions: tuple[str, ...] = ("fp32",), can_run: bool = True
+) -> tuple[Availability, ...]:
+    return tuple(
+        Availability(name, can_run, can_run, version, precisions=precisions, reason="not installed")
+        for name in ("openvino", "onnxruntime", "pytorch")
+    )
+
+
+def test_a_noisy_first_round_decides_nothing(
+    graph_of: Callable[[str], Any],
+    cache: Path,
+    rates: dict[str, float],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls: list[str] = []
+
+    def rate(engine: Any) -> float:
+        calls.append(engine)
+        disturbed = engine == "openvino" and calls.count("openvino") == 1
+        return 1.0 if disturbed else rates[engine]
+
+    monkeypatch.setattr(auto, "measure_rate", rate)
+    assert choose_backend(graph_of("fp32"), PROFILE).backend == "openvino"
+    assert calls.count("pytorch") == 2
+    assert calls.count("onnxruntime") == auto.ROUNDS
+
+
+def test_a_backend_that_fails_the_gate_takes_no_part(
+    graph_of: Callable[[str], Any],
+    cache: Path,
+    rates: dict[str, float],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def build(graph: Any, *, backend: str, **_: Any) -> str:
+        if backend == "openvino":
+            raise ParityError("cosine 0.5")
+        return backend
+
+    monkeypatch.setattr("dinorad_rt.engines.build.get_or_build", build)
+    choice = choose_backend(graph_of("fp32"), PROFILE)
+    assert choice.backend == "onnxruntime"
+    assert choice.excluded["openvino"] == "cosine 0.5"
+
+
+def test_fp16_without_hardware_goes_to_pytorch_and_says_so(
+    graph_of: Callable[[str], Any], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auto, "list_backends", _states)
+    choice = choose_backend(graph_of("fp16"), PROFILE)
+    assert choice.backend == "pytorch"
+    assert "PyTorch emulates it" in choice.reason
+
+
+def test_no_backend_at_all(
+    graph_of: Callable[[str], Any], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auto, "list_backends", lambda: _states(can_run=False))
+    with pytest.raises(BackendMissingError, match="openvino: not installed"):
+        choose_backend(graph_of("fp32"), PROFILE)
+
+
+def test_a_real_measurement(graph_of: Callable[[str], Any], cache: Path) -> None:
+    from dinorad_rt.engines.build import get_or_build
+
+    engine = get_or_build(graph_of("fp32"), backend="onnxruntime", profile=PROFILE)
+    assert measure_rate(engine, seconds=0.05) > 0

@@ -1,0 +1,257 @@
+"""DICOM against the manifest of real odd files, against SimpleITK, and against the standard."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dinorad_rt.errors import MissingPackageError, UnreadableFileError
+from dinorad_rt.studies import dicom_pixels
+from dinorad_rt.studies.dicom import read_stored
+from dinorad_rt.studies.pseudonym import pseudonym
+from dinorad_rt.studies.read import read_study
+from dinorad_rt.studies.study import Window
+
+RAMP = np.arange(48, dtype=np.uint16).reshape(6, 8)
+
+
+def manifest(shared_data: Path) -> list[dict[str, str]]:
+    with (shared_data / "dicom_odd" / "manifest.csv").open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def checksum(pixels: np.ndarray) -> str:
+    return hashlib.sha256(pixels.astype(pixels.dtype.newbyteorder("<")).tobytes()).hexdigest()
+
+
+def test_every_odd_file_is_read_exactly_or_refused(shared_data: Path, cache: Path) -> None:
+    decoded = refused = 0
+    for row in manifest(shared_data):
+        path = shared_data / "dicom_odd" / row["file"]
+        if row["decoded"] == "1":
+            assert checksum(read_stored(path)) == row["pixel_sha256"], row["file"]
+            study = read_study(path)
+            if row["PhotometricInterpretation"] != "PALETTE COLOR":
+                assert checksum(study.pixels) == row["pixel_sha256"], row["file"]
+            assert study.inverted == (row["PhotometricInterpretation"] == "MONOCHROME1")
+            assert study.modality == (row["Modality"] or None)
+            if row["RescaleSlope"]:
+                assert study.rescale == (float(row["RescaleSlope"]), float(row["RescaleIntercept"]))
+            decoded += 1
+        else:
+            with pytest.raises(UnreadableFileError) as caught:
+                read_study(path)
+            assert row["file"] in caught.value.problem and caught.value.fix
+            refused += 1
+    assert (decoded, refused) == (32, 18)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("DICOMDIR", "index of files"),
+        ("rtstruct.dcm", "RT Structure Set Storage"),
+        ("reportsi.dcm", "Basic Text SR"),
+        ("MR_truncated.dcm", "8130 vs 8192 bytes"),
+        ("badVR.dcm", "number of frames"),
+        ("meta_missing_tsyntax.dcm", "without a transfer syntax"),
+        ("no_meta.dcm", "no DICOM file"),
+        ("not_dicom_README.txt", "no image format"),
+    ],
+)
+def test_the_reason_is_told(shared_data: Path, cache: Path, name: str, reason: str) -> None:
+    with pytest.raises(UnreadableFileError, match=reason):
+        read_study(shared_data / "dicom_odd" / name)
+
+
+def test_geometry_and_hu_are_those_of_simpleitk(shared_data: Path, cache: Path) -> None:
+    sitk = pytest.importorskip("SimpleITK")
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    compared = 0
+    for row in manifest(shared_data):
+        if row["decoded"] != "1" or row["Modality"] not in ("CT", "MR", "CR", "NM"):
+            continue
+        path = shared_data / "dicom_odd" / row["file"]
+        study = read_study(path)
+        try:
+            image = sitk.ReadImage(str(path))
+        except RuntimeError:
+            continue
+        values = sitk.GetArrayFromImage(image)
+        if study.inverted:  # SimpleITK inverts MONOCHROME1 itself
+            values = 2 ** study.facts["bits_stored"] - 1 - values
+        atol = 1.0 if study.facts["lossy"] else 1e-4  # two decoders of lossy data round apart
+        np.testing.assert_allclose(study.values(), values.reshape(study.pixels.shape), atol=atol)
+        if study.orientation is not None and study.num_slices == 1:
+            directions = np.asarray(image.GetDirection()).reshape(3, 3)
+            np.testing.assert_allclose(study.orientation[:, ::-1], directions, atol=1e-4)
+            np.testing.assert_allclose(study.origin, image.GetOrigin(), atol=1e-4)
+        if study.spacing is not None and row["Modality"] != "NM":
+            np.testing.assert_allclose(study.spacing[:0:-1], image.GetSpacing()[:2], atol=1e-4)
+        compared += 1
+    assert compared >= 15
+
+
+def test_palette_colours_are_those_of_pydicom(shared_data: Path, cache: Path) -> None:
+    import pydicom
+
+    path = shared_data / "dicom_odd" / "examples_palette.dcm"
+    dataset = pydicom.dcmread(path)
+    expected = pydicom.pixels.apply_color_lut(dataset.pixel_array, dataset)
+    study = read_study(path)
+    assert study.units == "colour" and study.pixels.dtype == np.uint8
+    assert np.array_equal(study.pixels[0], expected >> (8 if expected.max() > 255 else 0))
+
+
+def test_one_frame_is_that_frame(shared_data: Path, cache: Path) -> None:
+    for name in ("emri_small.dcm", "emri_small_RLE.dcm", "rtdose.dcm"):
+        whole = read_study(shared_data / "dicom_odd" / name)
+        one = read_study(shared_data / "dicom_odd" / name, frame=7)
+        assert one.num_slices == 1 and np.array_equal(one.pixels[0], whole.pixels[7])
+        with pytest.raises(UnreadableFileError, match="was asked for"):
+            read_study(shared_data / "dicom_odd" / name, frame=99)
+
+
+def test_windows_padding_and_sign(write_dicom: Any) -> None:
+    path = write_dicom(
+        "a.dcm",
+        RAMP.astype(np.int16),
+        WindowCenter=[40, 40, -600],
+        WindowWidth=[400, 400, 1500],
+        PixelPaddingValue=-2000,
+        PixelPaddingRangeLimit=-1900,
+        RescaleSlope=2,
+        RescaleIntercept=-1024,
+    )
+    study = read_study(path)
+    assert study.windows == (Window(40, 400), Window(-600, 1500))
+    assert study.padding == (-2000.0, -1900.0)
+    assert study.rescale == (2.0, -1024.0) and study.units == "HU"
+    assert study.values()[0, 0, 3] == 3 * 2 - 1024
+
+
+def test_windows_that_the_standard_forbids_are_dropped(write_dicom: Any) -> None:
+    path = write_dicom("a.dcm", RAMP, WindowCenter=[1, 2], WindowWidth=[0, 100])
+    assert read_study(path).windows == (Window(2, 100),)
+    path = write_dicom("b.dcm", RAMP, WindowCenter=3, WindowWidth=0.5, VOILUTFunction="SIGMOID")
+    assert read_study(path).windows == (Window(3, 0.5, "SIGMOID"),)
+
+
+def test_voi_lut_is_handed_on_as_pydicom_applies_it(write_dicom: Any) -> None:
+    from pydicom.dataset import Dataset
+    from pydicom.pixels import apply_voi_lut
+
+    item = Dataset()
+    item.add_new("LUTDescriptor", "US", [16, 10, 16])
+    item.LUTData = np.linspace(0, 60000, 16).astype("<u2").tobytes()
+    path = write_dicom("a.dcm", RAMP, VOILUTSequence=[item], Modality="DX")
+    study = read_study(path)
+    assert study.voi_lut is not None
+    first, table = study.voi_lut
+    found = table[np.clip(study.pixels[0].astype(int) - first, 0, len(table) - 1)]
+    import pydicom
+
+    assert np.array_equal(found, apply_voi_lut(RAMP, pydicom.dcmread(path)))
+
+
+def test_a_modality_lut_table_is_applied_and_said(write_dicom: Any) -> None:
+    from pydicom.dataset import Dataset
+
+    item = Dataset()
+    item.add_new("LUTDescriptor", "US", [8, 4, 16])
+    item.add_new("LUTData", "US", [value * value for value in range(8)])
+    item.ModalityLUTType = "US"
+    study = read_study(write_dicom("a.dcm", RAMP, ModalityLUTSequence=[item], Modality="CR"))
+    expected = np.clip(RAMP.astype(int) - 4, 0, 7) ** 2
+    assert np.array_equal(study.pixels[0], expected)
+    assert study.rescale == (1.0, 0.0) and "modality LUT" in study.problems[0]
+
+
+def test_identifiers_become_keys(write_dicom: Any) -> None:
+    study = read_study(write_dicom("Doe^Jane.dcm", RAMP, SeriesInstanceUID="1.2.3"))
+    assert study.patient == pseudonym("patient", "MRN-4711")
+    assert study.series == pseudonym("series", "1.2.3") and study.study is None
+    assert "4711" not in repr(study) and "Jane" not in repr(study)
+
+
+def test_burned_in_text_is_warned_about(write_dicom: Any) -> None:
+    study = read_study(write_dicom("a.dcm", RAMP, BurnedInAnnotation="YES", Modality="US"))
+    assert any("burned-in" in problem for problem in study.problems)
+
+
+def test_units_by_modality(write_dicom: Any) -> None:
+    eight = RAMP.astype(np.uint8)
+    assert read_study(write_dicom("a.dcm", eight, Modality="OT")).units == "display"
+    assert read_study(write_dicom("b.dcm", RAMP, Modality="MR")).units == "stored"
+    plain = read_study(write_dicom("c.dcm", RAMP, Modality="CT"))
+    assert plain.units == "stored" and "not taken for HU" in plain.problems[0]
+    pet = read_study(write_dicom("d.dcm", RAMP, Modality="PT", Units="BQML"))
+    assert pet.units == "stored" and "BQML" in pet.problems[0]
+    assert read_study(write_dicom("e.dcm", RAMP, Modality="PT", Units="GML")).units == "SUV"
+
+
+def test_a_missing_decoder_is_named_with_its_command(
+    shared_data: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pydicom.pixels
+    from pydicom.pixels import get_decoder
+
+    def nothing(*_: Any, **__: Any) -> None:
+        raise RuntimeError("unable to decode")
+
+    class NoDecoder:
+        is_available = False
+
+    monkeypatch.setattr(pydicom.pixels, "pixel_array", nothing)
+    monkeypatch.setattr(pydicom.pixels, "get_decoder", lambda _: NoDecoder)
+    with pytest.raises(MissingPackageError) as caught:
+        read_study(shared_data / "dicom_odd" / "HTJ2K_08_RGB.dcm")
+    assert "High-Throughput JPEG 2000" in caught.value.problem
+    assert "pip install 'pylibjpeg[openjpeg]'" in caught.value.fix
+    assert all(get_decoder(uid) for uid in dicom_pixels._PACKAGES)
+
+
+def test_a_declared_size_beyond_the_bound_is_refused(
+    write_dicom: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_dicom("a.dcm", RAMP)
+    monkeypatch.setattr(dicom_pixels, "MAX_BYTES", 90)
+    with pytest.raises(UnreadableFileError, match="GiB"):
+        read_study(path)
+
+
+def test_enhanced_frames_bring_their_own_rescale_and_place(write_dicom: Any) -> None:
+    from pydicom.dataset import Dataset
+
+    def group(slope: float, height: float) -> Dataset:
+        frame, value, plane = Dataset(), Dataset(), Dataset()
+        value.RescaleSlope, value.RescaleIntercept, value.RescaleType = slope, 1, "US"
+        plane.ImagePositionPatient = [0, 0, height]
+        frame.PixelValueTransformationSequence = [value]
+        frame.PlanePositionSequence = [plane]
+        return frame
+
+    shared, measures, orientation = Dataset(), Dataset(), Dataset()
+    measures.PixelSpacing, measures.SliceThickness = [2, 3], 4
+    orientation.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+    shared.PixelMeasuresSequence = [measures]
+    shared.PlaneOrientationSequence = [orientation]
+    frames = np.stack([RAMP, RAMP + 1, RAMP + 2])
+    path = write_dicom(
+        "a.dcm",
+        frames,
+        Modality="MR",
+        SharedFunctionalGroupsSequence=[shared],
+        PerFrameFunctionalGroupsSequence=[group(1 + i, 10.0 - 2.5 * i) for i in range(3)],
+    )
+    study = read_study(path)
+    expected = frames * np.array([1, 2, 3])[:, None, None] + 1
+    assert np.array_equal(study.pixels, expected) and study.rescale == (1.0, 0.0)
+    assert study.spacing == (2.5, 2.0, 3.0) and study.orientation is not None
+    assert study.orientation[:, 0].tolist() == [0, 0, -1]  # stored order runs downwards
+    assert study.slice(2).origin == (0.0, 0.0, 5.0)

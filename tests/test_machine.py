@@ -1,0 +1,70 @@
+"""Facts of the machine, against what the system tells through others."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import platform
+
+import psutil
+import pytest
+
+from dinorad_rt import machine
+
+
+def test_facts_are_plain_and_name_neither_host_nor_user() -> None:
+    text = json.dumps(machine.machine_facts())
+    assert platform.node() not in text
+    if len(getpass.getuser()) > 4:
+        assert getpass.getuser() not in text
+    assert "/" not in machine.cpu_model()
+
+
+def test_memory_and_cores() -> None:
+    assert machine.memory_gib() == pytest.approx(psutil.virtual_memory().total / 2**30, abs=0.1)
+    assert 1 <= machine.usable_cores() <= (os.cpu_count() or 1)
+
+
+def test_bf16_needs_an_instruction_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = {
+        ("avx2", "f16c", "avx512f"): ("fp32",),
+        ("avx512f", "avx512_bf16"): ("fp32", "bf16"),
+        ("amx_bf16", "amx_fp16"): ("fp32", "bf16", "fp16"),
+        ("asimd", "asimdhp"): ("fp32", "fp16"),
+    }
+    for sets, precisions in table.items():
+        monkeypatch.setattr(machine, "instruction_sets", lambda sets=sets: sets)
+        assert machine.cpu_precisions() == precisions
+
+
+def test_instruction_sets_are_torchs() -> None:
+    import torch
+
+    if platform.machine() != "x86_64":
+        pytest.skip("PyTorch reports x86 sets only")
+    level = torch.backends.cpu.get_cpu_capability()
+    assert ("avx2" in machine.instruction_sets()) == (level in ("AVX2", "AVX512"))
+    assert ("avx512f" in machine.instruction_sets()) == (level == "AVX512")
+
+
+def test_hidden_gpu_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    machine._gpus.cache_clear()
+    try:
+        assert not machine.has_gpu()
+        assert machine.gpu_facts() == {}
+    finally:
+        machine._gpus.cache_clear()
+
+
+def test_gpus_are_read_from_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    line = "NVIDIA H200, 9.0, 580.1, 143771 MiB"
+    monkeypatch.setattr(machine, "_output_of", lambda *command: line)
+    machine._gpus.cache_clear()
+    try:
+        assert machine.has_gpu()
+        assert machine.gpu_facts()["compute_capability"] == "9.0"
+    finally:
+        machine._gpus.cache_clear()
