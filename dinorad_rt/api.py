@@ -65,7 +65,9 @@ def open_dataset(data: str | Path = "phantom", *, seed: int = 0, **columns: str 
         UnknownNameError: neither a path nor a registered name.
     """
     if isinstance(data, Path) or Path(data).exists():
-        return dataset_for(Path(data), seed=seed, **columns)
+        from dinorad_rt.datasets.open import open_dataset as open_path
+
+        return open_path(Path(data), seed=seed, **columns)
     return dataset_for(None, data, seed=seed)
 
 

@@ -61,6 +61,7 @@ def _dinov3(size: str) -> BackboneSpec:
         patch=16,
         image_size=256,
         native_size=256,
+        crop=1.0,
         position="rope",
         create=(("global_pool", "token"),),
     )
@@ -77,6 +78,7 @@ def _dino(size: str, patch: int) -> BackboneSpec:
         training="self-supervised, ImageNet-1k",
         dim=_DIM[size],
         patch=patch,
+        crop=0.9,
         position="hub",
     )
 
@@ -96,6 +98,7 @@ def _deit3(size: str, side: int, *, in22k: bool) -> BackboneSpec:
         patch=16,
         image_size=side,
         native_size=side,
+        crop=1.0 if in22k or side == 384 else 0.9,
     )
 
 
@@ -112,6 +115,7 @@ def _bit(name: str, architecture: str, title: str, dim: int) -> BackboneSpec:
         patch=None,
         mean=_HALF,
         std=_HALF,
+        interpolation="bilinear",
         position="none",
     )
 
@@ -129,6 +133,7 @@ def _cnn(
         training="supervised, ImageNet-1k",
         dim=dim,
         patch=None,
+        interpolation="bilinear",
         position="none",
         in_study=in_study,
     )
@@ -158,6 +163,7 @@ def _sam(name: str, size: str, *, in_study: bool) -> BackboneSpec:
         patch=16,
         image_size=1024,
         native_size=1024,
+        crop=1.0,
         create=(("neck_chans", 0),),
         in_study=in_study,
     )
@@ -176,6 +182,7 @@ _VISION_LANGUAGE = (
         patch=14,
         mean=_CLIP_MEAN,
         std=_CLIP_STD,
+        crop=1.0,
         in_study=True,
     ),
     BackboneSpec(
@@ -189,6 +196,7 @@ _VISION_LANGUAGE = (
         patch=14,
         mean=_CLIP_MEAN,
         std=_CLIP_STD,
+        crop=1.0,
         in_study=True,
     ),
     BackboneSpec(
@@ -204,6 +212,7 @@ _VISION_LANGUAGE = (
         patch=16,
         mean=_CLIP_MEAN,
         std=_CLIP_STD,
+        crop=1.0,
         in_study=True,
     ),
 )
@@ -218,6 +227,8 @@ _VIT_LARGE = (
         training="supervised, ImageNet-21k, then 1k",
         mean=_HALF,
         std=_HALF,
+        crop=1.0,
+        interpolation="bilinear",
     ),
     _vit_l16(
         "msn_l16",
@@ -233,6 +244,7 @@ _VIT_LARGE = (
         source="hf:timm/vit_large_patch16_224.mae",
         licence="CC-BY-NC-4.0",
         title="MAE ViT-L/16",
+        crop=0.9,
         training="self-supervised, ImageNet-1k",
     ),
 )
@@ -251,6 +263,7 @@ _RAD_DINO = BackboneSpec(
     native_size=518,
     mean=(0.5307, 0.5307, 0.5307),
     std=(0.2583, 0.2583, 0.2583),
+    crop=1.0,
     position="hub",
 )
 

@@ -89,6 +89,8 @@ def _timm_spec(name: str) -> BackboneSpec:
         native_size=side,
         mean=_triple(config.mean),
         std=_triple(config.std),
+        crop=float(config.crop_pct),
+        interpolation="bilinear" if config.interpolation == "bilinear" else "bicubic",
         position=_position_rule(module, patch, fixed=bool(config.fixed_input_size)),
     )
 

@@ -37,6 +37,8 @@ class BackboneSpec:
         image_size: default input side in pixels.
         native_size: side the position embeddings were trained at.
         mean, std: normalisation per channel.
+        crop: share of the resized shorter side that the publisher's evaluation transform keeps.
+        interpolation: of that transform.
         position: rule for other input sizes.
         sha256: of the publisher's own checkpoint, where it is known: a file with this hash carries
             the publisher's licence, and a download of that checkpoint must have it.
@@ -57,6 +59,8 @@ class BackboneSpec:
     native_size: int = 224
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    crop: float = 0.875
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
     position: PositionRule = "timm"
     sha256: str | None = None
     create: tuple[tuple[str, object], ...] = ()

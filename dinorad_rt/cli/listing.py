@@ -82,7 +82,7 @@ def _profiles() -> Rows:
 def _presets() -> Rows:
     from dinorad_rt.preprocessing.presets import PRESETS
 
-    return [{"name": name, "what it does": text} for name, text in PRESETS.items()]
+    return [{"name": name, "what it does": rule.__doc__ or ""} for name, rule in PRESETS.items()]
 
 
 _LISTERS = {

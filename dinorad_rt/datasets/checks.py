@@ -18,6 +18,7 @@ from dinorad_rt.datasets.splits import FRACTIONS, stratified_splits
 from dinorad_rt.errors import EmptyDataError, LeakageError, TableError
 from dinorad_rt.files import sha256_json
 from dinorad_rt.studies.pseudonym import pseudonym
+from dinorad_rt.studies.series import visible_files
 from dinorad_rt.types import SPLITS, Split
 
 MISSING_SHARE = 0.5
@@ -192,9 +193,11 @@ def _absent_classes(records: Sequence[Record], labels: Labels) -> list[str]:
 
 
 def _size(path: Path) -> int:
-    """Bytes of a file, 0 for a folder, -1 if missing."""
+    """Bytes of a file, or of all files in a folder; -1 if missing."""
     try:
-        return 0 if path.is_dir() else os.stat(path).st_size
+        if path.is_dir():
+            return sum(entry.stat().st_size for entry in visible_files(path))
+        return os.stat(path).st_size
     except (OSError, ValueError):
         return -1
 

@@ -15,8 +15,12 @@ from dinorad_rt.errors import OutputExistsError, unknown_name
 from dinorad_rt.files import space_errors_named
 from dinorad_rt.paths import cache_dir
 
-PHANTOM_VERSION = "1"
-"""Raised when the generator draws other pixels: old phantoms are then not reused."""
+Progress = Callable[[str], None]
+Opener = Callable[[Path | None, Progress | None], Dataset]
+"""Opens a dataset from the folder of its files (None for the default place)."""
+
+_PHANTOM_TABLES = {"phantom": "", "phantom-findings": "xray", "phantom-ct": "ct", "phantom-mr": "mr"}
+"""Name → folder of the table below the phantoms' root."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,7 @@ class DatasetEntry:
     """What is known of a dataset before it is opened.
 
     Attributes:
-        opener: opens it from the folder of its files, None for the default place.
+        opener: see `Opener`.
     """
 
     name: str
@@ -32,15 +36,18 @@ class DatasetEntry:
     modality: str
     task: str
     licence: str
-    opener: Callable[[Path | None], Dataset]
+    opener: Opener
 
 
-def dataset_named(name: str, root: Path | None = None) -> Dataset:
+def dataset_named(
+    name: str, root: Path | None = None, *, progress: Progress | None = None
+) -> Dataset:
     """Open a registered dataset.
 
     Args:
         name: one of `dinorad-rt list datasets`.
         root: where its files lie, or shall lie for `phantom`; None for the cache.
+        progress: called with a line of text per step, where something has to be made.
 
     Raises:
         UnknownNameError: not registered.
@@ -48,7 +55,7 @@ def dataset_named(name: str, root: Path | None = None) -> Dataset:
     """
     if name not in _ENTRIES:
         raise unknown_name("dataset", name, _ENTRIES, "dinorad-rt list datasets")
-    return replace(_ENTRIES[name].opener(root), name=name)
+    return replace(_ENTRIES[name].opener(root, progress), name=name)
 
 
 def list_datasets() -> tuple[dict[str, str], ...]:
@@ -65,14 +72,19 @@ def list_datasets() -> tuple[dict[str, str], ...]:
     )
 
 
-def _open_phantom(root: Path | None) -> Dataset:
-    folder = cache_dir("phantoms") / f"v{PHANTOM_VERSION}" if root is None else root
-    if not (folder / TABLE_NAME).is_file():
-        _make_phantoms(folder)
-    return open_dataset(folder)
+def _phantom_opener(sub_folder: str) -> Opener:
+    def open_phantom(root: Path | None, progress: Progress | None) -> Dataset:
+        from dinorad_rt.phantoms import PHANTOM_VERSION
+
+        folder = cache_dir("phantoms") / f"v{PHANTOM_VERSION}" if root is None else root
+        if not (folder / TABLE_NAME).is_file():
+            _make_phantoms(folder, progress)
+        return open_dataset(folder / sub_folder)
+
+    return open_phantom
 
 
-def _make_phantoms(folder: Path) -> None:
+def _make_phantoms(folder: Path, progress: Progress | None) -> None:
     """Write the phantoms beside their place, then move them there whole."""
     from dinorad_rt.phantoms import write_phantoms
 
@@ -84,7 +96,7 @@ def _make_phantoms(folder: Path) -> None:
         folder.parent.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
         try:
-            write_phantoms(part)
+            write_phantoms(part, progress=progress)
             os.chmod(part, 0o755)
             part.rename(folder)
         except OSError:
@@ -94,16 +106,17 @@ def _make_phantoms(folder: Path) -> None:
             shutil.rmtree(part, ignore_errors=True)
 
 
+def _phantom(name: str, title: str, modality: str, task: str) -> DatasetEntry:
+    opener = _phantom_opener(_PHANTOM_TABLES[name])
+    return DatasetEntry(name, f"invented patients: {title}", modality, task, "Apache-2.0", opener)
+
+
 _ENTRIES: dict[str, DatasetEntry] = {
     entry.name: entry
     for entry in (
-        DatasetEntry(
-            name="phantom",
-            title="invented patients as true DICOM, generated on this machine",
-            modality="X-ray, CT, MR",
-            task="classification",
-            licence="Apache-2.0",
-            opener=_open_phantom,
-        ),
+        _phantom("phantom", "chest X-ray, normal or abnormal", "X-ray", "binary"),
+        _phantom("phantom-findings", "chest X-ray findings", "X-ray", "multi-label"),
+        _phantom("phantom-ct", "CT volumes", "CT", "multi-class"),
+        _phantom("phantom-mr", "MR, tumour or none", "MR", "binary"),
     )
 }

@@ -93,7 +93,5 @@ def _tie_starts(ordered: np.ndarray) -> np.ndarray:
 def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     empty = denominator == 0
     return np.asarray(
-        np.divide(
-            numerator, denominator, out=np.full(numerator.shape, np.nan), where=~empty
-        )
+        np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=~empty)
     )

@@ -64,9 +64,7 @@ def cluster_bootstrap(
     }
 
 
-def patient_weights(
-    patients: np.ndarray, *, resamples: int, seed: int
-) -> Iterator[np.ndarray]:
+def patient_weights(patients: np.ndarray, *, resamples: int, seed: int) -> Iterator[np.ndarray]:
     """How often each sample is drawn, when patients are drawn with replacement.
 
     Yields:

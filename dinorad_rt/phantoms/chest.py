@@ -109,8 +109,8 @@ def trace(chest: Chest, grid: Grid, draws: Draws, inspiration: float) -> Rays:
     """
     x, y = np.broadcast_arrays(grid.x, grid.y)
     heart = chord(
-        x - 20.0,
-        y - 38.0 - 0.4 * inspiration,
+        x - 21.0,
+        y - 50.0 - 0.5 * inspiration,
         (*chest.heart, chest.heart[1]),
         angle=chest.heart_angle,
     )
@@ -134,10 +134,10 @@ def _body(chest: Chest, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     trunk = depth * arch(x / side) ** 0.8 * rim
     neck = 0.55 * chest.thickness * arch(x / 56.0) * step(y, -60.0, -150.0)
     breasts = sum(
-        chest.breast * arch((x - s * 72.0) / 62.0) * step(y, -30.0, 85.0) * step(y, 118.0, 96.0)
+        chest.breast * arch((x - s * 72.0) / 62.0) * step(y, -30.0, 85.0) * step(y, 132.0, 84.0)
         for s in SIDES
     )
-    return np.maximum(trunk, neck) + breasts * (trunk > 0)
+    return np.sqrt(trunk * trunk + neck * neck) + breasts * (trunk > 0)
 
 
 def _lung(
@@ -146,10 +146,11 @@ def _lung(
     """Depth of one lung before the heart takes its place."""
     x = x * SIDES[index]
     lateral = chest.cage(y)
-    medial = 15.0 + 10.0 * step(y, -100.0, 0.0)
+    medial = 14.0 + 5.0 * step(y, -110.0, -70.0) + 6.0 * step(y, -30.0, 30.0)
     middle, half = (lateral + medial) / 2.0, np.maximum((lateral - medial) / 2.0, 1e-3)
     across = (x - middle) / half
-    base = chest.dome[index] + inspiration + 46.0 * np.clip(np.abs(across + 0.1), 0, 1.2) ** 2.6
+    fall = 48.0 * np.clip(across + 0.3, 0.0, 1.3) ** 2.2 + 10.0 * np.clip(-0.3 - across, 0.0, 1.0)
+    base = chest.dome[index] + inspiration + fall
     # the lung's back reaches further down than the dome that is seen
     recess = ramp(base - y, 5.0) * (0.55 + 0.45 * step(base - y, 0.0, 55.0))
     tall = step(y, chest.apex, chest.apex + 75.0)
@@ -184,10 +185,10 @@ def _spine(chest: Chest, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     middle = chest.spine_curve * np.sin((y + 160.0) / 130.0)
     phase = np.cos(2 * np.pi * y / chest.rib_gap)
     width = 17.0 + 2.0 * step(y, -120.0, 120.0) - 1.6 * phase
-    bodies = 15.0 * arch((x - middle) / width) ** 0.5 * (0.72 + 0.28 * step(phase, -0.95, -0.5))
+    bodies = 9.0 * arch((x - middle) / width) ** 0.5 * (0.72 + 0.28 * step(phase, -0.95, -0.5))
     low = y - chest.rib_gap * np.rint(y / chest.rib_gap) - 3.0
-    process = 7.0 * arch((x - middle) / 4.5) * arch(low / 8.0)
-    pedicles = sum(5.0 * arch((x - middle - s * 11.0) / 4.5) * arch((low + 6) / 5.0) for s in SIDES)
+    process = 5.0 * arch((x - middle) / 4.5) * arch(low / 8.0)
+    pedicles = sum(4.0 * arch((x - middle - s * 11.0) / 4.5) * arch((low + 6) / 5.0) for s in SIDES)
     return bodies + process + pedicles
 
 

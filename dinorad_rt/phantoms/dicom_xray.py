@@ -53,4 +53,5 @@ def _digital(image: XrayImage) -> Header:
         "RescaleType": "US",
         "PresentationLUTShape": "INVERSE" if image.inverted else "IDENTITY",
         "AcquisitionContextSequence": [],
+        "PositionerType": "NONE",
     }

@@ -34,7 +34,7 @@ def head_of(grid: Grid, draws: Draws, values: Mapping[str, float]) -> Head:
         values: air, scalp, fat, bone, csf, grey, white → value.
     """
     axes = (draws.uniform(63, 70), draws.uniform(80, 89), draws.uniform(62, 70))
-    folds = draws.texture(grid.shape, 22.0, 2)
+    folds = np.abs(draws.texture(grid.shape, 30.0, 2))
     radius = _radius(grid, axes) * (1.0 + 0.012 * draws.texture(grid.shape, 5.0, 1))
     edge = grid.pixel / axes[0]
     table, skin = draws.uniform(0.085, 0.115), draws.uniform(0.055, 0.09)
@@ -48,8 +48,10 @@ def head_of(grid: Grid, draws: Draws, values: Mapping[str, float]) -> Head:
         paint(image, ramp(limit - radius, edge), values[tissue])
     brain = ramp(0.965 - radius, edge)
     depth = (0.965 - radius) * axes[0]
-    paint(image, brain * (1.0 - _sulci(depth, folds)), values["grey"])
-    paint(image, ramp(depth - 6.5 - 3.0 * folds, 2.5) * brain, values["white"])
+    furrow = 15.0 * np.clip(1.0 - folds / 0.2, 0.0, 1.0) - 2.5
+    cortex = 4.0 + 15.0 * np.clip(1.0 - folds / 0.75, 0.0, 1.0)
+    paint(image, brain * ramp(depth - furrow, 2.5), values["grey"])
+    paint(image, brain * ramp(depth - cortex, 2.5), values["white"])
     _nuclei(image, grid, values["grey"])
     ventricles = _ventricles(grid, draws) * brain
     paint(image, ventricles, values["csf"])
@@ -62,12 +64,6 @@ def _radius(grid: Grid, axes: tuple[float, float, float]) -> np.ndarray:
     narrow = 1.0 + 0.10 * np.clip(-grid.y / axes[1], 0.0, 1.0) ** 2
     x, y, z = grid.x * narrow / axes[0], grid.y / axes[1], grid.z / axes[2]
     return np.asarray(np.sqrt(x * x + y * y + z * z))
-
-
-def _sulci(depth: np.ndarray, folds: np.ndarray) -> np.ndarray:
-    """Share of fluid in the furrows near the surface."""
-    furrow = np.clip(1.0 - np.abs(folds) / 0.3, 0.0, 1.0)
-    return 0.8 * furrow * np.clip((17.0 - depth) / 12.0, 0.0, 1.0)
 
 
 def _ventricles(grid: Grid, draws: Draws) -> np.ndarray:

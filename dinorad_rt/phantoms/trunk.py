@@ -54,13 +54,17 @@ def build_chest(grid: Grid, trunk: Trunk, draws: Draws, contrast: float) -> Volu
     volume = air_volume(grid)
     _wall(volume, grid, trunk, draws, ribs=True)
     inner = (trunk.width - trunk.fat - 20.0, trunk.depth - trunk.fat - 16.0)
-    taper = 0.62 + 0.38 * step(grid.z, 105.0, 10.0)
+    taper = 0.74 + 0.26 * step(grid.z, 110.0, 10.0)
     for side in (-1.0, 1.0):
         shape = _lung(grid, inner, taper, side)
         volume.add(shape, -865.0 + 40.0 * step(grid.y, -60.0, 80.0), 1)
     _mediastinum(volume, grid, draws, contrast)
     _lung_vessels(volume, grid, draws)
     _spine(volume, grid, trunk, 4)
+    high = step(grid.z, 0.0, 20.0)
+    for side in (-1.0, 1.0):
+        blade = (side * (trunk.width - trunk.fat - 42.0), 0.52 * trunk.depth)
+        volume.add(grid.cylinder(blade, (34.0, 3.8), angle=-side * 38.0) * high, 360.0)
     return volume
 
 
@@ -94,7 +98,7 @@ def _wall(volume: Volume, grid: Grid, trunk: Trunk, draws: Draws, *, ribs: bool)
     angle = np.arctan2(np.abs(grid.x), -grid.y - 2.0)
     phase = np.cos(2 * np.pi * (grid.z / 27.0 + 1.9 * angle) + draws.uniform(0, 6.0))
     where = step(angle, 0.35, 0.5) * (1.0 if ribs else step(grid.z, -30.0, 10.0))
-    volume.add(near * step(phase, 0.1, 0.35) * where, 330.0)
+    volume.add(near * step(phase, -0.1, 0.25) * where, 330.0)
     if ribs:
         volume.add(grid.cylinder((0.0, -ring[1] - 2.0), (17.0, 5.0)), 260.0)
 
@@ -134,9 +138,9 @@ def _mediastinum(volume: Volume, grid: Grid, draws: Draws, contrast: float) -> N
 
 def _lung_vessels(volume: Volume, grid: Grid, draws: Draws) -> None:
     """Vessels cut across: small dots, denser towards the hila."""
-    dots = draws.texture(grid.shape, 46.0, 1)
+    dots = draws.texture(grid.shape, 58.0, 1)
     hilar = step(np.abs(grid.x), 120.0, 30.0) * step(np.abs(grid.y), 95.0, 15.0)
-    share = step(dots, 2.15 - 0.7 * hilar, 2.75 - 0.7 * hilar)
+    share = step(dots, 1.9 - 0.8 * hilar, 2.5 - 0.8 * hilar)
     lung = volume.organs == 1
     volume.hu[lung] += (share * 760.0)[lung]
 

@@ -13,7 +13,7 @@ from dinorad_rt.phantoms.glyphs import glyph
 from dinorad_rt.phantoms.shapes import Grid
 from dinorad_rt.phantoms.xray_findings import XRAY_KINDS, XrayFinding, fluid_and_mass
 
-SOFT, LUNG, BONE = 0.0192, 0.0046, 0.042
+SOFT, LUNG, BONE = 0.0185, 0.0050, 0.036
 """Attenuation per mm at about 100 kV, scatter and hardening included."""
 
 BITS = 12
@@ -80,7 +80,7 @@ def expose(
 
 def _posed(rows: int, columns: int, draws: Draws) -> Grid:
     """Pixels in the patient's millimetres: shifted, slightly turned and scaled."""
-    pixel = draws.uniform(352.0, 384.0) / rows
+    pixel = draws.uniform(326.0, 362.0) / rows
     turn = np.radians(draws.uniform(-3.0, 3.0))
     x = (np.arange(columns) - (columns - 1) / 2.0)[None, :] * pixel + draws.uniform(-9.0, 9.0)
     y = (np.arange(rows) - (rows - 1) / 2.0)[:, None] * pixel + draws.uniform(-16.0, 8.0)
@@ -123,7 +123,7 @@ def _depth(rays: Rays, air: np.ndarray, draws: Draws) -> np.ndarray:
         + LUNG * gas * texture
         + SOFT * 0.35 * vessels * (air > 0)
         + SOFT * 0.25 * np.minimum(rays.solid, 30.0) * (air <= 0) * (rays.body > 0)
-        + BONE * 0.5 * rays.bone * (rays.body > 1.0)
+        + BONE * rays.bone * (rays.body > 1.0)
     )
     return depth
 

@@ -90,8 +90,8 @@ def _cloud(
     size = 0.65 + 0.6 * finding.extent
     for cx, cy, radius in finding.spots:
         total += np.exp(-((x - cx) ** 2 + (y - cy) ** 2) / (2.0 * (0.62 * size * radius) ** 2))
-    patchy = np.clip(0.75 * total - 0.25 + 0.22 * texture, 0.0, 1.0)
-    return (0.16 + 0.62 * finding.extent) * patchy
+    patchy = 1.0 - np.exp(-np.clip(0.8 * total * (1.0 + 0.45 * texture) - 0.12, 0.0, None))
+    return (0.2 + 0.7 * finding.extent) * patchy
 
 
 def _in_lung(chest: Chest, side: int, draws: Draws) -> tuple[float, float]:

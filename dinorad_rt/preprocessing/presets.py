@@ -32,7 +32,7 @@ SUV_WINDOW = (5.0, 10.0)
 """(centre, width): SUV from 0 to 10."""
 
 CROP_RATIO = 224 / 256
-"""Share of the resized side that the usual evaluation transform keeps (DINOv2, timm, the study)."""
+"""Share of the resized side that the study's kNN transform keeps."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -69,24 +69,28 @@ def window_preset(name: str) -> tuple[float, float]:
 
 
 def _dinorad(backbone: BackboneSpec, image_size: int) -> PreprocessSpec:
+    """Whole image, grey, window or percentiles by modality, antialiased."""
     return PreprocessSpec(
         image_size=image_size, mean=backbone.mean, std=backbone.std, preset="dinorad"
     )
 
 
 def _model(backbone: BackboneSpec, image_size: int) -> PreprocessSpec:
+    """The publisher's evaluation transform: shorter side, central crop, colours kept."""
     return PreprocessSpec(
         image_size=image_size,
         mean=backbone.mean,
         std=backbone.std,
         preset="model",
         resize="shortest",
-        resize_to=round(image_size / CROP_RATIO),
+        resize_to=round(image_size / backbone.crop),
+        interpolation=backbone.interpolation,
         channels="rgb",
     )
 
 
 def _study(_: BackboneSpec, image_size: int) -> PreprocessSpec:
+    """The study's kNN transform: squashed, central crop, min-max, no antialias, ImageNet's mean."""
     return PreprocessSpec(
         image_size=image_size,
         mean=IMAGENET_MEAN,

@@ -48,7 +48,7 @@ class KNNClassifier:
         self.num_classes = num_classes
         self.device = device
 
-    def fit(self, X: np.ndarray, y: np.ndarray) -> Self:  # noqa: N803
+    def fit(self, X: np.ndarray, y: np.ndarray) -> Self:
         """Keep the reference.
 
         Args:
@@ -59,7 +59,7 @@ class KNNClassifier:
         self.votes_ = votes_of(y, self.num_classes)
         return self
 
-    def predict_proba(self, X: np.ndarray) -> np.ndarray:  # noqa: N803
+    def predict_proba(self, X: np.ndarray) -> np.ndarray:
         """Scores (samples, classes) in [0, 1]; rows sum to one unless the task is multi-label.
 
         Raises:
@@ -68,7 +68,7 @@ class KNNClassifier:
         similarity, index = neighbours(X, self.reference_, self.k, device=self.device)
         return soft_vote(similarity, self.votes_[index], self.temperature)
 
-    def predict(self, X: np.ndarray) -> np.ndarray:  # noqa: N803
+    def predict(self, X: np.ndarray) -> np.ndarray:
         """Index of the class with the highest score, the lower one of equals."""
         return np.asarray(self.predict_proba(X).argmax(axis=1))
 
@@ -77,7 +77,7 @@ def votes_of(labels: np.ndarray, num_classes: int | None = None) -> np.ndarray:
     """Labels as what each sample votes for: (samples, classes) float64."""
     if labels.ndim == 2:
         return labels.astype(np.float64)
-    return np.eye(num_classes or int(labels.max()) + 1)[labels]
+    return np.asarray(np.eye(num_classes or int(labels.max()) + 1)[labels])
 
 
 def soft_vote(similarity: np.ndarray, votes: np.ndarray, temperature: float) -> np.ndarray:

@@ -156,9 +156,7 @@ def _merge_chunk(
     return merged
 
 
-def _better_columns(
-    similarity: torch.Tensor, threshold: torch.Tensor, offset: int
-) -> torch.Tensor:
+def _better_columns(similarity: torch.Tensor, threshold: torch.Tensor, offset: int) -> torch.Tensor:
     """Packed columns above each row's threshold, left-aligned and filled up with the least value.
 
     Columns equal to the threshold come later in the reference than what they equal: they lose.
@@ -190,7 +188,8 @@ def _pack(similarity: torch.Tensor, index: Any) -> torch.Tensor:
 
     bits = (similarity.float() + 0.0).view(torch.int32)  # + 0.0: no negative zero
     ordered = torch.where(bits < 0, bits ^ _SIGN, bits).to(torch.int64)
-    return (ordered << 32) | (0xFFFFFFFF - index)
+    packed: torch.Tensor = (ordered << 32) | (0xFFFFFFFF - index)
+    return packed
 
 
 def _unpack(packed: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

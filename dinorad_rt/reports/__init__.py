@@ -1,1 +1,1 @@
-"""."""
+"""Results as files, tables and pages."""

@@ -84,6 +84,7 @@ def build(graph: Graph, plan: Plan, folder: Path) -> dict[str, Any]:
         BuildError: there is no program, it cannot be read, or its types are not as asked for.
     """
     from dinorad_rt.engines.cache import place_file
+    from dinorad_rt.export.program import load_program
 
     if not graph.program_path.is_file():
         raise BuildError(
@@ -91,7 +92,7 @@ def build(graph: Graph, plan: Plan, folder: Path) -> dict[str, Any]:
             "Export it again: dinorad-rt export",
         )
     place_file(graph.program_path, folder, _PROGRAM)
-    program = _load_program(folder / _PROGRAM)
+    program = load_program(folder / _PROGRAM)
     counts: dict[str, int] = {}
     for tensor in program.state_dict.values():
         if tensor.is_floating_point() and tensor.ndim >= 2:
@@ -127,7 +128,9 @@ class PyTorchRunner(AbstractThreadedRunner):
         self._module: Any = None
 
     def _activate(self) -> None:
-        program = _load_program(self._path)
+        from dinorad_rt.export.program import load_program
+
+        program: Any = load_program(self._path)
         if self._exact:
             self._least_rows = _smallest_batch(program)
         if self._device != "cpu":
@@ -154,12 +157,6 @@ class PyTorchRunner(AbstractThreadedRunner):
             name: np.array(value.cpu().numpy(), dtype=np.float32)
             for name, value in zip(self.outputs, values, strict=True)
         }
-
-
-def _load_program(path: Path) -> Any:
-    import torch
-
-    return torch.export.load(str(path))
 
 
 def _smallest_batch(program: Any) -> int:

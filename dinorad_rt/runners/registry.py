@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, cast
 
-from dinorad_rt.errors import BackendMissingError, unknown_name
+from dinorad_rt.errors import BackendMissingError, CacheError, unknown_name
+from dinorad_rt.paths import cache_dir
 from dinorad_rt.runners.base import AbstractRunner, Availability, Backend
 
 if TYPE_CHECKING:
@@ -17,6 +18,9 @@ _MODULES: dict[str, str] = {
     "openvino": "dinorad_rt.runners.openvino",
     "onnxruntime": "dinorad_rt.runners.onnxruntime",
     "pytorch": "dinorad_rt.runners.pytorch",
+    "inductor": "dinorad_rt.runners.inductor",
+    "tensorrt": "dinorad_rt.runners.tensorrt",
+    "tensorrt-rtx": "dinorad_rt.runners.tensorrt_rtx",
 }
 
 
@@ -66,9 +70,17 @@ def open_runner(engine: Engine) -> AbstractRunner:
     Loads nothing yet: use it as a context manager.
 
     Raises:
-        CacheError: a file is not what the manifest says.
+        CacheError: the engine lies outside this user's cache, or a file is not what the manifest
+            says.
         BackendMissingError: the engine's backend is not installed here, or in another version.
     """
+    home = cache_dir("engines").resolve()
+    if engine.folder.resolve().parent != home:
+        raise CacheError(
+            f"The engine {engine.folder.name[:12]}… does not lie in this user's cache. An engine "
+            "is code: only what was built here is run.",
+            "Build it here from its graph: dinorad-rt build --graph FOLDER",
+        )
     backend = require_backend(engine.backend)
     built_with, here = engine.manifest["backend_version"], backend.is_available().version
     if built_with != here:

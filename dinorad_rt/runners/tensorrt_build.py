@@ -233,7 +233,7 @@ def _refused(flavour: Flavour, graph: Graph, reason: str) -> BuildError:
 
 
 def _monitor(trt: Any, say: Say) -> Any:
-    class Monitor(trt.IProgressMonitor):  # type: ignore[misc, name-defined]
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
         """Tells the phases of the build, at most one line in two seconds; called by threads."""
 
         def __init__(self) -> None:

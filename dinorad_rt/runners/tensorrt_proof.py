@@ -64,7 +64,7 @@ def engine_types(report: str) -> dict[str, int]:
         kind = str(layer.get("LayerType", ""))
         if not _PRODUCT_LAYER.search(f"{kind} {layer.get('TacticName', '')}"):
             continue
-        inputs = layer.get("Inputs") or ({},)
+        inputs: list[dict[str, Any]] = layer.get("Inputs") or [{}]
         shown = str(inputs[0].get("Format/Datatype", inputs[0].get("Datatype", "")))
         counts[next((name for name, sign in _IN_FORMAT if sign.search(shown)), "other")] += 1
     return dict(counts)

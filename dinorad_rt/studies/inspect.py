@@ -101,7 +101,8 @@ def inspect_path(path: str | Path) -> Inspection:
 
 
 def _inspect_volumes(volumes: Sequence[Series]) -> tuple[list[InspectedSeries], list[str]]:
-    found, problems = [], []
+    found: list[InspectedSeries] = []
+    problems: list[str] = []
     for volume in volumes:
         study = _one_slice(volume, problems)
         if study is None:

@@ -127,3 +127,19 @@ def test_short_names_load_neither_torch_nor_timm() -> None:
         "sys.exit(bool({'torch', 'timm', 'torchvision', 'numpy'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_evaluation_transform_is_the_one_timm_records() -> None:
+    """Crop and normalisation of every spec with timm weights equal timm's own record.
+
+    Left out: DINOv2 and torchvision's networks, whose publishers' evaluation crops (256 → 224)
+    differ from timm's defaults.
+    """
+    import timm
+
+    for spec in list_specs():
+        if not spec.source.startswith("hf:timm/") or "dinov2" in spec.architecture:
+            continue
+        config = timm.get_pretrained_cfg(spec.source.removeprefix("hf:timm/"))
+        assert (spec.mean, spec.std) == (config.mean, config.std), spec.name
+        assert spec.crop == config.crop_pct, spec.name

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from dinorad_rt.datasets import registry
 from dinorad_rt.datasets.registry import dataset_named, list_datasets
 from dinorad_rt.errors import OutputExistsError, UnknownNameError
+from dinorad_rt.phantoms import PHANTOM_VERSION
+from dinorad_rt.studies.read import read_study
 
 
 @pytest.fixture
@@ -18,7 +19,7 @@ def fake_phantoms(monkeypatch: pytest.MonkeyPatch, write_images: object) -> list
 
     written: list[Path] = []
 
-    def write(out: Path) -> Path:
+    def write(out: Path, progress: object = None) -> Path:
         written.append(out)
         write_images(*(f"{i}.png" for i in range(4)), root=out)  # type: ignore[operator]
         rows = "".join(f"{i}.png,{i % 2},p{i}\n" for i in range(4))
@@ -33,7 +34,7 @@ def test_phantoms_are_made_once_in_the_cache(fake_phantoms: list[Path], own_cach
     first, second = dataset_named("phantom"), dataset_named("phantom")
     assert first.name == "phantom" and first.fingerprint == second.fingerprint
     assert len(fake_phantoms) == 1
-    kept = own_cache / "phantoms" / f"v{registry.PHANTOM_VERSION}"
+    kept = own_cache / "phantoms" / f"v{PHANTOM_VERSION}"
     assert first.root == kept and [p.name for p in kept.parent.iterdir()] == [kept.name]
 
 
@@ -50,3 +51,13 @@ def test_unknown_names_bring_close_ones() -> None:
     with pytest.raises(UnknownNameError, match="Closest: phantom"):
         dataset_named("fantom")
     assert "phantom" in {row["name"] for row in list_datasets()}
+
+
+@pytest.mark.slow
+def test_every_phantom_table_opens_and_its_images_read(tmp_path: Path) -> None:
+    for name in ("phantom", "phantom-findings", "phantom-ct", "phantom-mr"):
+        dataset = dataset_named(name, tmp_path / "phantoms")
+        assert {sample.split for sample in dataset.samples} == {"train", "val", "test"}
+        study = read_study(dataset.samples[0].path)
+        assert study.patient == dataset.samples[0].patient
+        assert (study.num_slices > 1) == (name == "phantom-ct")

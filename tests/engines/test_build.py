@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -16,6 +17,7 @@ import pytest
 from dinorad_rt.engines import build
 from dinorad_rt.engines.build import get_or_build, open_runner
 from dinorad_rt.engines.gate import LIMITS
+from dinorad_rt.engines.manifest import Engine
 from dinorad_rt.engines.profile import Profile
 from dinorad_rt.errors import CacheError, ParityError, UnknownNameError
 from dinorad_rt.paths import cache_dir
@@ -68,6 +70,15 @@ def test_changed_engine_is_never_loaded(graph_of: Callable[[str], Any], cache: P
     path.write_bytes(bytes(content))
     with pytest.raises(CacheError, match="model.bin has sha256"):
         open_runner(engine)
+
+
+def test_an_engine_from_elsewhere_is_refused(
+    graph_of: Callable[[str], Any], cache: Path, tmp_path: Path
+) -> None:
+    engine = get_or_build(graph_of("fp32"), backend="onnxruntime", profile=PROFILE)
+    copy = shutil.copytree(engine.folder, tmp_path / engine.key)
+    with pytest.raises(CacheError, match="only what was built here is run"):
+        open_runner(Engine.open(copy))
 
 
 def test_unknown_backend(graph_of: Callable[[str], Any], cache: Path) -> None:

@@ -22,6 +22,7 @@ PROFILE = Profile("test", batch=2, threads=2)
 def rates(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     """Planted speeds; engines are only names."""
     table = {"openvino": 50.0, "onnxruntime": 40.0, "pytorch": 10.0}
+    monkeypatch.setattr(auto, "list_backends", _states)
     monkeypatch.setattr(auto, "measure_rate", lambda engine: table[engine])
     monkeypatch.setattr(
         "dinorad_rt.engines.build.get_or_build", lambda graph, *, backend, **_: backend

@@ -1,0 +1,168 @@
+"""`Graph`: an exported graph on disk, with its manifest `graph.json` beside it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from dinorad_rt.errors import ExportError
+from dinorad_rt.files import read_json, sha256_file, write_json
+from dinorad_rt.types import Precision
+
+FORMAT = 1
+MANIFEST = "graph.json"
+MODEL = "model.onnx"
+PROGRAM = "model.pt2"
+_NEEDED = ("format", "key", "sha256", "model", "precision", "weights", "outputs", "files")
+_AGAIN = "Export it again: dinorad-rt export"
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A graph that passed lint and parity.
+
+    Attributes:
+        folder: holds model.onnx (and model.onnx.data for large weights), model.pt2, graph.json.
+        manifest: what it is, where its weights came from, and the numbers it passed with.
+    """
+
+    folder: Path
+    manifest: dict[str, Any]
+
+    @classmethod
+    def open(cls, folder: Path | str, *, verify: bool = True) -> Graph:
+        """Read a graph and compare its files with the manifest.
+
+        Args:
+            folder: of the graph.
+            verify: also compare contents (about a second per gigabyte), not sizes alone.
+
+        Raises:
+            ExportError: no graph, another format, a file that changed, or weights that lie
+                outside of the folder.
+        """
+        folder = Path(folder)
+        manifest = _read_manifest(folder)
+        files = cast("Mapping[str, Mapping[str, Any]]", manifest["files"])
+        for name, facts in files.items():
+            path = folder / name
+            if Path(name).name != name or path.is_symlink() or not path.is_file():
+                raise ExportError(f"The graph in {folder} lacks its file {name}.", _AGAIN)
+            size = path.stat().st_size
+            same = size == facts["bytes"]
+            if not same or (verify and sha256_file(path) != facts["sha256"]):
+                raise ExportError(
+                    f"The file {name} of the graph in {folder} is not what its manifest says "
+                    f"({size} bytes, {facts['bytes']} expected, or other content).",
+                    _AGAIN,
+                )
+        check_external_data(folder / MODEL, allowed=files)
+        return cls(folder, manifest)
+
+    @property
+    def path(self) -> Path:
+        """The ONNX file."""
+        return self.folder / MODEL
+
+    @property
+    def program_path(self) -> Path:
+        """The `torch.export` program; read it with `load_program`."""
+        return self.folder / PROGRAM
+
+    @property
+    def key(self) -> str:
+        """SHA-256 over everything that decides the graph; its folder's name in the cache."""
+        return str(self.manifest["key"])
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the ONNX graph with its weights."""
+        return str(self.manifest["sha256"])
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(3, H, W) of one image."""
+        channels, height, width = self.manifest["input_shape"]
+        return int(channels), int(height), int(width)
+
+    @property
+    def outputs(self) -> dict[str, tuple[int, ...]]:
+        """Output name → shape of one row."""
+        return {
+            name: tuple(int(side) for side in shape)
+            for name, shape in self.manifest["outputs"].items()
+        }
+
+    @property
+    def precision(self) -> Precision:
+        """Precision written into the graph."""
+        return cast(Precision, self.manifest["precision"])
+
+    @property
+    def model(self) -> str:
+        """Name of the backbone."""
+        return str(self.manifest["model"])
+
+    @property
+    def weights_kind(self) -> str:
+        """hub, file or random."""
+        return str(self.manifest["weights_kind"])
+
+
+def write_manifest(folder: Path, facts: Mapping[str, Any]) -> Graph:
+    """Write `graph.json` over the files in `folder`, with size and SHA-256 of each."""
+    files = {
+        path.name: {"sha256": sha256_file(path), "bytes": path.stat().st_size}
+        for path in sorted(folder.iterdir())
+        if path.name != MANIFEST
+    }
+    digest = hashlib.sha256()
+    for name in sorted(files):
+        if name.startswith(MODEL):
+            digest.update(f"{name} {files[name]['sha256']}\n".encode())
+    document = {"format": FORMAT, "sha256": digest.hexdigest(), **facts, "files": files}
+    write_json(folder / MANIFEST, document)
+    return Graph(folder, read_json(folder / MANIFEST))
+
+
+def check_external_data(path: Path, *, allowed: Iterable[str]) -> None:
+    """Refuse an ONNX file whose weights lie anywhere but in the named files beside it.
+
+    Raises:
+        ExportError: with the place that the file names.
+    """
+    import onnx
+
+    names = set(allowed)
+    for tensor in onnx.load(str(path), load_external_data=False).graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location" and entry.value not in names:
+                raise ExportError(
+                    f"{path.name} wants to read weights from {entry.value!r}, which is not one of "
+                    "its own files.",
+                    _AGAIN,
+                )
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise ExportError(
+            f"{folder} holds no graph: {MANIFEST} is missing.",
+            "Make one: dinorad-rt export --model NAME --out DIR",
+        )
+    try:
+        manifest = read_json(path)
+    except (ValueError, OSError) as error:
+        raise ExportError(f"{path} cannot be read: {error}", _AGAIN) from error
+    missing = [key for key in _NEEDED if key not in manifest]
+    if missing or manifest["format"] != FORMAT:
+        raise ExportError(
+            f"{path} is of another format ({manifest.get('format')}, expected {FORMAT}"
+            + (f"; missing: {', '.join(missing)})." if missing else ")."),
+            _AGAIN,
+        )
+    return manifest

@@ -1,0 +1,249 @@
+"""The first gate: a graph gives what PyTorch gives in FP32, whatever the batch.
+
+FP32 graphs are compared with the backbone's own code, not with the traced module. Of a typed graph
+two things are asked: that its arithmetic stays close to FP32 (emulated, the same on every machine),
+and that the ONNX file computes what the typed program computes (both widened to FP32), so that a
+failure says whether precision or the export is to blame.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dinorad_rt.engines.gate import DENSE, compare, relative_l2
+from dinorad_rt.engines.reference import probe_images, widen_to_fp32
+from dinorad_rt.errors import ParityError
+from dinorad_rt.export.recipe import ParityLimits, Recipe
+from dinorad_rt.machine import usable_cores
+from dinorad_rt.optional import require
+from dinorad_rt.types import Precision
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch.export import ExportedProgram
+
+    from dinorad_rt.backbones.load import Backbone
+
+Say = Callable[[str], None]
+Rows = dict[str, np.ndarray]
+
+
+def check_graph(
+    backbone: Backbone,
+    recipe: Recipe,
+    program: ExportedProgram,
+    path: Path,
+    *,
+    precision: Precision,
+    dense: bool,
+    say: Say,
+) -> dict[str, Any]:
+    """Compare an exported graph with its backbone.
+
+    Args:
+        backbone: what was exported; the reference is its own forward pass.
+        recipe: gives probe images, batches and limits.
+        program: what was traced and typed.
+        path: the ONNX file.
+        precision, dense: of the graph.
+        say: told of each step.
+
+    Returns:
+        The numbers for the manifest: `graph` and, for typed graphs, `precision` (per output),
+        `rows`, `limits`, `images`, `batches`.
+
+    Raises:
+        ParityError: with the numbers that left the limits, and the way out.
+    """
+    side = backbone.image_size
+    images = probe_images((3, side, side))[: recipe.images]
+    names = recipe.output_names(dense=dense)
+    say(f"parity: PyTorch FP32 on {len(images)} images")
+    wanted = reference_rows(backbone, images, recipe, dense=dense)
+    numbers: dict[str, Any] = {"images": len(images), "batches": list(recipe.batches)}
+    faults: list[str] = []
+    if precision != "fp32":
+        wanted = _check_precision(
+            program, images, wanted, (names, recipe.limits[precision]), (numbers, faults, say)
+        )
+    say("parity: ONNX Runtime")
+    found, numbers["rows"] = _run_batches(path, images, names, recipe.batches, precision)
+    numbers["graph"] = _compare(wanted, found)
+    faults += _faults(numbers["graph"], recipe.limits["fp32"], "the ONNX file")
+    if numbers["rows"] > recipe.limits["fp32"].rows:
+        faults.append(
+            f"an image's embedding depends on its batch: relative L2 {numbers['rows']:.2e}, "
+            f"must be at most {recipe.limits['fp32'].rows:.0e}"
+        )
+    numbers["limits"] = asdict(recipe.limits[precision])
+    if faults:
+        raise _failure(backbone, precision, faults)
+    return numbers
+
+
+def reference_rows(
+    backbone: Backbone, images: np.ndarray, recipe: Recipe, *, dense: bool
+) -> Rows:
+    """Outputs by the backbone's own code in FP32, image by image.
+
+    Returns:
+        Output name → (images, ...) float32, as the contract of the embedding graph says.
+    """
+    import torch
+
+    rows: list[Rows] = []
+    with torch.inference_mode():
+        for image in images:
+            batch = torch.from_numpy(image[None])
+            if recipe.graph == "tokens":
+                rows.append(_token_rows(backbone.module, batch, recipe, dense=dense))
+            else:
+                rows.append({"cls": backbone.module(batch)[:, None].numpy()})
+    return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+
+
+def _token_rows(module: Any, batch: Any, recipe: Recipe, *, dense: bool) -> Rows:
+    import torch
+
+    depth = len(module.blocks)
+    count = min(depth, max(recipe.cls_blocks, recipe.patch_blocks if dense else 1))
+    found = module.forward_intermediates(
+        batch,
+        indices=count,
+        norm=True,
+        output_fmt="NLC",
+        return_prefix_tokens=True,
+        intermediates_only=True,
+    )
+    if isinstance(module.norm, torch.nn.Identity) and hasattr(module, "fc_norm"):
+        found = [(module.fc_norm(patches), module.fc_norm(prefix)) for patches, prefix in found]
+    cls = torch.stack([prefix[:, 0] for _, prefix in found[-recipe.cls_blocks :]], dim=1)
+    rows = {"cls": cls.numpy(), "patch_mean": found[-1][0].mean(dim=1).numpy()}
+    if dense:
+        tokens = [patches for patches, _ in found[-recipe.patch_blocks :]]
+        rows[DENSE] = torch.stack(tokens, dim=1).numpy()
+    return rows
+
+
+def _check_precision(
+    program: ExportedProgram,
+    images: np.ndarray,
+    wanted: Rows,
+    rules: tuple[Sequence[str], ParityLimits],
+    report: tuple[dict[str, Any], list[str], Say],
+) -> Rows:
+    """Compare the typed arithmetic with FP32; give what the widened graph must compute."""
+    from dinorad_rt.export.emulate import emulate
+
+    (names, limits), (numbers, faults, say) = rules, report
+    say("parity: the arithmetic of the typed graph")
+    typed, first_bad = emulate(program, images, rounding=True)
+    numbers["precision"] = _compare(wanted, dict(zip(names, typed, strict=True)))
+    faults += _faults(numbers["precision"], limits, "its arithmetic")
+    if first_bad:
+        faults.append(f"values first leave the type's range in {first_bad}")
+    widened, _ = emulate(program, images, rounding=False)
+    return dict(zip(names, widened, strict=True))
+
+
+def _run_batches(
+    path: Path,
+    images: np.ndarray,
+    names: Sequence[str],
+    batches: Sequence[int],
+    precision: Precision,
+) -> tuple[Rows, float]:
+    """Outputs of the ONNX file, and how far an image's row moves in other company.
+
+    The images are run once in the recipe's batches in turn, then those of the first batch again
+    one by one.
+    """
+    with _session(path, precision) as session:
+
+        def run(batch: np.ndarray) -> Rows:
+            values = session.run(list(names), {"pixel_values": batch})
+            return dict(zip(names, values, strict=True))
+
+        parts, start, turn = [], 0, 0
+        while start < len(images):
+            size = batches[turn % len(batches)]
+            parts.append(run(images[start : start + size]))
+            start, turn = start + size, turn + 1
+        found = {name: np.concatenate([part[name] for part in parts]) for name in names}
+        first = images[: batches[0]]
+        alone = [run(image[None]) for image in first[:2]]
+    moved = max(
+        float(relative_l2(found[name][index : index + 1], row[name]).max())
+        for index, row in enumerate(alone)
+        for name in names
+    )
+    return found, moved
+
+
+@contextmanager
+def _session(path: Path, precision: Precision) -> Iterator[Any]:
+    onnxruntime = require("onnxruntime", "comparing an exported graph with PyTorch")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = usable_cores()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.disable_prepacking", "1")  # a second copy of weights
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    with tempfile.TemporaryDirectory(prefix="dinorad-rt-") as folder:
+        if precision != "fp32":
+            wide = Path(folder) / path.name
+            widen_to_fp32(path, wide)
+            path = wide
+        yield onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"]
+        )
+
+
+def _compare(wanted: Mapping[str, np.ndarray], found: Rows) -> dict[str, dict[str, float]]:
+    return {
+        name: compare(value, found[name], dense=name == DENSE) for name, value in wanted.items()
+    }
+
+
+def _faults(
+    outputs: Mapping[str, Mapping[str, float]], limits: ParityLimits, what: str
+) -> list[str]:
+    faults = []
+    for name, numbers in outputs.items():
+        if numbers["finite"] < 1.0:
+            faults.append(f"{name}: {1 - numbers['finite']:.1%} of the values are not finite")
+        dense = name == DENSE
+        key, least = (
+            ("cosine_p01", limits.patch_cosine) if dense else ("cosine_min", limits.cosine)
+        )
+        if numbers.get(key, -1.0) < least:
+            value = numbers.get(key, -1.0)
+            faults.append(f"{name}: {key} of {what} is {value:.6f}, must be at least {least}")
+        if numbers["relative_l2_max"] > limits.relative_l2:
+            faults.append(
+                f"{name}: relative L2 of {what} is {numbers['relative_l2_max']:.2e}, must be at "
+                f"most {limits.relative_l2:.0e}"
+            )
+    return faults
+
+
+def _failure(backbone: Backbone, precision: Precision, faults: list[str]) -> ParityError:
+    ways = {
+        "fp32": "This is a fault of the export. Report it to us with the model's name.",
+        "fp16": "Use --precision bf16, mixed or fp32.",
+        "bf16": "Use --precision fp16, mixed or fp32.",
+        "mixed": "Use --precision bf16 or fp32.",
+    }
+    return ParityError(
+        f"The {precision} graph of {backbone.spec.name} at {backbone.image_size} px is not the "
+        f"backbone: {'; '.join(faults)}. Nothing was kept.",
+        ways[precision],
+    )

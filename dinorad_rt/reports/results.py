@@ -1,0 +1,281 @@
+"""`Results`: one schema for every protocol, written as results.json and predictions.parquet."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from dinorad_rt.errors import DataError, ProtocolError
+from dinorad_rt.files import atomic_path, read_json, write_json
+from dinorad_rt.types import Task
+
+if TYPE_CHECKING:
+    from dinorad_rt.embeddings.table import DatasetInfo, EmbeddingTable
+
+SCHEMA = 1
+RESULTS_FILE = "results.json"
+PREDICTIONS_FILE = "predictions.parquet"
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Scores of all test images under one setting.
+
+    Attributes:
+        setting: what tells this one from the others, such as {"k": 20}.
+        scores: (images, classes), higher means more likely.
+    """
+
+    setting: Mapping[str, int | float | str]
+    scores: np.ndarray
+
+
+@dataclass(frozen=True)
+class MetricValue:
+    """One metric of one setting, for one class or for all.
+
+    Attributes:
+        name: auroc, average_precision, accuracy or balanced_accuracy.
+        setting: such as {"k": 20}.
+        class_name: the class it is for; None for the macro mean or the whole.
+        value: None if undefined.
+        ci_low, ci_high: 95 % interval by patient; None if undefined.
+        n, n_patients: test images and patients behind it.
+        n_positive: of them, positive images, for a metric of one class.
+        resamples, undefined: resamples drawn, and those in which the metric has no value.
+        values: one per seed, in the order of `Results.seeds`.
+    """
+
+    name: str
+    setting: dict[str, Any]
+    class_name: str | None
+    value: float | None
+    ci_low: float | None
+    ci_high: float | None
+    n: int
+    n_patients: int
+    n_positive: int | None = None
+    resamples: int = 0
+    undefined: int = 0
+    values: tuple[float | None, ...] = ()
+
+
+@dataclass
+class Results:
+    """What a protocol found, and where every number came from.
+
+    Attributes:
+        protocol: its name.
+        task: binary, multiclass or multilabel.
+        dataset: its short name.
+        class_names: index → name.
+        metrics: every metric of every setting.
+        excluded_classes: class → why it has no AUROC and is not in the macro mean.
+        settings: of the protocol.
+        seeds: one per repeat.
+        timings: seconds by step.
+        notes: what a reader must know.
+        provenance: weights, graph, engine, preprocessing, data, splits, versions, machine.
+        sample_ids, patients, labels: of the test images, in the order of the scores.
+        predictions: scores by setting; empty if only results.json was read.
+    """
+
+    protocol: str
+    task: Task
+    dataset: str
+    class_names: tuple[str, ...]
+    metrics: list[MetricValue]
+    excluded_classes: dict[str, str]
+    settings: dict[str, Any]
+    seeds: tuple[int, ...]
+    timings: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    provenance: dict[str, Any] = field(default_factory=dict)
+    sample_ids: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=object))
+    patients: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=object))
+    labels: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    predictions: list[Predictions] = field(default_factory=list)
+
+    @property
+    def is_random(self) -> bool:
+        """True if the weights were random: the numbers say nothing of a backbone."""
+        return self.weights_kind == "random"
+
+    @property
+    def weights_kind(self) -> str:
+        """`hub`, `file`, `random`, or `unknown` if the provenance does not tell."""
+        engine = self.provenance.get("engine") or {}
+        return str(engine.get("weights_kind") or self.provenance.get("weights_kind") or "unknown")
+
+    def metric(self, name: str, class_name: str | None = None, **setting: Any) -> MetricValue:
+        """One metric value.
+
+        Raises:
+            KeyError: there is none of this name, class and setting.
+        """
+        for value in self.metrics:
+            same = value.setting.items() >= setting.items()
+            if (value.name, value.class_name) == (name, class_name) and same:
+                return value
+        raise KeyError((name, class_name, setting))
+
+    def as_dict(self) -> dict[str, Any]:
+        """The content of results.json."""
+        return {
+            "schema": SCHEMA,
+            "protocol": self.protocol,
+            "task": self.task,
+            "dataset": self.dataset,
+            "class_names": list(self.class_names),
+            "weights": self.weights_kind,
+            "settings": self.settings,
+            "seeds": list(self.seeds),
+            "metrics": [asdict(value) for value in self.metrics],
+            "excluded_classes": self.excluded_classes,
+            "timings": self.timings,
+            "notes": self.notes,
+            "provenance": self.provenance,
+        }
+
+    def write(self, folder: Path) -> None:
+        """Write predictions.parquet, then results.json: whoever sees the second has both."""
+        import pyarrow.parquet as pq
+
+        folder.mkdir(parents=True, exist_ok=True)
+        with atomic_path(folder / PREDICTIONS_FILE) as part:
+            pq.write_table(self._prediction_rows(), part)
+        write_json(folder / RESULTS_FILE, self.as_dict())
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Read results.json of a run; predictions stay in their Parquet file.
+
+        Raises:
+            DataError: there is none, or it has a schema that this version does not know.
+        """
+        path = folder / RESULTS_FILE if folder.is_dir() else folder
+        try:
+            document = read_json(path)
+        except FileNotFoundError as error:
+            raise DataError(f"{folder} holds no {RESULTS_FILE}.", "Name a run's folder.") from error
+        except (json.JSONDecodeError, ValueError) as error:
+            raise DataError(f"{path.name} is no results file: {error}.") from error
+        found = document.pop("schema", None)
+        if found != SCHEMA:
+            raise DataError(
+                f"{path.name} has schema {found!r}; this version reads schema {SCHEMA}.",
+                "Run the evaluation again with this version; stored embeddings are reused.",
+            )
+        document.pop("weights", None)
+        document["metrics"] = [
+            MetricValue(**{**row, "values": tuple(row["values"])}) for row in document["metrics"]
+        ]
+        for key in ("class_names", "seeds"):
+            document[key] = tuple(document[key])
+        return cls(**document)
+
+    def __str__(self) -> str:
+        from dinorad_rt.reports.table import results_table, to_text
+
+        return to_text(results_table(self))
+
+    def _prediction_rows(self) -> Any:
+        import pyarrow as pa
+
+        labels = self.labels if self.labels.ndim == 2 else self.labels[:, None]
+        tables = []
+        for item in self.predictions:
+            predicted = predicted_labels(item.scores, self.task)
+            chosen = predicted if predicted.ndim == 2 else predicted[:, None]
+            count = len(self.sample_ids)
+            columns = {
+                "sample_id": pa.array(self.sample_ids.tolist()),
+                "patient": pa.array(self.patients.tolist()),
+                "split": pa.array(["test"] * count),
+                "labels": pa.array(labels.tolist(), pa.list_(pa.int64())),
+                "scores": pa.array(item.scores.tolist(), pa.list_(pa.float64())),
+                "predicted": pa.array(chosen.tolist(), pa.list_(pa.int64())),
+                **{key: pa.array([value] * count) for key, value in item.setting.items()},
+            }
+            tables.append(pa.table(columns))
+        return pa.concat_tables(tables)
+
+
+def predicted_labels(scores: np.ndarray, task: Task) -> np.ndarray:
+    """Class index with the highest score, or for multi-label 0/1 at a threshold of 0.5."""
+    if task == "multilabel":
+        return (scores >= 0.5).astype(np.int64)
+    return np.asarray(scores.argmax(axis=1))
+
+
+def judge(
+    protocol: str,
+    queries: EmbeddingTable,
+    dataset: DatasetInfo,
+    predictions: Sequence[Predictions],
+    *,
+    settings: dict[str, Any],
+    seed: int,
+    resamples: int,
+    provenance: dict[str, Any],
+) -> Results:
+    """Metrics with intervals by patient for every setting, joined with what they came from.
+
+    Raises:
+        ProtocolError: the test images show one class only.
+    """
+    from dinorad_rt.metrics.report import evaluate_scores, present_classes
+
+    usable, excluded = present_classes(queries.labels, dataset.class_names)
+    if not usable:
+        raise ProtocolError(
+            f"No class has both positive and negative images in the test split of {dataset.name}: "
+            + "; ".join(f"{name}: {why}" for name, why in excluded.items()),
+            "Give the test split images of at least two classes.",
+        )
+    metrics = [
+        value
+        for item in predictions
+        for value in evaluate_scores(item, queries, dataset, usable, seed=seed, resamples=resamples)
+    ]
+    return Results(
+        protocol=protocol,
+        task=dataset.task,
+        dataset=dataset.name,
+        class_names=dataset.class_names,
+        metrics=metrics,
+        excluded_classes=excluded,
+        settings=settings | {"resamples": resamples},
+        seeds=(seed,),
+        notes=_notes(metrics),
+        provenance=provenance,
+        sample_ids=queries.sample_ids,
+        patients=queries.patients,
+        labels=queries.labels,
+        predictions=list(predictions),
+    )
+
+
+def _notes(metrics: Sequence[MetricValue]) -> list[str]:
+    notes = []
+    patients = min((value.n_patients for value in metrics), default=0)
+    if patients < 30:
+        notes.append(
+            f"{patients} test patients: bootstrap intervals of so few tend to be too narrow."
+        )
+    shaky = {
+        value.class_name or "macro"
+        for value in metrics
+        if value.undefined > 0.05 * max(value.resamples, 1)
+    }
+    if shaky:
+        notes.append(
+            "More than 5 % of the resamples leave a metric undefined (a class vanished) for "
+            f"{', '.join(sorted(shaky))}; its interval rests on the others."
+        )
+    return notes

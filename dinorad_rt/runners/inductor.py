@@ -1,0 +1,350 @@
+"""PyTorch Inductor, ahead of time: the graph's program compiled into one `.pt2` package.
+
+The batch is fixed when the program is compiled, and the tail padded. On the processor the compiled
+code is for this instruction set and this number of threads; on a GPU each stream replays a CUDA
+graph. A package holds machine code: only those of our own cache are loaded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dinorad_rt.errors import BuildError, EngineError
+from dinorad_rt.machine import cpu_precisions, gpu_facts, has_gpu, usable_cores
+from dinorad_rt.optional import is_installed, version_of
+from dinorad_rt.runners.base import AbstractRunner, Availability, Plan, Rows, pad_rows
+from dinorad_rt.runners.precision import PRECISION_OF, cpu_device, low_type, unproven
+from dinorad_rt.runners.threaded import AbstractThreadedRunner
+
+if TYPE_CHECKING:
+    from dinorad_rt.engines.manifest import Engine
+    from dinorad_rt.engines.profile import Profile
+    from dinorad_rt.export.manifest import Graph
+
+NAME = "inductor"
+PACKAGE = "model.pt2"
+_DEFAULTS: dict[str, Any] = {"device": "auto", "max_autotune": True, "cuda_graphs": True}
+_PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "matmul", "linear", "convolution", "conv2d")
+_ATTENTION = "scaled_dot_product_attention"
+_STREAMS = 2
+
+
+def is_available() -> Availability:
+    """Wherever PyTorch and a C++ compiler are."""
+    installed = is_installed("torch")
+    compiler = _compiler() is not None
+    reason = "" if compiler else "no C++ compiler (g++ or clang++) was found"
+    devices = (("cuda",) if has_gpu() else ()) + ("cpu",)
+    return Availability(
+        backend=NAME,
+        can_build=installed and compiler,
+        can_run=installed,
+        version=version_of("torch"),
+        devices=devices if installed else (),
+        reason=reason if installed else "the package torch is not installed",
+        install="pip install torch" if not installed else "apt install g++ (or set CXX)",
+        precisions=(("fp32", "bf16", "fp16") if has_gpu() else cpu_precisions())
+        if installed
+        else (),
+    )
+
+
+def plan(graph: Graph, profile: Profile) -> Plan:
+    """Fix device, batch and threads.
+
+    Options of the profile: `device` (auto, cpu, cuda), `max_autotune` (default true: products are
+    timed and the fastest form is kept), `cuda_graphs`.
+
+    Raises:
+        EngineError: a device that is not here, or an unknown option.
+    """
+    options = _options(profile)
+    cuda = _cuda()
+    device = str(options["device"])
+    if device == "auto":
+        device = "cuda" if cuda else "cpu"
+    if device not in ("cpu", "cuda") or (device == "cuda" and not cuda):
+        raise EngineError(
+            f"Inductor cannot run on {device!r} here.", "Use device = 'cpu' in the profile."
+        )
+    low = low_type(graph)
+    slow = device == "cpu" and PRECISION_OF[low] not in cpu_precisions()
+    note = f"this processor has no {PRECISION_OF[low]} arithmetic: PyTorch emulates it, slowly"
+    return Plan(
+        backend=NAME,
+        version=version_of("torch") or "",
+        precision=graph.precision,
+        batch=profile.batch,
+        settings={
+            "device": device,
+            "threads": profile.threads or usable_cores(),
+            "streams": (profile.streams or _STREAMS) if device == "cuda" else 1,
+            "max_autotune": bool(options["max_autotune"]),
+            "cuda_graphs": bool(options["cuda_graphs"]),
+            "matrix_type": low,
+        },
+        device=cpu_device() if device == "cpu" else {"kind": "cuda", **gpu_facts()},
+        notes=(note,) if slow else (),
+    )
+
+
+def build(graph: Graph, plan: Plan, folder: Path) -> dict[str, Any]:
+    """Compile the graph's program for this machine; read the types of its matrix products.
+
+    Raises:
+        BuildError: Inductor refuses the program, or its types are not as asked for.
+    """
+    import torch
+
+    program = _program(graph, plan)
+    proof = _products(program)
+    low = str(plan.settings["matrix_type"])
+    allowed = {low, "float32"} if plan.precision == "mixed" else {low}
+    if low not in proof or not set(proof) <= allowed:
+        raise unproven(NAME, graph, low, proof)
+    try:
+        with _quiet():
+            torch._inductor.aoti_compile_and_package(
+                program,
+                package_path=str(folder / PACKAGE),
+                inductor_configs=_configuration(plan.settings),
+            )
+    except Exception as error:  # the compiler raises whatever its passes or the tool chain raise
+        raise BuildError(
+            f"Inductor {plan.version} cannot compile the graph of {graph.model}: "
+            f"{_first_line(error)}",
+            "Choose another backend: dinorad-rt list backends",
+        ) from error
+    return {"matrix_products": proof}
+
+
+def load(engine: Engine) -> AbstractRunner:
+    """The runner of an Inductor engine."""
+    if engine.settings["device"] == "cpu":
+        return InductorRunner(engine)
+    return InductorCudaRunner(engine)
+
+
+class InductorRunner(AbstractThreadedRunner):
+    """The package on the processor, in one worker thread with its own number of threads."""
+
+    backend = NAME
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine, workers=1)
+        self._path = engine.file(PACKAGE)
+        self._threads = int(engine.settings["threads"])
+        self._model: Any = None
+
+    def _activate(self) -> None:
+        self._model = _load_package(self._path)
+
+    def _prepare_thread(self) -> None:
+        import torch
+
+        torch.set_num_threads(self._threads)
+
+    def _unload(self) -> None:
+        self._model = None
+
+    def _run(self, chunk: np.ndarray) -> Rows:
+        import torch
+
+        with torch.inference_mode():
+            values = self._model(torch.from_numpy(pad_rows(chunk, self.batch)))
+        return {
+            name: np.array(value.numpy(), dtype=np.float32)
+            for name, value in zip(self.outputs, values, strict=True)
+        }
+
+
+class InductorCudaRunner(AbstractRunner):
+    """The package on a GPU: per stream one page-locked input, static outputs and a CUDA graph."""
+
+    backend = NAME
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine, look_ahead=int(engine.settings["streams"]))
+        self._path = engine.file(PACKAGE)
+        self._graphs = bool(engine.settings["cuda_graphs"])
+        self._slots: list[dict[str, Any]] = []
+        self._next = 0
+
+    def _activate(self) -> None:
+        model = _load_package(self._path)
+        self._slots = [self._slot(model) for _ in range(self.look_ahead)]
+        self._next = 0
+
+    def _release(self) -> None:
+        for slot in self._slots:
+            slot["stream"].synchronize()
+        self._slots = []
+
+    def _slot(self, model: Any) -> dict[str, Any]:
+        import torch
+
+        shape = (self.batch, *self.input_shape)
+        stream = torch.cuda.Stream()
+        slot: dict[str, Any] = {"stream": stream, "host": torch.zeros(shape).pin_memory()}
+        with torch.inference_mode(), torch.cuda.stream(stream):
+            slot["device"] = torch.zeros(shape, device="cuda")
+            slot["outputs"] = model(slot["device"])  # sets up state before a capture
+        stream.synchronize()
+        slot["run"] = self._captured(model, slot) if self._graphs else self._plain(model, slot)
+        slot["back"] = [torch.empty(v.shape).pin_memory() for v in slot["outputs"]]
+        return slot
+
+    def _captured(self, model: Any, slot: dict[str, Any]) -> Any:
+        import torch
+
+        graph = torch.cuda.CUDAGraph()
+        mode = "thread_local"
+        with (
+            torch.inference_mode(),
+            torch.cuda.graph(graph, stream=slot["stream"], capture_error_mode=mode),
+        ):
+            slot["outputs"] = model(slot["device"])
+        return graph.replay
+
+    def _plain(self, model: Any, slot: dict[str, Any]) -> Any:
+        def run() -> None:
+            slot["outputs"] = model(slot["device"])
+
+        return run
+
+    def _submit(self, chunk: np.ndarray) -> tuple[dict[str, Any], int]:
+        import torch
+
+        slot = self._slots[self._next]
+        self._next = (self._next + 1) % len(self._slots)
+        rows = slot["host"].numpy()
+        np.copyto(rows[: len(chunk)], chunk)
+        rows[len(chunk) :] = 0
+        with torch.inference_mode(), torch.cuda.stream(slot["stream"]):
+            slot["device"].copy_(slot["host"], non_blocking=True)
+            slot["run"]()
+            for back, value in zip(slot["back"], slot["outputs"], strict=True):
+                back.copy_(value, non_blocking=True)
+        return slot, len(chunk)
+
+    def _collect(self, ticket: tuple[dict[str, Any], int]) -> Rows:
+        slot, rows = ticket
+        slot["stream"].synchronize()
+        return {
+            name: back.numpy()[:rows].copy()
+            for name, back in zip(self.outputs, slot["back"], strict=True)
+        }
+
+
+def _program(graph: Graph, plan: Plan) -> Any:
+    """The graph's program on the engine's device, with the batch fixed."""
+    import torch
+
+    from dinorad_rt.export.program import load_program
+
+    if not graph.program_path.is_file():
+        raise BuildError(
+            f"The graph of {graph.model} holds no {graph.program_path.name}.",
+            "Export it again: dinorad-rt export",
+        )
+    program = load_program(graph.program_path)
+    device = str(plan.settings["device"])
+    if device != "cpu":
+        from torch.export.passes import move_to_device_pass
+
+        program = move_to_device_pass(program, device)
+    example = torch.zeros((plan.batch, *list(graph.input_shape)[-3:]), device=device)
+    try:
+        return torch.export.export(program.module(), (example,))
+    except Exception as error:  # a guard of the program, in whatever class it raises
+        raise BuildError(
+            f"The program of {graph.model} takes no batch of {plan.batch}: {_first_line(error)}",
+            "Choose another batch in the profile.",
+        ) from error
+
+
+def _products(program: Any) -> dict[str, int]:
+    """Matrix products of a program by the type of their last matrix; attention counts as two."""
+    counts: Counter[str] = Counter()
+    for node in program.graph.nodes:
+        if node.op != "call_function":
+            continue
+        name = str(node.target).removeprefix("aten.").partition(".")[0]
+        if name not in _PRODUCTS and not name.startswith(_ATTENTION):
+            continue
+        tensors = [item.meta["val"] for item in node.args if hasattr(item, "meta")]
+        kinds = [str(value.dtype).removeprefix("torch.") for value in tensors if value.ndim >= 2]
+        if kinds:
+            counts[kinds[0]] += 2 if name.startswith(_ATTENTION) else 1
+    return dict(counts)
+
+
+def _configuration(settings: Mapping[str, Any]) -> dict[str, Any]:
+    tuned = bool(settings["max_autotune"])
+    if settings["device"] != "cpu":
+        return {"max_autotune": tuned}
+    return {"max_autotune": tuned, "freezing": True, "cpp.threads": int(settings["threads"])}
+
+
+def _load_package(path: Path) -> Any:
+    import torch
+
+    with _quiet():  # one thread uses it, and locks of its own would break CUDA graphs
+        return torch._inductor.aoti_load_package(str(path), run_single_threaded=True)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep tables of timed kernels and notes about a missing CUDA toolkit off the terminal."""
+    import torch._inductor.select_algorithm as choices
+
+    loggers = [logging.getLogger(name) for name in ("torch.utils.cpp_extension", "torch._inductor")]
+    levels = [log.level for log in loggers]
+    shown, choices.PRINT_AUTOTUNE = choices.PRINT_AUTOTUNE, False
+    try:
+        for log in loggers:
+            log.setLevel(logging.ERROR)
+        yield
+    finally:
+        choices.PRINT_AUTOTUNE = shown
+        for log, level in zip(loggers, levels, strict=True):
+            log.setLevel(level)
+
+
+def _options(profile: Profile) -> dict[str, Any]:
+    given = profile.options_for(NAME)
+    unknown = sorted(set(given) - set(_DEFAULTS))
+    if unknown:
+        raise EngineError(
+            f"The profile {profile.name} gives {NAME} the options {', '.join(unknown)}.",
+            f"Allowed are: {', '.join(_DEFAULTS)}.",
+        )
+    return _DEFAULTS | given
+
+
+def _compiler() -> str | None:
+    named = os.environ.get("CXX")
+    return next(
+        (path for name in (named, "g++", "clang++") if name and (path := shutil.which(name))), None
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
+
+
+def _cuda() -> bool:
+    if not has_gpu():
+        return False
+    import torch
+
+    return bool(torch.cuda.is_available())

@@ -1,0 +1,130 @@
+"""The soft vote against scikit-learn's classifier with the same weights, and whole evaluations."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score, balanced_accuracy_score, roc_auc_score
+from sklearn.neighbors import KNeighborsClassifier
+
+from dinorad_rt.embeddings.table import DatasetInfo, EmbeddingTable
+from dinorad_rt.errors import ProtocolError
+from dinorad_rt.protocols.knn import KNNClassifier, evaluate_knn
+
+
+def blobs(classes: int, rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Overlapping classes."""
+    random = np.random.default_rng(seed)
+    labels = random.permutation(np.arange(rows) % classes)
+    centres = np.random.default_rng(99).standard_normal((classes, 16)) * 0.7
+    points = centres[labels] + random.standard_normal((rows, 16))
+    return points.astype(np.float32), labels
+
+
+def table(points: np.ndarray, labels: np.ndarray, split: str) -> EmbeddingTable:
+    """An embedding table; every two images share a patient."""
+    names = np.array([f"{split}{i}" for i in range(len(points))], dtype=object)
+    patients = np.array([f"{split}-p{i // 2}" for i in range(len(points))], dtype=object)
+    earlier = np.zeros_like(points)
+    return EmbeddingTable(
+        names, patients, np.full(len(points), split), labels, np.stack([earlier, points], axis=1)
+    )
+
+
+@pytest.mark.parametrize("classes", [2, 3, 11])
+@pytest.mark.parametrize("k", [1, 20])
+def test_scores_equal_scikit_learn_with_the_same_vote(classes: int, k: int) -> None:
+    points, labels = blobs(classes, 400, 0)
+    queries, _ = blobs(classes, 90, 1)
+    theirs = KNeighborsClassifier(
+        k, metric="cosine", algorithm="brute", weights=lambda d: np.exp((1 - d) / 0.07)
+    ).fit(points, labels)
+    ours = KNNClassifier(k).fit(points, labels)
+    np.testing.assert_allclose(
+        ours.predict_proba(queries), theirs.predict_proba(queries), atol=1e-5
+    )
+    np.testing.assert_array_equal(ours.predict(queries), theirs.predict(queries))
+
+
+def test_multilabel_vote_is_one_vote_per_label() -> None:
+    points, labels = blobs(4, 300, 0)
+    hot = np.stack([labels % 2, labels // 2], axis=1)
+    queries, _ = blobs(4, 40, 1)
+    both = KNNClassifier(9).fit(points, hot).predict_proba(queries)
+    for label in range(2):
+        alone = KNNClassifier(9).fit(points, hot[:, label]).predict_proba(queries)
+        np.testing.assert_allclose(both[:, label], alone[:, 1])
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_metrics_equal_scikit_learn(classes: int) -> None:
+    info = DatasetInfo(
+        "blobs", "binary" if classes == 2 else "multiclass", tuple("abcde"[:classes])
+    )
+    reference, queries = blobs(classes, 200, 0), blobs(classes, 80, 1)
+    results = evaluate_knn(
+        table(*reference, "train"), table(*queries, "test"), info, (5, 20), resamples=50
+    )
+    for k in (5, 20):
+        scores = KNNClassifier(k).fit(*reference).predict_proba(queries[0])
+        truth = queries[1]
+        if classes == 2:
+            auroc = roc_auc_score(truth, scores[:, 1])
+        else:
+            auroc = roc_auc_score(truth, scores, multi_class="ovr", average="macro")
+        value = results.metric("auroc", k=k)
+        assert value.value == pytest.approx(auroc)
+        assert value.ci_low <= value.value <= value.ci_high
+        assert (value.n, value.n_patients) == (80, 40)
+        balanced = balanced_accuracy_score(truth, scores.argmax(axis=1))
+        assert results.metric("balanced_accuracy", k=k).value == pytest.approx(balanced)
+
+
+def test_absent_classes_are_excluded_listed_and_never_zero() -> None:
+    random = np.random.default_rng(0)
+    points = random.standard_normal((120, 8)).astype(np.float32)
+    labels = random.integers(0, 2, (120, 3))
+    truth = labels[:40].copy()
+    truth[:, 1] = 0
+    info = DatasetInfo("multi", "multilabel", ("nodule", "hernia", "mass"))
+    results = evaluate_knn(
+        table(points[40:], labels[40:], "train"),
+        table(points[:40], truth, "test"),
+        info,
+        (5,),
+        resamples=50,
+    )
+    assert list(results.excluded_classes) == ["hernia"]
+    shown = [results.metric("auroc", name, k=5).value for name in ("nodule", "mass")]
+    assert results.metric("auroc", k=5).value == pytest.approx(np.mean(shown))
+    scores = KNNClassifier(5).fit(points[40:], labels[40:]).predict_proba(points[:40])
+    expected = average_precision_score(truth[:, [0, 2]], scores[:, [0, 2]], average="macro")
+    assert results.metric("average_precision", k=5).value == pytest.approx(expected)
+
+
+def test_a_class_without_reference_images_is_said() -> None:
+    points, labels = blobs(3, 90, 0)
+    info = DatasetInfo("blobs", "multiclass", ("a", "b", "c"))
+    known = labels < 2
+    results = evaluate_knn(
+        table(points[known], labels[known], "train"),
+        table(points, labels, "test"),
+        info,
+        (3,),
+        resamples=20,
+    )
+    assert any("No reference image shows c" in note for note in results.notes)
+
+
+def test_one_class_in_test_is_refused() -> None:
+    points, labels = blobs(2, 60, 0)
+    info = DatasetInfo("blobs", "binary", ("a", "b"))
+    with pytest.raises(ProtocolError, match="at least two classes"):
+        evaluate_knn(table(points, labels, "train"), table(points, labels * 0, "test"), info, (3,))
+
+
+def test_k_beyond_the_reference_is_refused() -> None:
+    points, labels = blobs(2, 30, 0)
+    info = DatasetInfo("blobs", "binary", ("a", "b"))
+    with pytest.raises(ProtocolError, match="k = 31"):
+        evaluate_knn(table(points, labels, "train"), table(points, labels, "test"), info, (31,))

@@ -1,0 +1,96 @@
+"""results.json is valid, complete and read back; predictions lie beside it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from dinorad_rt.embeddings.table import DatasetInfo, EmbeddingTable
+from dinorad_rt.errors import DataError
+from dinorad_rt.protocols.knn import evaluate_knn
+from dinorad_rt.reports.results import Results
+from dinorad_rt.reports.table import results_table, rows_table, to_text
+
+
+@pytest.fixture
+def results() -> Results:
+    """A small binary evaluation with random weights in its provenance."""
+    random = np.random.default_rng(0)
+    labels = np.arange(60) % 2
+    points = random.standard_normal((60, 2, 4)).astype(np.float32)
+    names = np.array([f"s{i}" for i in range(60)], dtype=object)
+    rows = EmbeddingTable(names, names, np.full(60, "train"), labels, points)
+    info = DatasetInfo("toy", "binary", ("normal", "nodule"))
+    provenance = {"engine": {"weights_kind": "random", "model": "vits14", "loss": float("nan")}}
+    return evaluate_knn(
+        rows.take(slice(0, 40)),
+        rows.take(slice(40, 60)),
+        info,
+        (3, 7),
+        resamples=100,
+        provenance=provenance,
+    )
+
+
+def test_written_results_are_read_back(results: Results, tmp_path: Path) -> None:
+    results.write(tmp_path)
+    again = Results.open(tmp_path)
+    assert again.metrics == results.metrics
+    assert again.is_random
+    assert again.class_names == results.class_names
+
+
+def test_json_is_valid_and_holds_no_nan(results: Results, tmp_path: Path) -> None:
+    results.write(tmp_path)
+
+    def refuse(name: str) -> None:
+        raise AssertionError(name)
+
+    text = (tmp_path / "results.json").read_text()
+    document = json.loads(text, parse_constant=refuse)
+    assert document["provenance"]["engine"]["loss"] is None
+    assert document["weights"] == "random"
+    assert {"value", "ci_low", "ci_high", "n", "n_patients"} <= set(document["metrics"][0])
+
+
+def test_predictions_hold_every_image_under_every_k(results: Results, tmp_path: Path) -> None:
+    results.write(tmp_path)
+    rows = pq.read_table(tmp_path / "predictions.parquet").to_pylist()
+    assert len(rows) == 2 * 20
+    assert {row["k"] for row in rows} == {3, 7}
+    for row in rows:
+        assert sum(row["scores"]) == pytest.approx(1)
+        assert row["predicted"] == [int(np.argmax(row["scores"]))]
+
+
+def test_the_table_shows_intervals_and_random_weights(results: Results) -> None:
+    text = to_text(results_table(results))
+    value = results.metric("auroc", k=7)
+    assert f"{value.value:.3f} [{value.ci_low:.3f}, {value.ci_high:.3f}]" in text
+    assert "weights: random" in text
+    assert "20 test patients" in text  # few: said
+    assert str(results) == text
+
+
+def test_an_unknown_schema_is_refused_by_name(results: Results, tmp_path: Path) -> None:
+    results.write(tmp_path)
+    path = tmp_path / "results.json"
+    path.write_text(path.read_text().replace('"schema": 1', '"schema": 99'))
+    with pytest.raises(DataError, match="schema 99"):
+        Results.open(tmp_path)
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]"])
+def test_no_results_file_is_a_clear_error(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "results.json").write_text(content)
+    with pytest.raises(DataError, match="results"):
+        Results.open(tmp_path)
+
+
+def test_brackets_in_names_survive_the_table() -> None:
+    assert "[bold]x" in to_text(rows_table("t", [{"name": "[bold]x", "empty": ""}]))
