@@ -109,10 +109,11 @@ def evaluate_store(
 ) -> Results:
     """Run a protocol on stored embeddings; see `dinorad_rt.api.evaluate`."""
     from dinorad_rt.protocols.knn import evaluate_knn
+    from dinorad_rt.protocols.pooling import pool_slices
 
     if protocol not in PROTOCOLS:
         raise unknown_name("protocol", protocol, PROTOCOLS, "dinorad-rt eval --help")
-    reference, queries = store.load("train", "val"), store.load("test")
+    reference, queries = (pool_slices(store.load(*part)) for part in (("train", "val"), ("test",)))
     if not len(reference.sample_ids) or not len(queries.sample_ids):
         raise ProtocolError(
             f"kNN needs reference (train, val) and test images; the store has "
@@ -120,7 +121,7 @@ def evaluate_store(
             "Check the split column, and failures.parquet in the store for unreadable files.",
         )
     chosen = fitting_ks(len(reference.sample_ids)) if ks is None else tuple(ks)
-    return evaluate_knn(
+    results = evaluate_knn(
         reference,
         queries,
         store.dataset_info(),
@@ -129,6 +130,13 @@ def evaluate_store(
         seed=seed,
         provenance=store.provenance,
     )
+    failed = {failure.sample_id for failure in store.failures()}
+    if failed:
+        results.notes.append(
+            f"{len(failed)} images could not be read and are missing here: see failures.parquet "
+            "in the store."
+        )
+    return results
 
 
 def check_protocol(protocol: str, ks: Sequence[int] | None, dataset: Dataset) -> None:

@@ -71,7 +71,12 @@ class Batch:
 
 
 class Loader:
-    """Reads samples in order, several ahead. A context manager; used by one thread."""
+    """Reads samples in order, several ahead. A context manager; used by one thread.
+
+    Attributes:
+        workers: decoders at work.
+        mode: `threads` or `processes`; `auto` until the first file was looked at.
+    """
 
     def __init__(
         self,
@@ -91,9 +96,10 @@ class Loader:
         """
         from dinorad_rt.machine import usable_cores
 
-        self._spec, self._mode = spec, mode
-        self._workers = max(1, usable_cores() if workers is None else workers)
-        self._ahead = max(ahead, self._workers + 1)
+        self._spec = spec
+        self.mode: Mode = mode
+        self.workers = max(1, usable_cores() if workers is None else workers)
+        self._ahead = max(ahead, self.workers + 1)
         self._decoder = Decoder(spec)
         self._local = threading.local()
         self._processes: list[WorkerProcess] = []
@@ -145,7 +151,7 @@ class Loader:
     def _may_start(self, pending: int, seen: bool) -> bool:
         """Bound what waits: by number, and, since volumes may come, by memory."""
         if not seen:
-            return pending < self._workers
+            return pending < self.workers
         return pending == 0 or (
             pending < self._ahead and (pending + 1) * self._largest < self._budget
         )
@@ -191,7 +197,7 @@ class Loader:
         mode = self._mode
         if mode == "auto":
             mode = (
-                "processes" if self._workers >= PROCESSES_FROM and _is_parsed(first) else "threads"
+                "processes" if self.workers >= PROCESSES_FROM and _is_parsed(first) else "threads"
             )
         if mode == "threads" or not is_supported():
             return self._decoder.load
@@ -207,7 +213,7 @@ class Loader:
 
     def _pool(self, name: str) -> ThreadPoolExecutor:
         if name not in self._pools:
-            self._pools[name] = ThreadPoolExecutor(self._workers, thread_name_prefix=name)
+            self._pools[name] = ThreadPoolExecutor(self.workers, thread_name_prefix=name)
         return self._pools[name]
 
 

@@ -35,11 +35,13 @@ class Layout:
         key: of the store; each shard names it, so that shards of two stores cannot be mixed up.
         cls: (blocks, dim).
         patch_mean: dim, or None for backbones without patches.
+        multilabel: labels are 0/1 vectors and no class indices.
     """
 
     key: str
     cls: tuple[int, int]
     patch_mean: int | None = None
+    multilabel: bool = False
 
     def schema(self) -> pa.Schema:
         """Columns of a shard."""
@@ -99,7 +101,7 @@ class ShardWriter:
         self._stack = ExitStack()
         with space_errors_named(target):
             self._part = self._stack.enter_context(atomic_path(target))
-            self._lock = _locked(self._part)
+            self._handle = _opened(self._part)
             self._writer = pq.ParquetWriter(
                 self._part,
                 self._schema,
@@ -130,9 +132,9 @@ class ShardWriter:
             self._flush()
             self._writer.add_key_value_metadata({_METADATA: json.dumps(facts).encode()})
             self._writer.close()
-            os.fsync(self._lock)
+            os.fsync(self._handle)
             self._stack.close()
-        os.close(self._lock)
+        os.close(self._handle)
 
     def abort(self, error: BaseException) -> None:
         """Remove the unfinished file."""
@@ -141,7 +143,7 @@ class ShardWriter:
         with suppress(BaseException):
             self._stack.__exit__(type(error), error, error.__traceback__)
         with suppress(OSError):
-            os.close(self._lock)
+            os.close(self._handle)
 
     def _hold(self, keys: Sequence[RowKey], cls: np.ndarray, mean: np.ndarray | None) -> None:
         room = ROW_GROUP - len(self._keys)
@@ -233,8 +235,12 @@ def remove_stale_parts(folder: Path, indexes: Iterable[int]) -> None:
     for index in indexes:
         for part in folder.glob(f".{_NAME.format(index)}.*.part"):
             with suppress(OSError):
-                os.close(_locked(part))
-                part.unlink()
+                handle = os.open(part, os.O_RDWR)
+                try:
+                    if _lock(handle):
+                        part.unlink()
+                finally:
+                    os.close(handle)
 
 
 def _as_table(batch: pa.RecordBatch, layout: Layout) -> EmbeddingTable:
@@ -251,7 +257,7 @@ def _as_table(batch: pa.RecordBatch, layout: Layout) -> EmbeddingTable:
         sample_ids=_strings(batch, "sample_id"),
         patients=_strings(batch, "patient"),
         splits=_strings(batch, "split"),
-        labels=flat[:, 0] if width == 1 else flat,
+        labels=flat if layout.multilabel else flat[:, 0],
         cls=cls,
         patch_mean=mean,
         slices=slices,
@@ -259,8 +265,8 @@ def _as_table(batch: pa.RecordBatch, layout: Layout) -> EmbeddingTable:
 
 
 def _matrix(column: pa.Array, rows: int) -> np.ndarray:
-    values: np.ndarray = column.flatten().to_numpy(zero_copy_only=False)
-    return values.reshape(rows, -1)
+    """The caller's own copy: Arrow's memory is read-only."""
+    return np.array(column.flatten()).reshape(rows, -1)
 
 
 def _strings(batch: pa.RecordBatch, name: str) -> np.ndarray:
@@ -272,16 +278,19 @@ def _compression(name: str) -> str:
     return "none" if name in ("cls", "patch_mean") else "zstd"
 
 
-def _locked(part: Path) -> int:
+def _opened(part: Path) -> int:
     """A handle that marks the file as being written until it is closed, even by a kill."""
     handle = os.open(part, os.O_RDWR)
+    _lock(handle)
+    return handle
+
+
+def _lock(handle: int) -> bool:
+    """True if the file is ours now; False if another has it, or there are no locks here."""
     try:
         import fcntl
 
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        raise
-    except (ImportError, OSError):  # no such locks here: nothing is taken for stale, see below
-        pass
-    return handle
+    except (ImportError, OSError):
+        return False
+    return True

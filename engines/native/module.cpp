@@ -1,6 +1,7 @@
 // dinorad_rt._native: the kernel as seen from Python. Checks shapes and types; the numbers are
 // prepared by dinorad_rt/preprocessing/native.py.
 #include "kernel.hpp"
+#include "png.hpp"
 
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
@@ -188,6 +189,17 @@ std::vector<std::string> kernels() {
     return names;
 }
 
+using Rows = nb::ndarray<std::uint8_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+
+bool unfilter(const nb::bytes &filtered, const Rows &out, std::size_t step) {
+    const std::size_t height = out.shape(0), row_bytes = out.shape(1);
+    if (filtered.size() != height * (row_bytes + 1) || step == 0 || row_bytes % step != 0)
+        throw std::invalid_argument("filtered: one filter byte and one row for each row of out");
+    const auto *source = reinterpret_cast<const std::uint8_t *>(filtered.c_str());
+    nb::gil_scoped_release unlocked;
+    return unfilter_png(source, height, row_bytes, step, out.data());
+}
+
 }  // namespace
 
 NB_MODULE(_native, module) {
@@ -200,6 +212,8 @@ NB_MODULE(_native, module) {
                "std"_a, "stretch"_a, "threads"_a, "kernel"_a.none() = nb::none());
     module.def("extrema", &extrema, "pixels"_a, "padding"_a.none());
     module.def("percentiles", &percentiles_of, "pixels"_a, "percent"_a, "padding"_a.none());
+    module.def("unfilter_png", &unfilter, "filtered"_a, "out"_a.noconvert(), "step"_a,
+               "Undo PNG's row filters; False for a filter that does not exist.");
     module.def("kernels", &kernels, "Kernels that this processor can run, best first.");
     module.attr("LANE_LIMIT") = static_cast<int>(lane_limit);
     module.attr("INTERFACE") = 1;

@@ -32,17 +32,22 @@ void undo_average(const Byte *in, const Byte *above, std::size_t size, Byte *out
                 static_cast<Byte>(in[i + c] + ((left[c] + above[i + c]) >> 1));
 }
 
+// `first` if the mask is all zeros, `second` if it is all ones: a branch would be mispredicted.
+int chosen(int first, int second, int mask) { return first ^ ((first ^ second) & mask); }
+
 template <std::size_t step>
 void undo_paeth(const Byte *in, const Byte *above, std::size_t size, Byte *out) {
     int left[step] = {}, corner[step] = {};
     for (std::size_t i = 0; i < size; i += step)
         for (std::size_t c = 0; c < step; ++c) {
             const int up = above[i + c];
-            const int to_left = std::abs(up - corner[c]);
-            const int to_up = std::abs(left[c] - corner[c]);
-            const int to_corner = std::abs(left[c] + up - 2 * corner[c]);
-            int guess = to_up <= to_corner ? up : corner[c];
-            guess = to_left <= to_up && to_left <= to_corner ? left[c] : guess;
+            const int across = up - corner[c], down = left[c] - corner[c];
+            const int to_left = std::abs(across), to_up = std::abs(down);
+            const int to_corner = std::abs(across + down);
+            const int up_wins = -static_cast<int>(to_up < to_left);
+            const int nearest = chosen(to_left, to_up, up_wins);
+            const int corner_wins = -static_cast<int>(to_corner < nearest);
+            const int guess = chosen(chosen(left[c], up, up_wins), corner[c], corner_wins);
             corner[c] = up;
             left[c] = (in[i + c] + guess) & 255;
             out[i + c] = static_cast<Byte>(left[c]);
