@@ -81,7 +81,10 @@ def _best_seconds(left: Any, right: Any) -> float:
 
     import torch
 
-    synchronise = torch.cuda.synchronize if left.is_cuda else (lambda: None)
+    def synchronise() -> None:
+        if left.is_cuda:
+            torch.cuda.synchronize()
+
     left @ right
     synchronise()
     best = float("inf")

@@ -11,6 +11,11 @@ from dinorad_rt.cli import options
 from dinorad_rt.cli.console import note, print_json
 from dinorad_rt.errors import EngineError
 
+SHOWN = (
+    *("model", "px", "backend", "precision", "batch", "mode"),
+    *("images/s", "p50 ms", "p99 ms", "of ceiling %", "peak MB"),
+)
+
 
 def bench(
     model: Annotated[
@@ -70,17 +75,10 @@ def bench(
 def _shown(rows: list[dict[str, object]]) -> list[dict[str, str]]:
     from dinorad_rt.reports.page import format_number
 
-    keys = ("model", "px", "backend", "precision", "batch", "mode", "images/s", "p50 ms", "p99 ms")
-    keys += ("of ceiling %", "peak MB")
-    return [
-        {
-            key: format_number(value)
-            if isinstance(value := row[key], (int, float))
-            else str(value or "–")
-            for key in keys
-        }
-        for row in rows
-    ]
+    def text(value: object) -> str:
+        return format_number(value) if isinstance(value, (int, float)) else str(value or "–")
+
+    return [{key: text(row[key]) for key in SHOWN} for row in rows]
 
 
 def _backends(text: str) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -20,7 +20,7 @@ app = typer.Typer(help="Show or empty the cache of graphs, engines and embedding
 @app.command("list")
 def list_cache(as_json: options.AsJson = False) -> None:
     """Show what is cached, with sizes."""
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"kind": kind, "name": entry.name, "size": _size(entry)}
         for kind in KINDS
         for entry in sorted(cache_dir(kind).iterdir())
@@ -32,8 +32,7 @@ def list_cache(as_json: options.AsJson = False) -> None:
     from dinorad_rt.reports.table import print_table, rows_table
 
     shown = [
-        {"kind": str(r["kind"]), "name": str(r["name"]), "MB": f"{int(r['size']) / 1e6:.1f}"}
-        for r in rows
+        {"kind": row["kind"], "name": row["name"], "MB": f"{row['size'] / 1e6:.1f}"} for row in rows
     ]
     print_table(rows_table(str(cache_dir("graphs").parent), shown))
 

@@ -46,9 +46,9 @@ def _print(facts: dict[str, Any], checks: list[Check]) -> None:
 
 def _join(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key} {item}" for key, item in value.items() if item)
+        return ", ".join(f"{key.replace('_', ' ')} {_join(item)}" for key, item in value.items())
     if isinstance(value, (list, tuple)):
-        return ", ".join(map(_join, value)) or "none"
+        return " ".join(map(_join, value)) or "none"
     return str(value)
 
 
@@ -111,11 +111,20 @@ def _kernel_check() -> Check:
 
 
 def _decoder_checks() -> list[Check]:
-    from dinorad_rt.studies.dicom import decoder_report
+    from dinorad_rt.optional import is_installed
+
+    if not is_installed("pydicom"):
+        return [_check("DICOM", "note", "pydicom is not installed", "pip install pydicom")]
+    from dinorad_rt.studies.decoders import decoder_states
 
     return [
-        _check(f"DICOM {name}", "ok" if found else "note", found or "no decoder", fix)
-        for name, found, fix in decoder_report()
+        _check(
+            f"DICOM {state.name}",
+            "ok" if state.plugins else "note",
+            ", ".join(state.plugins) or "no decoder",
+            "" if state.plugins else state.install,
+        )
+        for state in decoder_states()
     ]
 
 

@@ -15,6 +15,14 @@ from dinorad_rt.errors import ProtocolError
 if TYPE_CHECKING:
     from dinorad_rt.reports.results import Results
 
+NEXT = """
+Try next
+  dinorad-rt eval --protocol knn --data FOLDER    your own images: class folders or a labels.csv
+  dinorad-rt inspect FOLDER --sheet sheet.png     what the network would see of them
+  dinorad-rt list models                          other backbones
+  dinorad-rt bench --model vits14 --batch 1,8     how fast this machine runs them
+  dinorad-rt doctor                               what this machine can do"""
+
 
 def evaluate(
     protocol: Annotated[Literal["knn"], typer.Option(help="How the embeddings are judged.")] = (
@@ -114,3 +122,5 @@ def _show(results: Results, folder: Path, as_json: bool) -> None:
         warn("weights: random. These numbers test the machinery; they say nothing of a backbone.")
     typer.echo(f"\nResults      {folder / 'results.json'}")
     typer.echo(f"Predictions  {folder / 'predictions.parquet'}")
+    if results.dataset == "phantom":
+        typer.echo(NEXT)

@@ -19,7 +19,12 @@ Progress = Callable[[str], None]
 Opener = Callable[[Path | None, Progress | None], Dataset]
 """Opens a dataset from the folder of its files (None for the default place)."""
 
-_PHANTOM_TABLES = {"phantom": "", "phantom-findings": "xray", "phantom-ct": "ct", "phantom-mr": "mr"}
+_PHANTOM_TABLES = {
+    "phantom": "",
+    "phantom-findings": "xray",
+    "phantom-ct": "ct",
+    "phantom-mr": "mr",
+}
 """Name → folder of the table below the phantoms' root."""
 
 

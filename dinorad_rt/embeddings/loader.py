@@ -194,7 +194,7 @@ class Loader:
             yield at, future.result()
 
     def _load_function(self, first: Path) -> Callable[[Path, int | None], Loaded]:
-        mode = self._mode
+        mode = self.mode
         if mode == "auto":
             mode = (
                 "processes" if self.workers >= PROCESSES_FROM and _is_parsed(first) else "threads"

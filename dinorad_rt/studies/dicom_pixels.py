@@ -74,8 +74,9 @@ def decode(dataset: Dataset, path: Path, frame: int | None) -> np.ndarray:
     """
     pixels_module = require("pydicom.pixels", "reading DICOM")
     _check_size(dataset, path, frame)
+    whole = dataset.get("BitsStored") == dataset.get("BitsAllocated")  # else unused bits are cut
     try:
-        pixels = pixels_module.pixel_array(dataset, index=frame, view_only=True)
+        pixels = pixels_module.pixel_array(dataset, index=frame, view_only=whole)
     except BaseException as error:
         if not is_decoder_failure(error):
             raise

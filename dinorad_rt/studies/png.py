@@ -16,7 +16,6 @@ import numpy as np
 from dinorad_rt.optional import is_installed, require
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-MAX_PIXELS = 179_000_000
 
 _CHANNELS = {0: 1, 2: 3, 4: 2, 6: 4}
 """Colour type → channels; palettes (3) are Pillow's."""
@@ -25,11 +24,12 @@ _LEFT_TO_PILLOW = (b"tRNS", b"eXIf", b"acTL")
 """Chunks that change the meaning: transparent colour, orientation, animation."""
 
 
-def decode_png(data: bytes) -> np.ndarray | None:
+def decode_png(data: bytes, max_pixels: int) -> np.ndarray | None:
     """Decode a plain PNG.
 
     Args:
         data: the whole file.
+        max_pixels: more are left to Pillow, which refuses them.
 
     Returns:
         (height, width) or (height, width, 2 to 4) uint8 or uint16, alpha last; None where Pillow
@@ -42,7 +42,7 @@ def decode_png(data: bytes) -> np.ndarray | None:
     width, height, bits, colour, *rest = struct.unpack(">IIBBBBB", data[16:29])
     if bits not in (8, 16) or colour not in _CHANNELS or any(rest):
         return None
-    if not 0 < width * height <= MAX_PIXELS or zlib.crc32(data[12:29]) != _big(data[29:33]):
+    if not 0 < width * height <= max_pixels or zlib.crc32(data[12:29]) != _big(data[29:33]):
         return None
     step = _CHANNELS[colour] * bits // 8
     packed = _image_data(data)

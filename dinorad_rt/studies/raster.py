@@ -19,6 +19,7 @@ import numpy as np
 from dinorad_rt.errors import MissingPackageError, UnreadableFileError
 from dinorad_rt.optional import is_installed, require
 from dinorad_rt.studies.colour import over_black, without_colour
+from dinorad_rt.studies.png import SIGNATURE, decode_png
 from dinorad_rt.studies.quiet import quiet
 from dinorad_rt.studies.read import check_frame
 from dinorad_rt.studies.study import Study, Units
@@ -55,14 +56,13 @@ def read_raster(path: Path, frame: int | None = None) -> Study:
         UnreadableFileError: damaged, or larger than MAX_PIXELS.
     """
     data = path.read_bytes()
-    fast = _fast_jpeg(data, path)
-    if fast is not None:
+    plain = decode_png(data, MAX_PIXELS)
+    page = _layered(plain) if plain is not None else _deep_png(data, path)
+    if page is None and (fast := _fast_jpeg(data, path)) is not None:
+        page = _Page(fast)
+    if page is not None:
         check_frame(frame or 0, 1, path)
-        return _study([_Page(fast)], {"format": "JPEG"})
-    deep = _deep_colour(data, path)
-    if deep is not None:
-        check_frame(frame or 0, 1, path)
-        return _study([deep], {"format": "PNG"})
+        return _study([page], {"format": "PNG" if data[:4] == b"\x89PNG" else "JPEG"})
     with quiet():
         return _with_pillow(data, path, frame)
 
@@ -118,14 +118,24 @@ def _page(image: Image) -> _Page:
     elif mode == "1":
         pixels = np.asarray(image.convert("L"))
     elif mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
-        target = "LA" if mode in ("LA", "La", "L", "1") else "RGBA"
-        pixels, seen = over_black(np.asarray(image.convert(target)))
-        pixels = pixels[..., 0] if target == "LA" else without_colour(pixels)
-        problems = ("transparent parts were laid over black",) if seen else ()
+        target = "LA" if mode in ("LA", "La", "L") else "RGBA"
+        page = _layered(np.asarray(image.convert(target)))
+        pixels, problems = page.pixels, page.problems
     else:
         pixels = without_colour(np.asarray(image if mode == "RGB" else image.convert("RGB")))
     orientation = int(image.getexif().get(0x0112, 1))
     return _Page(_upright(pixels, orientation), problems)
+
+
+def _layered(pixels: np.ndarray) -> _Page:
+    """Grey, grey + alpha, RGB or RGBA → grey or RGB over black."""
+    problems: tuple[str, ...] = ()
+    if pixels.ndim == 2:
+        return _Page(pixels)
+    if pixels.shape[2] in (2, 4):
+        pixels, seen = over_black(pixels)
+        problems = ("transparent parts were laid over black",) if seen else ()
+    return _Page(pixels[..., 0] if pixels.shape[2] == 1 else without_colour(pixels), problems)
 
 
 def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
@@ -175,7 +185,7 @@ def _too_large(path: Path) -> UnreadableFileError:
     )
 
 
-# --- Two quicker or deeper ways than Pillow, with the same numbers -------------------------------
+# --- Quicker or deeper ways than Pillow, with the same numbers -------------------------------
 
 
 def _fast_jpeg(data: bytes, path: Path) -> np.ndarray | None:
@@ -219,11 +229,9 @@ def _jpeg_header(data: bytes) -> tuple[int, int, int] | None:
     return None
 
 
-def _deep_colour(data: bytes, path: Path) -> _Page | None:
+def _deep_png(data: bytes, path: Path) -> _Page | None:
     """A PNG with 16 bits per channel and colour or alpha, which Pillow would cut to 8 bits."""
-    if data[:8] != b"\x89PNG\r\n\x1a\n" or data[12:16] != b"IHDR" or data[24:25] != b"\x10":
-        return None
-    if data[25] == 0:
+    if data[:8] != SIGNATURE or data[24:25] != b"\x10" or data[25:26] == b"\x00":
         return None
     width, height = struct.unpack(">II", data[16:24])
     if width * height > MAX_PIXELS:
@@ -242,13 +250,9 @@ def _decode_deep(data: bytes) -> _Page | None:
     decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if decoded is None:
         return None
-    if decoded.ndim == 2:
-        return _Page(np.asarray(decoded))
-    problems: tuple[str, ...] = ()
-    if decoded.shape[2] == 4:
-        decoded, seen = over_black(decoded)
-        problems = ("transparent parts were laid over black",) if seen else ()
-    return _Page(without_colour(np.ascontiguousarray(decoded[..., ::-1])), problems)
+    order = {3: [2, 1, 0], 4: [2, 1, 0, 3]}  # OpenCV has blue first
+    grey = decoded.ndim == 2
+    return _layered(np.asarray(decoded if grey else decoded[..., order[decoded.shape[2]]]))
 
 
 @lru_cache(maxsize=1)

@@ -54,20 +54,26 @@ def contact_sheet(
     rows = [(number, tiles) for number, tiles in rows if tiles]
     if not rows:
         raise EmptyDataError("No series to show.", "See the problems that `inspect` lists.")
-    image_module = require("PIL.Image", "writing PNG")
-    draw_module = require("PIL.ImageDraw", "writing PNG")
-    columns = max(len(tiles) for _, tiles in rows)
-    step = image_size + CAPTION
-    sheet = image_module.new("RGB", (columns * image_size, len(rows) * step))
-    draw = draw_module.Draw(sheet)
-    for y, (number, tiles) in enumerate(rows):
-        for x, (caption, tile) in enumerate(tiles):
-            sheet.paste(image_module.fromarray(tile), (x * image_size, y * step))
-            at = (x * image_size + 2, y * step + image_size + 2)
-            draw.text(at, f"{number}: {caption}", fill=(255, 255, 255))
+    sheet = _drawn(rows, image_size)
     with atomic_path(target) as part:
         sheet.save(part, format="PNG")
     return target
+
+
+def _drawn(rows: list[tuple[str, list[tuple[str, np.ndarray]]]], size: int) -> Any:
+    """The sheet as a PIL image: one row of captioned tiles per series."""
+    image_module = require("PIL.Image", "writing PNG")
+    draw_module = require("PIL.ImageDraw", "writing PNG")
+    columns = max(len(tiles) for _, tiles in rows)
+    step = size + CAPTION
+    sheet = image_module.new("RGB", (columns * size, len(rows) * step))
+    draw = draw_module.Draw(sheet)
+    for y, (number, tiles) in enumerate(rows):
+        for x, (caption, tile) in enumerate(tiles):
+            sheet.paste(image_module.fromarray(tile), (x * size, y * step))
+            at = (x * size + 2, y * step + size + 2)
+            draw.text(at, f"{number}: {caption}", fill=(255, 255, 255))
+    return sheet
 
 
 def _tiles(series: InspectedSeries, spec: PreprocessSpec) -> Iterator[tuple[str, np.ndarray]]:
@@ -77,7 +83,7 @@ def _tiles(series: InspectedSeries, spec: PreprocessSpec) -> Iterator[tuple[str,
     preprocess = Preprocessor(spec)
     for path in _spread(series.files, TILES_PER_SERIES):
         try:
-            study = read_study(path)
+            study = read_study(path).displayed()
         except DinoradError:
             continue
         count = TILES_PER_SERIES if len(series.files) == 1 else 1
