@@ -13,6 +13,30 @@ import numpy as np
 
 from benchmarks.harness import interleave, matmul_ceiling, median_of_ratios, run_python, save, table
 
+MEMORY = """
+import json, re
+from pathlib import Path
+import numpy as np
+from dinorad_rt.protocols.knn import neighbours
+
+def status(name):
+    return int(re.search(name + r":\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1e3
+
+random = np.random.default_rng(0)
+reference = random.standard_normal(({reference}, {dim}), dtype="f4")
+queries = random.standard_normal(({queries}, {dim}), dtype="f4")
+neighbours(queries[:8], reference[:64], 20)
+Path("/proc/self/clear_refs").write_text("5")
+before = status("VmRSS")
+found = neighbours(queries, reference, 20)
+outputs = sum(part.nbytes for part in found) / 1e6
+print(json.dumps({{
+    "working_mb": status("VmHWM") - before - outputs,
+    "inputs_mb": (reference.nbytes + queries.nbytes) / 1e6,
+    "outputs_mb": outputs,
+}}))
+"""
+
 
 def main() -> None:
     """Compare rates and neighbours, then memory."""
@@ -62,19 +86,8 @@ def _compare(arguments: argparse.Namespace, k: int) -> dict[str, Any]:
 
 
 def _memory(arguments: argparse.Namespace, queries: int) -> dict[str, Any]:
-    code = (
-        "import json, resource\nimport numpy as np\n"
-        "from dinorad_rt.protocols.knn import neighbours\n"
-        "random = np.random.default_rng(0)\n"
-        f"dim = {arguments.dim}\n"
-        f"reference = random.standard_normal(({arguments.reference}, dim), dtype='f4')\n"
-        f"queries = random.standard_normal(({queries}, dim), dtype='f4')\n"
-        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "neighbours(queries, reference, 20)\n"
-        "after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "print(json.dumps({'inputs_mb': before / 1e3, 'working_mb': (after - before) / 1e3}))\n"
-    )
-    return run_python(code)
+    """Peak above what inputs and outputs take (most of it the normalised reference), in a process of its own (Linux)."""
+    return run_python(MEMORY.format(**vars(arguments) | {"queries": queries}))
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:

@@ -142,6 +142,7 @@ def dataset_for(
     root: Path | None = None,
     *,
     seed: int = 0,
+    say: Say = silent,
     **columns: str | None,
 ) -> Dataset:
     """Open the user's data, a registered dataset, or the embedded phantoms if nothing is named."""
@@ -155,7 +156,7 @@ def dataset_for(
         return open_dataset(data, seed=seed, **columns)
     from dinorad_rt.datasets.registry import dataset_named
 
-    return dataset_named(dataset or "phantom", root=root)
+    return dataset_named(dataset or "phantom", root=root, progress=say)
 
 
 def preprocessing_for(engine: Engine, preset: str = "dinorad") -> PreprocessSpec:

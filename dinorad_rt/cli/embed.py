@@ -47,12 +47,16 @@ def embed(
     from dinorad_rt.pipeline import EngineRequest, dataset_for, engine_for
     from dinorad_rt.pipeline import embed as run
 
+    from dinorad_rt.studies.malloc import keep_freed_memory
+
     part = parse_shard(shard)
+    keep_freed_memory()
     source = dataset_for(
         data,
         dataset,
         root,
         seed=seed,
+        say=note,
         image_column=image_column,
         label_column=label_column,
         patient_column=patient_column,

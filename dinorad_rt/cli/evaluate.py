@@ -63,12 +63,15 @@ def evaluate(
     """
     from dinorad_rt.evaluation import Evaluation, run_evaluation
     from dinorad_rt.pipeline import EngineRequest, dataset_for
+    from dinorad_rt.studies.malloc import keep_freed_memory
 
+    keep_freed_memory()
     source = dataset_for(
         data,
         dataset,
         root,
         seed=seed,
+        say=note,
         image_column=image_column,
         label_column=label_column,
         patient_column=patient_column,

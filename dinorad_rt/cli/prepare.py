@@ -25,7 +25,7 @@ def prepare(
     """
     from dinorad_rt.datasets.registry import dataset_named
 
-    opened = dataset_named(dataset, root=root)
+    opened = dataset_named(dataset, root=root, progress=note)
     describe_dataset(opened)
     if as_json:
         print_json(

@@ -1,1 +1,1 @@
-"""."""
+"""Images become embeddings in a store of Parquet shards."""

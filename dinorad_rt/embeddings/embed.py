@@ -130,13 +130,10 @@ class _Job:
     def _pending(self, mine: range, retry_failed: bool) -> list[int]:
         """Shards to compute: absent ones, and on a retry those with failures."""
         footers = self.store.footers(mine)
-        nothing_read = not any(footer.rows for footer in footers.values())
-        again = {
-            index
-            for index, footer in footers.items()
-            if footer.failures and (retry_failed or nothing_read)
-        }
-        return [index for index in mine if index not in footers or index in again]
+        failed = {index for index, footer in footers.items() if footer.failures}
+        if failed and not retry_failed and _holds_rows(self.store):
+            failed = set()
+        return [index for index in mine if index not in footers or index in failed]
 
 
 class _Sink:
@@ -257,8 +254,7 @@ def _place(
 
 def _refuse_nothing(store: EmbeddingStore) -> None:
     """All images bad is an error, not an empty store."""
-    footers = store.footers()
-    if len(footers) < store.num_shards or any(footer.rows for footer in footers.values()):
+    if _holds_rows(store) or store.missing_shards():
         return
     failures = store.failures()
     shown = "\n".join(f"  {item.path}: {item.reason}" for item in failures[:3])
@@ -267,6 +263,10 @@ def _refuse_nothing(store: EmbeddingStore) -> None:
         "Check the data with `dinorad-rt inspect`; all reasons stand in failures.parquet of the "
         "store. The next run tries again.",
     )
+
+
+def _holds_rows(store: EmbeddingStore) -> bool:
+    return any(footer.rows for footer in store.footers().values())
 
 
 def _silent(done: int, total: int) -> None:

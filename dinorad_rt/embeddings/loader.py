@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -194,14 +194,10 @@ class Loader:
             yield at, future.result()
 
     def _load_function(self, first: Path) -> Callable[[Path, int | None], Loaded]:
-        mode = self.mode
-        if mode == "auto":
-            mode = (
-                "processes" if self.workers >= PROCESSES_FROM and _is_parsed(first) else "threads"
-            )
-        if mode == "threads" or not is_supported():
-            return self._decoder.load
-        return self._load_in_process
+        if self.mode == "auto":
+            several = self.workers >= PROCESSES_FROM and _is_parsed(first)
+            self.mode = "processes" if several and is_supported() else "threads"
+        return self._decoder.load if self.mode == "threads" else self._load_in_process
 
     def _load_in_process(self, path: Path, frame: int | None) -> Loaded:
         """Each thread of the pool stands before one process and waits for it."""
@@ -237,7 +233,9 @@ def load_batches(
         yield from pack(loader.rows(samples), batch, spec.image_size)
 
 
-def pack(rows: Iterator[Row], batch: int, size: int, every: int | None = None) -> Iterator[Batch]:
+def pack(
+    rows: Iterator[Row], batch: int, size: int, every: int | None = None
+) -> Generator[Batch, None, None]:
     """Put rows into batches, in one buffer that is used again.
 
     Args:

@@ -189,22 +189,16 @@ class EmbeddingStore:
         Args:
             names: sample id → path relative to the dataset's root.
         """
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        found = [replace(item, path=names.get(item.sample_id, "")) for item in self.failures()]
-        schema = pa.schema(
-            [
-                pa.field("path", pa.string(), nullable=False),
-                pa.field("reason", pa.string(), nullable=False),
-                pa.field("sample_id", pa.string(), nullable=False),
-                pa.field("slice", pa.int32()),
+        while True:  # another part may finish a shard, and write its list, during ours
+            present = self.footers()
+            found = [
+                replace(item, path=names.get(item.sample_id, ""))
+                for _, footer in sorted(present.items())
+                for item in footer.failures
             ]
-        )
-        columns = {name: [getattr(item, name) for item in found] for name in schema.names}
-        with atomic_path(self.folder / FAILURES) as part:
-            pq.write_table(pa.table(columns, schema), part)
-        return found
+            _write_failures(self.folder / FAILURES, found)
+            if self.footers().keys() == present.keys():
+                return found
 
     def summary(self) -> dict[str, Any]:
         """What the store holds, in plain values for people."""
@@ -237,6 +231,23 @@ class EmbeddingStore:
             return {}
         columns = (table.column(name).to_pylist() for name in ("sample_id", "path"))
         return dict(zip(*columns, strict=True))
+
+
+def _write_failures(target: Path, failures: Sequence[Failure]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = pa.schema(
+        [
+            pa.field("path", pa.string(), nullable=False),
+            pa.field("reason", pa.string(), nullable=False),
+            pa.field("sample_id", pa.string(), nullable=False),
+            pa.field("slice", pa.int32()),
+        ]
+    )
+    columns = {name: [getattr(item, name) for item in failures] for name in schema.names}
+    with atomic_path(target) as part:
+        pq.write_table(pa.table(columns, schema), part)
 
 
 def _claim(folder: Path) -> None:

@@ -1,5 +1,6 @@
 """Arithmetic on weights alone is done once, in the traced program, before it is typed.
 
+`drop_training` removes what only training needs, and writing in place.
 `fold_constants` computes what depends on no input (standardised weights, gathered position biases);
 `fold_batch_norms` puts a batch norm into the convolution before it. Both store the result under the
 name of a weight that it replaces, so that the program's signature stays as it was.
@@ -55,6 +56,25 @@ class Weights:
 
     def _store(self, node: Node) -> dict[str, Any]:
         return self._state if self.name(node) in self._state else self._constants
+
+
+def drop_training(program: ExportedProgram) -> None:
+    """Remove dropout, and replace calls that write in place by those that do not.
+
+    The tracer has already seen to it that nobody reads a tensor from before it was overwritten.
+    """
+    for node in list(program.graph.nodes):
+        parts = str(node.target).split(".")
+        if parts[0] != "aten":
+            continue
+        if parts[1] in ("dropout", "dropout_", "alpha_dropout", "feature_dropout"):
+            node.replace_all_uses_with(node.args[0])
+            program.graph.erase_node(node)
+        elif parts[1].endswith("_") and not parts[1].startswith("_"):
+            packet = getattr(torch.ops.aten, parts[1][:-1], None)
+            if packet is not None and parts[2] in packet.overloads():
+                node.target = getattr(packet, parts[2])
+    _clean(program)
 
 
 def fold_constants(program: ExportedProgram) -> int:

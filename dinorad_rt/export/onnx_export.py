@@ -255,8 +255,6 @@ def _request_facts(
 def _result_facts(
     backbone: Backbone, program: ExportedProgram, names: Sequence[str]
 ) -> dict[str, Any]:
-    results = {arg.name for arg in program.graph_signature.output_specs[0:0]}
-    assert not results
     output = next(node for node in program.graph.nodes if node.op == "output")
     shapes = [[int(side) for side in node.meta["val"].shape[1:]] for node in output.args[0]]
     side = backbone.image_size

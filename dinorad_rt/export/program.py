@@ -50,7 +50,7 @@ def export_program(
     """
     import torch
 
-    from dinorad_rt.export.constants import fold_batch_norms, fold_constants
+    from dinorad_rt.export.constants import drop_training, fold_batch_norms, fold_constants
     from dinorad_rt.export.graphs.build import traced_module
     from dinorad_rt.export.precision import apply_typing
     from dinorad_rt.export.recipe import load_recipe
@@ -71,6 +71,7 @@ def export_program(
             f"{backbone.spec.name} cannot be traced at {size} px: {_first_line(error)}",
             "Export another backbone (dinorad-rt list models), or report this one to us.",
         ) from error
+    drop_training(program)
     fold_constants(program)
     fold_batch_norms(program)
     apply_typing(program, recipe.typing(precision, keep_fp32))

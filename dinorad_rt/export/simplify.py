@@ -142,17 +142,24 @@ def _turned(model: ir.Model, weight: ir.Value, order: tuple[int, ...], name: str
 
 
 def _join_transposes(model: ir.Model) -> None:
-    """Two Transposes in a row become one; the first stays if others use it."""
+    """Two Transposes in a row become one, also with a Cast between them."""
     for node in list(model.graph):
-        if node.op_type != "Transpose" or node.inputs[0] is None:
-            continue
-        before = node.inputs[0].producer()
+        cast, before = None, _producer(node) if node.op_type == "Transpose" else None
+        if before is not None and before.op_type == "Cast" and len(before.outputs[0].uses()) == 1:
+            cast, before = before, _producer(before)
         if before is None or before.op_type != "Transpose":
             continue
         first = before.attributes["perm"].as_ints()
         second = node.attributes["perm"].as_ints()
         node.attributes["perm"] = ir.AttrInt64s("perm", [first[axis] for axis in second])
-        node.replace_input_with(0, before.inputs[0])
+        (cast or node).replace_input_with(0, before.inputs[0])
+        if cast is not None:
+            cast.outputs[0].shape = None
+
+
+def _producer(node: ir.Node) -> ir.Node | None:
+    source = node.inputs[0]
+    return None if source is None else source.producer()
 
 
 def _drop_identities(model: ir.Model) -> None:

@@ -59,12 +59,12 @@ class Chest:
 
 def chest_of(draws: Draws, female: bool) -> Chest:
     """Draw the anatomy of one patient."""
-    size = draws.uniform(0.9, 1.07) * (0.95 if female else 1.0)
+    size = draws.uniform(0.95, 1.04) * (0.97 if female else 1.0)
     return Chest(
         half_width=134.0 * size,
         apex=-142.0 * size,
-        dome=(draws.uniform(74, 90) * size, draws.uniform(82, 100) * size),
-        thickness=draws.uniform(185.0, 265.0),
+        dome=(draws.uniform(77, 87) * size, draws.uniform(84, 94) * size),
+        thickness=draws.uniform(195.0, 245.0),
         heart=(draws.uniform(57, 68) * size, draws.uniform(46, 54) * size),
         heart_angle=draws.uniform(28.0, 44.0),
         knob=draws.uniform(12.0, 19.0),

@@ -119,11 +119,13 @@ def _patient(number: int, rank: int, seed: int) -> Patient:
 
 def _ct_of(turn: int, slot: int, ill: bool) -> CTSeries | None:
     """Two patients in three have a CT; half of these show the finding of their region."""
-    if (turn + slot + ill) % 3 == 2:
+    place, left_out = divmod(2 * turn + ill, 3)
+    if left_out == 2:
         return None
-    region = REGIONS[(turn + 2 * slot + ill) % 3]
+    count = 2 * place + left_out
+    region = REGIONS[(count + slot) % 3]
     finding: CTClass = CT_CLASSES[1 + REGIONS.index(region)]
-    return CTSeries(region, finding if (turn + slot // 2 + ill) % 2 else "normal")
+    return CTSeries(region, finding if (count // 3 + slot // 2) % 2 else "normal")
 
 
 def _mr_of(turn: int, slot: int, ill: bool) -> tuple[bool, ...]:

@@ -62,7 +62,7 @@ def expose(
     digital = study.chance(0.5)
     columns = size if digital else round(size * 0.875 / 2) * 2
     grid = _posed(size, columns, study)
-    rays = trace(chest, grid, own, study.uniform(-9.0, 9.0))
+    rays = trace(chest, grid, own, study.uniform(-5.0, 5.0))
     lungs, mask = _with_findings(chest, rays, grid, findings, (seed, *name))
     depth = _depth(rays, lungs, own)
     image = _developed(depth, study)
@@ -80,10 +80,10 @@ def expose(
 
 def _posed(rows: int, columns: int, draws: Draws) -> Grid:
     """Pixels in the patient's millimetres: shifted, slightly turned and scaled."""
-    pixel = draws.uniform(326.0, 362.0) / rows
-    turn = np.radians(draws.uniform(-3.0, 3.0))
-    x = (np.arange(columns) - (columns - 1) / 2.0)[None, :] * pixel + draws.uniform(-9.0, 9.0)
-    y = (np.arange(rows) - (rows - 1) / 2.0)[:, None] * pixel + draws.uniform(-16.0, 8.0)
+    pixel = draws.uniform(334.0, 350.0) / rows
+    turn = np.radians(draws.uniform(-1.5, 1.5))
+    x = (np.arange(columns) - (columns - 1) / 2.0)[None, :] * pixel + draws.uniform(-4.0, 4.0)
+    y = (np.arange(rows) - (rows - 1) / 2.0)[:, None] * pixel + draws.uniform(-9.0, 1.0)
     return Grid(
         x=x * np.cos(turn) + y * np.sin(turn),
         y=y * np.cos(turn) - x * np.sin(turn),
@@ -134,24 +134,24 @@ def _developed(depth: np.ndarray, draws: Draws) -> np.ndarray:
 
     light = np.exp(-depth)
     scatter = gaussian_filter(light, depth.shape[0] / 14.0, truncate=2.5)
-    light = light + draws.uniform(0.12, 0.35) * scatter + 0.002
+    light = light + draws.uniform(0.18, 0.3) * scatter + 0.002
     light = gaussian_filter(light, draws.uniform(0.35, 0.7), truncate=2.5)
     photons = 10.0 ** draws.uniform(3.5, 4.6)
     light = light + np.sqrt(light / photons) * draws.noise(depth.shape)
     tone = -np.log(np.maximum(light, 5e-4) * _shutter(depth.shape, draws))
     low, high = np.percentile(tone, (8.0, 97.0))
     span = max(high - low, 0.5)
-    tone = (tone - low) / span * draws.uniform(0.72, 0.9) + draws.uniform(0.05, 0.16)
+    tone = (tone - low) / span * draws.uniform(0.78, 0.88) + draws.uniform(0.07, 0.13)
     detail = tone - gaussian_filter(tone, depth.shape[0] / 60.0, truncate=2.5)
     tone = np.clip(tone + draws.uniform(0.0, 0.5) * detail, -0.5, 1.6)
-    curved: np.ndarray = 1.0 / (1.0 + np.exp(-draws.uniform(3.6, 4.8) * (tone - 0.5)))
+    curved: np.ndarray = 1.0 / (1.0 + np.exp(-draws.uniform(4.0, 4.6) * (tone - 0.5)))
     return np.clip((curved - 0.08) / 0.84, 0.0, 1.0)
 
 
 def _shutter(shape: tuple[int, ...], draws: Draws) -> np.ndarray:
     """Light that the collimator lets through: a few rows or columns may be cut."""
     open_ = np.ones(shape)
-    if draws.chance(0.35):
+    if draws.chance(0.2):
         cut = [draws.whole(0, max(shape[0] // 26, 1)) for _ in range(4)]
         open_[: cut[0]] = open_[shape[0] - cut[1] :] = 0.03
         open_[:, : cut[2]] = open_[:, shape[1] - cut[3] :] = 0.03

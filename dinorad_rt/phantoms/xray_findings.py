@@ -48,7 +48,7 @@ def finding_of(kind: XrayKind, chest: Chest, draws: Draws) -> XrayFinding:
         for _ in range(7):
             shift = (draws.uniform(-24.0, 24.0), draws.uniform(-26.0, 26.0))
             spots.append((x + shift[0], y + shift[1], draws.uniform(14.0, 28.0)))
-    return XrayFinding(kind, side, tuple(spots), draws.uniform(0.1, 1.0))
+    return XrayFinding(kind, side, tuple(spots), draws.uniform(0.25, 1.0))
 
 
 def fluid_and_mass(

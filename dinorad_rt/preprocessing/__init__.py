@@ -1,1 +1,1 @@
-"""."""
+"""A `Study` becomes the network's input; `reference.py` defines the numbers."""

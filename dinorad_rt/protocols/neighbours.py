@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import torch
 
 QUERY_ROWS = 512
+FAISS_QUERY_ROWS = 4_096
 FIRST_ROWS = 2_048
 REFERENCE_ROWS = 16_384
 BLOCK = 32
@@ -78,23 +79,34 @@ def _by_torch(
 def _by_faiss(
     queries: np.ndarray, reference: np.ndarray | Iterable[np.ndarray], k: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    import faiss
     import torch
 
-    left = unit_rows(queries, "query")
     best = torch.empty((len(queries), 0), dtype=torch.int64)
     seen = 0
     for chunk in [reference] if isinstance(reference, np.ndarray) else reference:
         rows = unit_rows(chunk, "reference", seen)
-        similarity, index = faiss.knn(
-            left, rows, min(k, len(rows)), metric=faiss.METRIC_INNER_PRODUCT
-        )
-        found = _pack(torch.from_numpy(similarity), torch.from_numpy(index + seen))
-        best = torch.cat([best, found], dim=1).sort(dim=1, descending=True).values[:, :k]
+        width = min(k, best.shape[1] + len(rows))
+        merged = torch.empty((len(queries), width), dtype=torch.int64)
+        for start in range(0, len(queries), FAISS_QUERY_ROWS):
+            part = slice(start, start + FAISS_QUERY_ROWS)
+            found = _search_chunk(unit_rows(queries[part], "query", start), rows, k, seen)
+            both = torch.cat([best[part], found], dim=1)
+            merged[part] = both.sort(dim=1, descending=True).values[:, :width]
+        best = merged
         seen += len(chunk)
     _check_k(k, seen)
     values, indices = _unpack(best)
     return values.numpy(), indices.numpy()
+
+
+def _search_chunk(queries: np.ndarray, rows: np.ndarray, k: int, offset: int) -> torch.Tensor:
+    import faiss
+    import torch
+
+    similarity, index = faiss.knn(
+        queries, rows, min(k, len(rows)), metric=faiss.METRIC_INNER_PRODUCT
+    )
+    return _pack(torch.from_numpy(similarity), torch.from_numpy(index + offset))
 
 
 def _check_k(k: int, rows: int) -> None:

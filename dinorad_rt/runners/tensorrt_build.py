@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dinorad_rt.errors import BuildError
@@ -48,12 +48,15 @@ def build_plan_file(
 
     Raises:
         BuildError: the package refuses the graph, or would not keep its precision.
+        ExportError: the graph reads weights from outside its folder.
         NoSpaceError: the disk is full.
     """
+    from dinorad_rt.export.manifest import check_external_data
+
     trt = flavour.load()
     log, journal = logger(flavour)
     journal.take()
-    refuse_outside_data(graph.path)
+    check_external_data(graph.path, allowed=[path.name for path in graph.folder.iterdir()])
     builder = _builder(trt, log, journal)
     network = builder.create_network(_typed(trt))
     parser = trt.OnnxParser(network, log)
@@ -102,22 +105,6 @@ def external_files(path: Path) -> set[str]:
         for entry in tensor.external_data
         if entry.key == "location"
     }
-
-
-def refuse_outside_data(path: Path) -> None:
-    """Raise for an ONNX file that reads weights from anywhere but its own folder.
-
-    Raises:
-        BuildError: it names such a file, or one that is missing.
-    """
-    for name in external_files(path):
-        plain = PurePosixPath(name).name == name and "\\" not in name
-        if not plain or not (path.parent / name).is_file():
-            where = "is missing" if plain else "lies outside its folder"
-            raise BuildError(
-                f"The graph keeps weights in {name!r}, which {where}; it was not parsed.",
-                "Export the graph again: dinorad-rt export",
-            )
 
 
 @contextmanager

@@ -187,7 +187,7 @@ def logger(flavour: Flavour) -> tuple[Any, Journal]:
     trt = flavour.load()
     journal = Journal()
 
-    class Listener(trt.ILogger):  # type: ignore[misc]
+    class Listener(trt.ILogger):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dinorad_rt.optional import require
+
 _SYNTAXES = {
     "JPEG baseline": ("JPEGBaseline8Bit", "pylibjpeg pylibjpeg-libjpeg"),
     "JPEG extended": ("JPEGExtended12Bit", "pylibjpeg pylibjpeg-libjpeg"),
@@ -32,8 +34,8 @@ class DecoderState:
 
 def decoder_states() -> tuple[DecoderState, ...]:
     """The compressed syntaxes that maintained decoders read, and what is installed for each."""
-    from pydicom import uid
-    from pydicom.pixels import get_decoder
+    uid = require("pydicom.uid", "reading DICOM")
+    get_decoder = require("pydicom.pixels", "reading DICOM").get_decoder
 
     return tuple(
         DecoderState(

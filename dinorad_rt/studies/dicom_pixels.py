@@ -9,6 +9,7 @@ import numpy as np
 
 from dinorad_rt.errors import MissingPackageError, UnreadableFileError
 from dinorad_rt.optional import require
+from dinorad_rt.studies import codestream
 from dinorad_rt.studies.colour import without_colour
 from dinorad_rt.studies.quiet import is_decoder_failure
 
@@ -74,6 +75,7 @@ def decode(dataset: Dataset, path: Path, frame: int | None) -> np.ndarray:
     """
     pixels_module = require("pydicom.pixels", "reading DICOM")
     _check_size(dataset, path, frame)
+    _check_frames(dataset, path, frame)
     whole = dataset.get("BitsStored") == dataset.get("BitsAllocated")  # else unused bits are cut
     try:
         pixels = pixels_module.pixel_array(dataset, index=frame, view_only=whole)
@@ -148,6 +150,30 @@ def _check_size(dataset: Dataset, path: Path, frame: int | None) -> None:
             "read at once.",
             "Read single frames: read_study(path, frame=0).",
         )
+
+
+def _check_frames(dataset: Dataset, path: Path, frame: int | None) -> None:
+    """Compressed frames must have the size that the header says, before they are decoded."""
+    syntax = str(dataset.file_meta.TransferSyntaxUID)
+    if syntax not in (*codestream.JPEG_2000, *codestream.JPEG):
+        return
+    encapsulated = require("pydicom.encaps", "reading DICOM")
+    data, count = dataset.PixelData, _number(dataset, "NumberOfFrames")
+    try:
+        if frame is None:
+            frames = list(encapsulated.generate_frames(data, number_of_frames=count))
+        else:
+            frames = [encapsulated.get_frame(data, frame, number_of_frames=count)]
+    except Exception:  # the decoder meets the same damage and tells it
+        return
+    wanted = _number(dataset, "Rows"), _number(dataset, "Columns")
+    for code in frames:
+        size = codestream.declared_size(code, syntax)
+        if size not in (None, wanted):
+            raise UnreadableFileError(
+                f"{path}: a compressed frame declares {size} rows and columns, the file {wanted}.",
+                "The file is damaged: fetch it again.",
+            )
 
 
 def _number(dataset: Dataset, name: str) -> int:

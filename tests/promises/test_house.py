@@ -37,8 +37,10 @@ def test_at_most_five_positional_parameters() -> None:
     for module in MODULES:
         if module.parent.name == "cli":
             continue  # a verb's parameters are its options
-        for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.FunctionDef):
+        tree = ast.parse(module.read_text(encoding="utf-8"))
+        classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+        for node in [*tree.body, *(part for owner in classes for part in owner.body)]:
+            if isinstance(node, ast.FunctionDef):  # inner ones often follow a foreign signature
                 positional = [a.arg for a in (*node.args.posonlyargs, *node.args.args)]
                 own = [name for name in positional if name not in ("self", "cls")]
                 assert len(own) <= 5, f"{module.name}:{node.name}"
@@ -55,4 +57,4 @@ def test_torch_load_is_always_safe() -> None:
         text = module.read_text(encoding="utf-8")
         for call in re.findall(r"torch\.load\([^)]*\)", text):
             assert "weights_only=True" in call, module
-        assert "import pickle" not in text, module
+        assert not re.findall(r"pickle\.(load|loads|Unpickler)\b", text), module

@@ -50,19 +50,17 @@ class ScaledAttention(nn.Module):
 
     def forward(self, x: torch.Tensor, **_: Any) -> torch.Tensor:
         """(batch, tokens, dim) → the same; masks of the source's signature are never used here."""
-        q, k, v = (self._heads(layer(x)) for layer in (self.q, self.k, self.v))
+        q, k, v = (layer(x).unflatten(-1, (self.heads, -1)) for layer in (self.q, self.k, self.v))
         q, k = self.q_norm(q), self.k_norm(k)
         if self.rotary is not None:
             q, k = self.rotary(q), self.rotary(k)
+        q, k, v = (part.transpose(1, 2) for part in (q, k, v))
         mixed = F.scaled_dot_product_attention(q, k, v, scale=1.0)
         out = self.norm(mixed.transpose(1, 2).flatten(2))
         if self.gate is not None:
             out = out * self.gate(x).sigmoid()
         out = self.proj(out)
         return out
-
-    def _heads(self, x: torch.Tensor) -> torch.Tensor:
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
 
 class Rotary(nn.Module):
@@ -77,14 +75,21 @@ class Rotary(nn.Module):
             sin, cos = sin[..., order], cos[..., order]
         half = sin.shape[-1] // 2
         self.half = half
-        self.register_buffer("sin", torch.cat((-sin[..., :half], sin[..., half:]), -1).contiguous())
-        self.register_buffer("cos", cos.contiguous())
+        signed = torch.cat((-sin[..., :half], sin[..., half:]), dim=-1)
+        self.register_buffer("sin", _beside_heads(signed))
+        self.register_buffer("cos", _beside_heads(cos))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Rotate (batch, heads, tokens, d)."""
+        """Rotate (batch, tokens, heads, d)."""
         first, second = x.split(self.half, dim=-1)
         swapped = torch.cat((second, first), dim=-1)
         return x * self.cos + swapped * self.sin
+
+
+def _beside_heads(table: torch.Tensor) -> torch.Tensor:
+    """(tokens, d) or (heads, tokens, d) → (tokens, 1 or heads, d)."""
+    table = table if table.ndim == 3 else table.unsqueeze(0)
+    return table.transpose(0, 1).contiguous()
 
 
 @dataclass(frozen=True)
