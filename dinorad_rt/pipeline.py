@@ -119,7 +119,7 @@ def build_engine(
 
     shape = load_profile(profile)
     if backend == "auto":
-        choice = choose_backend(graph, shape)
+        choice = choose_backend(graph, shape, progress=say)
         say(f"backend {choice.backend}: {choice.reason}")
         backend = choice.backend
     return get_or_build(graph, backend=backend, profile=shape, progress=say)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -31,6 +31,18 @@ def print_error(error: DinoradError) -> None:
 def note(text: str) -> None:
     """Say something about the run, on stderr."""
     typer.echo(f"· {text}", err=True)
+
+
+def seldom(say: Callable[[str], None], seconds: float = 5.0) -> Callable[[str], None]:
+    """The same, but silent for `seconds` after each line: for steps that come many a second."""
+    last = [float("-inf")]
+
+    def told(text: str) -> None:
+        if time.monotonic() - last[0] >= seconds:
+            last[0] = time.monotonic()
+            say(text)
+
+    return told
 
 
 def warn(text: str) -> None:

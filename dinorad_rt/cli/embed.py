@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from dinorad_rt.cli import options
-from dinorad_rt.cli.console import note, print_json, progress_bar, warn
+from dinorad_rt.cli.console import note, print_json, progress_bar, seldom, warn
 from dinorad_rt.errors import DinoradError
 
 if TYPE_CHECKING:
@@ -46,7 +46,6 @@ def embed(
     """
     from dinorad_rt.pipeline import EngineRequest, dataset_for, engine_for
     from dinorad_rt.pipeline import embed as run
-
     from dinorad_rt.studies.malloc import keep_freed_memory
 
     part = parse_shard(shard)
@@ -56,7 +55,7 @@ def embed(
         dataset,
         root,
         seed=seed,
-        say=note,
+        say=seldom(note),
         image_column=image_column,
         label_column=label_column,
         patient_column=patient_column,

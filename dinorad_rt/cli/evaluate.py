@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from dinorad_rt.cli import options
-from dinorad_rt.cli.console import note, print_json, progress_bar, warn
+from dinorad_rt.cli.console import note, print_json, progress_bar, seldom, warn
 from dinorad_rt.cli.embed import describe_dataset
 from dinorad_rt.errors import ProtocolError
 
@@ -71,7 +71,7 @@ def evaluate(
         dataset,
         root,
         seed=seed,
-        say=note,
+        say=seldom(note),
         image_column=image_column,
         label_column=label_column,
         patient_column=patient_column,

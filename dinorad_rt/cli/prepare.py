@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from dinorad_rt.cli import options
-from dinorad_rt.cli.console import note, print_json
+from dinorad_rt.cli.console import note, print_json, seldom
 from dinorad_rt.cli.embed import describe_dataset
 
 
@@ -25,7 +25,7 @@ def prepare(
     """
     from dinorad_rt.datasets.registry import dataset_named
 
-    opened = dataset_named(dataset, root=root, progress=note)
+    opened = dataset_named(dataset, root=root, progress=seldom(note))
     describe_dataset(opened)
     if as_json:
         print_json(

@@ -89,9 +89,7 @@ class _Emulator(Interpreter):
 
     def _round(self, n: Node, traced: Any, value: Any) -> Any:
         if isinstance(value, (tuple, list)):
-            return type(value)(
-                self._round(n, *pair) for pair in zip(traced, value, strict=True)
-            )
+            return type(value)(self._round(n, *pair) for pair in zip(traced, value, strict=True))
         if not isinstance(value, torch.Tensor) or not value.is_floating_point():
             return value
         value = self._to(traced.dtype, value)
@@ -102,5 +100,3 @@ class _Emulator(Interpreter):
 
 def _is_low_cast(node: Node) -> bool:
     return node.kwargs.get("dtype") in _LOW
-
-

@@ -102,9 +102,7 @@ def _interface_faults(model: ir.Model, names: list[str]) -> list[str]:
 
 def _operator_faults(model: ir.Model, recipe: Recipe) -> list[str]:
     counts = Counter(node.op_type for node in model.graph)
-    faults = [
-        f"{counts[name]} x {name}, none allowed" for name in recipe.forbidden if counts[name]
-    ]
+    faults = [f"{counts[name]} x {name}, none allowed" for name in recipe.forbidden if counts[name]]
     faults += [
         f"{counts[name]} x {name}, at most {most} allowed"
         for name, most in recipe.at_most.items()

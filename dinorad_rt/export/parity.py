@@ -89,9 +89,7 @@ def check_graph(
     return numbers
 
 
-def reference_rows(
-    backbone: Backbone, images: np.ndarray, recipe: Recipe, *, dense: bool
-) -> Rows:
+def reference_rows(backbone: Backbone, images: np.ndarray, recipe: Recipe, *, dense: bool) -> Rows:
     """Outputs by the backbone's own code in FP32, image by image.
 
     Returns:
@@ -202,9 +200,7 @@ def _session(path: Path, precision: Precision) -> Iterator[Any]:
             wide = Path(folder) / path.name
             widen_to_fp32(path, wide)
             path = wide
-        yield onnxruntime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"]
-        )
+        yield onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 def _compare(wanted: Mapping[str, np.ndarray], found: Rows) -> dict[str, dict[str, float]]:
@@ -221,9 +217,7 @@ def _faults(
         if numbers["finite"] < 1.0:
             faults.append(f"{name}: {1 - numbers['finite']:.1%} of the values are not finite")
         dense = name == DENSE
-        key, least = (
-            ("cosine_p01", limits.patch_cosine) if dense else ("cosine_min", limits.cosine)
-        )
+        key, least = ("cosine_p01", limits.patch_cosine) if dense else ("cosine_min", limits.cosine)
         if numbers.get(key, -1.0) < least:
             value = numbers.get(key, -1.0)
             faults.append(f"{name}: {key} of {what} is {value:.6f}, must be at least {least}")

@@ -15,7 +15,6 @@ import numpy as np
 import onnx_ir as ir
 
 
-
 def simplify(model: ir.Model) -> None:
     """Clean a model in place.
 
@@ -217,7 +216,7 @@ def _scope(node: ir.Node) -> str:
     scopes = node.metadata_props.get("pkg.torch.onnx.name_scopes")
     if not scopes:
         return ""
-    path = [part for part in ast.literal_eval(scopes)[:-1] if part]
+    path = [part for part in ast.literal_eval(scopes)[:-1] if part and not part.startswith("_")]
     return f"{path[-1]}." if path else ""
 
 

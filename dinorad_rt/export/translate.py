@@ -5,7 +5,7 @@ Imported late: it needs torch and onnxscript.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import onnxscript.ir as ir
@@ -51,6 +51,8 @@ def translations(*, softmax_fp32: bool) -> dict[Any, Callable[..., Any]]:
     return {
         torch.ops.aten.linear.default: linear,
         torch.ops.aten.scaled_dot_product_attention.default: attention,
+        torch.ops.aten.adaptive_avg_pool2d.default: adaptive_average,
+        torch.ops.aten.roll.default: roll,
     }
 
 
@@ -58,3 +60,33 @@ def linear(x: Any, weight: Any, bias: Any = None) -> Any:
     """A matrix product that keeps the batch axis, never a Gemm on flattened rows."""
     product = op.MatMul(x, op.Transpose(weight, perm=[1, 0]))
     return product if bias is None else op.Add(product, bias)
+
+
+def adaptive_average(x: Any, output_size: Sequence[int]) -> Any:
+    """Pooling to a fixed grid; to 1 x 1 it is the mean over all pixels."""
+    sides = [int(side) for side in x.shape[-2:]]
+    grid = [int(side) for side in output_size]
+    if grid == [1, 1]:
+        return op.ReduceMean(x, op.Constant(value_ints=[-2, -1]), keepdims=1)
+    if any(side % cells for side, cells in zip(sides, grid, strict=True)):
+        raise NotImplementedError(f"adaptive pooling of {sides} to {grid}")
+    kernel = [side // cells for side, cells in zip(sides, grid, strict=True)]
+    return op.AveragePool(x, kernel_shape=kernel, strides=kernel)
+
+
+def roll(x: Any, shifts: Sequence[int], dims: Sequence[int] = ()) -> Any:
+    """Shifted windows: two slices and a concatenation per axis of fixed size."""
+    if not dims:
+        raise NotImplementedError("roll over all axes at once")
+    for shift, dim in zip(shifts, dims, strict=True):
+        size = int(x.shape[dim])
+        start = -int(shift) % size
+        if start:
+            place = op.Constant(value_ints=[start])
+            axis = op.Constant(value_ints=[int(dim)])
+            tail = op.Slice(x, place, op.Constant(value_ints=[size]), axis)
+            head = op.Slice(x, op.Constant(value_ints=[0]), place, axis)
+            shape = x.shape
+            x = op.Concat(tail, head, axis=int(dim))
+            x.shape = shape
+    return x

@@ -64,14 +64,14 @@ def chest_of(draws: Draws, female: bool) -> Chest:
         half_width=134.0 * size,
         apex=-142.0 * size,
         dome=(draws.uniform(77, 87) * size, draws.uniform(84, 94) * size),
-        thickness=draws.uniform(195.0, 245.0),
-        heart=(draws.uniform(57, 68) * size, draws.uniform(46, 54) * size),
+        thickness=draws.uniform(200.0, 236.0),
+        heart=(draws.uniform(59, 66) * size, draws.uniform(47, 52) * size),
         heart_angle=draws.uniform(28.0, 44.0),
         knob=draws.uniform(12.0, 19.0),
         rib_gap=draws.uniform(21.5, 24.5) * size,
         rib_drop=draws.uniform(6.0, 14.0),
         rib_radius=draws.uniform(4.6, 5.8),
-        breast=draws.uniform(18.0, 48.0) if female else 0.0,
+        breast=draws.uniform(12.0, 28.0) if female else 0.0,
         spine_curve=draws.uniform(-5.0, 5.0),
         vessels=_tree(draws),
     )
@@ -140,9 +140,7 @@ def _body(chest: Chest, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.sqrt(trunk * trunk + neck * neck) + breasts * (trunk > 0)
 
 
-def _lung(
-    chest: Chest, x: np.ndarray, y: np.ndarray, index: int, inspiration: float
-) -> np.ndarray:
+def _lung(chest: Chest, x: np.ndarray, y: np.ndarray, index: int, inspiration: float) -> np.ndarray:
     """Depth of one lung before the heart takes its place."""
     x = x * SIDES[index]
     lateral = chest.cage(y)
@@ -249,7 +247,9 @@ def _tubes(grid: Grid, points: np.ndarray, radius: float) -> np.ndarray:
     offset = np.arange(-reach, reach + 1) * pixel
     r2 = offset[:, None] ** 2 + offset[None, :] ** 2
     inner = radius - 1.8
-    ball = np.sqrt(np.clip(radius**2 - r2, 0, None)) - 0.8 * np.sqrt(np.clip(inner**2 - r2, 0, None))
+    ball = np.sqrt(np.clip(radius**2 - r2, 0, None)) - 0.8 * np.sqrt(
+        np.clip(inner**2 - r2, 0, None)
+    )
     section = np.pi * (radius**2 - 0.8 * inner**2)
     bone: np.ndarray = fftconvolve(lines, ball / ball.sum(), mode="same")
     return np.maximum(bone, 0.0) * section / pixel**2

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dinorad_rt.phantoms.part10 import Header, write_part10
-from dinorad_rt.phantoms.tags import StudyFacts, code, common, decimal, decimals, instance
+from dinorad_rt.phantoms.tags import StudyFacts, code, common, decimals, instance
 from dinorad_rt.phantoms.xray import BITS, XrayImage
 
 _VIEWS = {

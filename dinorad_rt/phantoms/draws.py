@@ -84,9 +84,7 @@ def _interpolated(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     for axis, length in enumerate(shape):
         first, basis = _spline(length, values.shape[axis] - 3)
         outward = (slice(None),) + (None,) * (len(shape) - axis - 1)
-        parts = [
-            values.take(first + k, axis=axis) * basis[k][outward] for k in range(len(basis))
-        ]
+        parts = [values.take(first + k, axis=axis) * basis[k][outward] for k in range(len(basis))]
         values = parts[0] + parts[1] + parts[2] + parts[3]
     return values
 

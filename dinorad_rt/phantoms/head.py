@@ -10,6 +10,7 @@ import numpy as np
 from dinorad_rt.phantoms.draws import Draws
 from dinorad_rt.phantoms.shapes import Grid, paint, ramp, step
 
+
 @dataclass(frozen=True)
 class Head:
     """A head whose tissues already have the values of a scanner.
@@ -91,9 +92,7 @@ def _nuclei(image: np.ndarray, grid: Grid, grey: float) -> None:
         paint(image, shape, grey)
 
 
-def _midline(
-    image: np.ndarray, grid: Grid, brain: np.ndarray, values: Mapping[str, float]
-) -> None:
+def _midline(image: np.ndarray, grid: Grid, brain: np.ndarray, values: Mapping[str, float]) -> None:
     """Fluid between the hemispheres, and the cortex along it."""
     far = step(np.abs(grid.y), 20.0, 42.0) + step(grid.z, 20.0, 34.0)
     near = np.clip(far, 0.0, 1.0) * brain

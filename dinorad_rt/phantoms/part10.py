@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import TypeAlias, Union
 
@@ -103,7 +103,7 @@ def _bytes_of(vr: str, value: Value) -> bytes:
     return text + (b"\0" if vr == "UI" else b" ") * (len(text) % 2)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _entry(keyword: str) -> tuple[int, str]:
     """Tag and VR of a keyword."""
     from pydicom.datadict import dictionary_VR, tag_for_keyword

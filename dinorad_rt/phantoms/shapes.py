@@ -76,9 +76,7 @@ def arch(value: np.ndarray) -> np.ndarray:
     return np.sqrt(np.clip(1.0 - value * value, 0.0, None))
 
 
-def chord(
-    x: np.ndarray, y: np.ndarray, axes: Sequence[float], *, angle: float = 0.0
-) -> np.ndarray:
+def chord(x: np.ndarray, y: np.ndarray, axes: Sequence[float], *, angle: float = 0.0) -> np.ndarray:
     """Length of the ray through an ellipsoid at (0, 0), mm; `axes` = half-axes (x, y, depth)."""
     x, y = _turned(x, y, angle)
     return 2.0 * axes[2] * np.sqrt(np.clip(1.0 - (x / axes[0]) ** 2 - (y / axes[1]) ** 2, 0, None))

@@ -72,7 +72,9 @@ def build_abdomen(grid: Grid, trunk: Trunk, draws: Draws, contrast: float) -> Vo
     """Abdomen: liver (1), spleen (2), kidneys (3), aorta (4), spine (5), stomach (6)."""
     volume = air_volume(grid)
     _wall(volume, grid, trunk, draws, ribs=False)
-    hollow = grid.cylinder((0.0, -6.0), (trunk.width - trunk.fat - 14, trunk.depth - trunk.fat - 12))
+    hollow = grid.cylinder(
+        (0.0, -6.0), (trunk.width - trunk.fat - 14, trunk.depth - trunk.fat - 12)
+    )
     volume.add(hollow, -95.0 + 14.0 * draws.texture(grid.shape, 14.0, 3))
     for side in (-1.0, 1.0):
         volume.add(grid.cylinder((side * 36.0, 62.0), (24.0, 22.0)), MUSCLE)
@@ -103,9 +105,7 @@ def _wall(volume: Volume, grid: Grid, trunk: Trunk, draws: Draws, *, ribs: bool)
         volume.add(grid.cylinder((0.0, -ring[1] - 2.0), (17.0, 5.0)), 260.0)
 
 
-def _lung(
-    grid: Grid, inner: tuple[float, float], taper: np.ndarray, side: float
-) -> np.ndarray:
+def _lung(grid: Grid, inner: tuple[float, float], taper: np.ndarray, side: float) -> np.ndarray:
     """Membership in one lung."""
     wide, deep = inner[0] * taper, inner[1] * taper
     chest = 1.0 - np.sqrt((grid.x / wide) ** 2 + ((grid.y + 1.0) / deep) ** 2)

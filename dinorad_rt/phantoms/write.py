@@ -8,8 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from dinorad_rt.files import atomic_path, claim_output_dir, space_errors_named
 from dinorad_rt.phantoms.plan import CT_CLASSES, Patient, plan_patients
 from dinorad_rt.phantoms.tags import StudyFacts

@@ -60,7 +60,7 @@ def expose(
     own = Draws(seed, "patient", name[0], "chest")
     study = Draws(seed, "xray", *name)
     digital = study.chance(0.5)
-    columns = size if digital else round(size * 0.875 / 2) * 2
+    columns = size if digital else round(size * 0.94 / 2) * 2
     grid = _posed(size, columns, study)
     rays = trace(chest, grid, own, study.uniform(-5.0, 5.0))
     lungs, mask = _with_findings(chest, rays, grid, findings, (seed, *name))
@@ -135,15 +135,15 @@ def _developed(depth: np.ndarray, draws: Draws) -> np.ndarray:
     light = np.exp(-depth)
     scatter = gaussian_filter(light, depth.shape[0] / 14.0, truncate=2.5)
     light = light + draws.uniform(0.18, 0.3) * scatter + 0.002
-    light = gaussian_filter(light, draws.uniform(0.35, 0.7), truncate=2.5)
-    photons = 10.0 ** draws.uniform(3.5, 4.6)
+    light = gaussian_filter(light, draws.uniform(0.4, 0.6), truncate=2.5)
+    photons = 10.0 ** draws.uniform(3.9, 4.6)
     light = light + np.sqrt(light / photons) * draws.noise(depth.shape)
     tone = -np.log(np.maximum(light, 5e-4) * _shutter(depth.shape, draws))
     low, high = np.percentile(tone, (8.0, 97.0))
     span = max(high - low, 0.5)
-    tone = (tone - low) / span * draws.uniform(0.78, 0.88) + draws.uniform(0.07, 0.13)
+    tone = (tone - low) / span * draws.uniform(0.8, 0.86) + draws.uniform(0.08, 0.12)
     detail = tone - gaussian_filter(tone, depth.shape[0] / 60.0, truncate=2.5)
-    tone = np.clip(tone + draws.uniform(0.0, 0.5) * detail, -0.5, 1.6)
+    tone = np.clip(tone + draws.uniform(0.15, 0.35) * detail, -0.5, 1.6)
     curved: np.ndarray = 1.0 / (1.0 + np.exp(-draws.uniform(4.0, 4.6) * (tone - 0.5)))
     return np.clip((curved - 0.08) / 0.84, 0.0, 1.0)
 
@@ -151,7 +151,7 @@ def _developed(depth: np.ndarray, draws: Draws) -> np.ndarray:
 def _shutter(shape: tuple[int, ...], draws: Draws) -> np.ndarray:
     """Light that the collimator lets through: a few rows or columns may be cut."""
     open_ = np.ones(shape)
-    if draws.chance(0.2):
+    if draws.chance(0.15):
         cut = [draws.whole(0, max(shape[0] // 26, 1)) for _ in range(4)]
         open_[: cut[0]] = open_[shape[0] - cut[1] :] = 0.03
         open_[:, : cut[2]] = open_[:, shape[1] - cut[3] :] = 0.03
@@ -163,8 +163,8 @@ def _mark(image: np.ndarray, draws: Draws) -> None:
     left = draws.chance(0.6)
     letter = glyph("L" if left else "R", max(image.shape[0] // 100, 1))
     rows, columns = letter.shape
-    top = draws.whole(image.shape[0] // 24, image.shape[0] // 9)
-    inset = draws.whole(image.shape[1] // 24, image.shape[1] // 9)
+    top = draws.whole(image.shape[0] // 20, image.shape[0] // 12)
+    inset = draws.whole(image.shape[1] // 20, image.shape[1] // 12)
     start = image.shape[1] - inset - columns if left else inset
     patch = image[top : top + rows, start : start + columns]
     patch += letter * (0.97 - patch)

@@ -41,14 +41,14 @@ def finding_of(kind: XrayKind, chest: Chest, draws: Draws) -> XrayFinding:
     side = draws.whole(0, 1)
     spots: list[tuple[float, float, float]] = []
     if kind == "nodule":
-        for _ in range(draws.pick((1, 1, 2, 3))):
-            spots.append((*_in_lung(chest, side, draws), draws.uniform(5.0, 9.0)))
+        for _ in range(draws.pick((1, 2, 4, 6))):
+            spots.append((*_in_lung(chest, side, draws), draws.uniform(6.0, 11.0)))
     elif kind == "opacity":
         x, y = _in_lung(chest, side, draws)
-        for _ in range(7):
-            shift = (draws.uniform(-24.0, 24.0), draws.uniform(-26.0, 26.0))
-            spots.append((x + shift[0], y + shift[1], draws.uniform(14.0, 28.0)))
-    return XrayFinding(kind, side, tuple(spots), draws.uniform(0.25, 1.0))
+        for _ in range(8):
+            shift = (draws.uniform(-26.0, 26.0), draws.uniform(-36.0, 36.0))
+            spots.append((x + shift[0], y + shift[1], draws.uniform(18.0, 32.0)))
+    return XrayFinding(kind, side, tuple(spots), draws.uniform(0.3, 1.0))
 
 
 def fluid_and_mass(
@@ -77,14 +77,12 @@ def fluid_and_mass(
         share = _cloud(finding, x, y, draws.texture(lung.shape, 14.0, 4))
         return share * lung, (share > 0.12) & (lung > 5.0)
     lateral = np.clip(x * SIDES[finding.side] / chest.half_width, 0.0, 1.0)
-    level = chest.dome[finding.side] + 34.0 - 108.0 * finding.extent - 34.0 * lateral**3
+    level = chest.dome[finding.side] + 24.0 - 125.0 * finding.extent - 34.0 * lateral**3
     share = 0.92 * step(y, level - 8.0, level + 34.0)
     return share * lung, (share > 0.25) & (lung > 1.0)
 
 
-def _cloud(
-    finding: XrayFinding, x: np.ndarray, y: np.ndarray, texture: np.ndarray
-) -> np.ndarray:
+def _cloud(finding: XrayFinding, x: np.ndarray, y: np.ndarray, texture: np.ndarray) -> np.ndarray:
     """Patchy share (0 to 1) of consolidated lung."""
     total = np.zeros(x.shape)
     size = 0.65 + 0.6 * finding.extent

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dinorad_rt.reports.results import Results
 
 TEMPERATURE = 0.07
+_CHUNK_VALUES = 4_000_000
 
 __all__ = ["KNNClassifier", "evaluate_knn", "neighbours", "soft_vote"]
 
@@ -66,7 +67,7 @@ class KNNClassifier:
             ProtocolError: k is larger than the reference set.
         """
         similarity, index = neighbours(X, self.reference_, self.k, device=self.device)
-        return soft_vote(similarity, self.votes_[index], self.temperature)
+        return soft_vote(similarity, index, self.votes_, self.temperature)
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """Index of the class with the highest score, the lower one of equals."""
@@ -80,21 +81,36 @@ def votes_of(labels: np.ndarray, num_classes: int | None = None) -> np.ndarray:
     return np.asarray(np.eye(num_classes or int(labels.max()) + 1)[labels])
 
 
-def soft_vote(similarity: np.ndarray, votes: np.ndarray, temperature: float) -> np.ndarray:
+def soft_vote(
+    similarity: np.ndarray, index: np.ndarray, votes: np.ndarray, temperature: float
+) -> np.ndarray:
     """Sum of the neighbours' votes, weighted by softmax(similarity / temperature).
 
+    Scores are rounded to 12 decimals: a class that gets every vote scores exactly 1, so that
+    queries which are equally certain are ties and not ranked by the last bit of a sum.
+
     Args:
-        similarity: (queries, k).
-        votes: (queries, k, classes).
+        similarity, index: (queries, k) neighbours of each query.
+        votes: (reference, classes), what each reference row votes for.
         temperature: above 0.
 
     Returns:
-        (queries, classes) float64.
+        (queries, classes) float64 in [0, 1].
+
+    Raises:
+        ProtocolError: the temperature is not above 0.
     """
+    if not temperature > 0:
+        raise ProtocolError(f"Temperature {temperature} is not above 0.", "DINOv2 uses 0.07.")
     scaled = similarity.astype(np.float64) / temperature
     weights = np.exp(scaled - scaled.max(axis=1, keepdims=True))
     weights /= weights.sum(axis=1, keepdims=True)
-    return np.asarray(np.einsum("qk,qkc->qc", weights, votes))
+    scores = np.empty((len(index), votes.shape[1]))
+    rows = max(1, _CHUNK_VALUES // max(index.shape[1] * votes.shape[1], 1))
+    for start in range(0, len(index), rows):
+        part = slice(start, start + rows)
+        scores[part] = np.einsum("qk,qkc->qc", weights[part], votes[index[part]])
+    return np.asarray(np.clip(scores.round(12), 0.0, 1.0))
 
 
 def evaluate_knn(
@@ -120,7 +136,7 @@ def evaluate_knn(
         provenance: goes into the results as it is.
 
     Raises:
-        ProtocolError: no queries, or the largest k exceeds the reference set.
+        ProtocolError: no queries, a k below one, or one larger than the reference set.
     """
     from dinorad_rt.reports.results import Predictions, judge
 
@@ -130,12 +146,14 @@ def evaluate_knn(
             f"{len(queries.sample_ids)} and {list(ks)}.",
             "Check the splits of the data.",
         )
-    start = time.perf_counter()
+    start, chosen = time.perf_counter(), sorted(set(ks))
+    if chosen[0] < 1:
+        raise ProtocolError(f"k = {chosen[0]} neighbours cannot vote.", "Use k of at least 1.")
     votes = votes_of(reference.labels, len(dataset.class_names))
-    similarity, index = neighbours(queries.cls[:, -1], reference.cls[:, -1], max(ks))
+    similarity, index = neighbours(queries.cls[:, -1], reference.cls[:, -1], chosen[-1])
     predictions = [
-        Predictions({"k": k}, soft_vote(similarity[:, :k], votes[index[:, :k]], temperature))
-        for k in sorted(ks)
+        Predictions({"k": k}, soft_vote(similarity[:, :k], index[:, :k], votes, temperature))
+        for k in chosen
     ]
     searched = time.perf_counter() - start
     results = judge(
@@ -143,7 +161,7 @@ def evaluate_knn(
         queries,
         dataset,
         predictions,
-        settings={"ks": sorted(ks), "temperature": temperature, "reference": len(votes)},
+        settings={"ks": chosen, "temperature": temperature, "reference": len(votes)},
         seed=seed,
         resamples=resamples,
         provenance=dict(provenance or {}),

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 QUERY_ROWS = 512
 FAISS_QUERY_ROWS = 4_096
+TIED_ROWS = 64
 FIRST_ROWS = 2_048
 REFERENCE_ROWS = 16_384
 BLOCK = 32
@@ -50,8 +51,11 @@ def neighbours(
         reference.
 
     Raises:
-        ProtocolError: k is larger than the reference set, or a row is zero or not finite.
+        ProtocolError: k is below one or larger than the reference set, or a row is zero or not
+            finite.
     """
+    if k < 1:
+        raise ProtocolError(f"k = {k} neighbours were asked for.", "Use k of at least 1.")
     if search is None:
         search = "faiss" if device == "cpu" and is_installed("faiss") else "torch"
     if search == "faiss":
@@ -100,13 +104,25 @@ def _by_faiss(
 
 
 def _search_chunk(queries: np.ndarray, rows: np.ndarray, k: int, offset: int) -> torch.Tensor:
+    """Packed top k of each query; rows that end in a tie are settled by the smaller index.
+
+    faiss keeps any of several equal similarities at rank k (from k = 100 on), so one more
+    neighbour is asked for, and queries whose ranks k and k + 1 are equal are searched again.
+    """
     import faiss
     import torch
 
     similarity, index = faiss.knn(
-        queries, rows, min(k, len(rows)), metric=faiss.METRIC_INNER_PRODUCT
+        queries, rows, min(k + 1, len(rows)), metric=faiss.METRIC_INNER_PRODUCT
     )
-    return _pack(torch.from_numpy(similarity), torch.from_numpy(index + offset))
+    found = _pack(torch.from_numpy(similarity), torch.from_numpy(index + offset))[:, :k]
+    if similarity.shape[1] > k:
+        tied = np.flatnonzero(similarity[:, k - 1] == similarity[:, k])
+        numbers = torch.arange(offset, offset + len(rows))
+        for part in np.array_split(tied, -(-len(tied) // TIED_ROWS) or 1):
+            again = torch.from_numpy(queries[part]) @ torch.from_numpy(rows).T
+            found[part] = _pack(again, numbers).topk(k, dim=1).values
+    return found
 
 
 def _check_k(k: int, rows: int) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from dinorad_rt.errors import BackendMissingError, DinoradError
 from dinorad_rt.files import read_json, sha256_json, write_json
-from dinorad_rt.machine import machine_digest, usable_cores
+from dinorad_rt.machine import has_gpu, machine_digest, usable_cores
 from dinorad_rt.paths import cache_dir
 from dinorad_rt.runners.precision import PRECISION_OF, low_type
 from dinorad_rt.runners.registry import LISTING, list_backends, open_runner
@@ -28,6 +28,8 @@ ROUNDS = 4
 ROUND_SECONDS = 0.5
 HOPELESS = 0.6
 """After two rounds, backends below this share of the best are not measured again."""
+
+SLOW_BUILD = "not measured on a processor: it compiles for minutes; ask with --backend inductor"
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,8 @@ def choose_backend(graph: Graph, profile: Profile, progress: Say | None = None) 
     native = [name for name in usable if precision in states[name].precisions]
     excluded = {name: state.reason for name, state in states.items() if name not in usable}
     excluded |= {name: f"no {precision} here" for name in usable if name not in native}
+    excluded |= {name: SLOW_BUILD for name in native if name == "inductor" and not has_gpu()}
+    native = [name for name in native if name not in excluded]
     if not native and "pytorch" in usable:
         reason = f"no backend has {precision} arithmetic on this machine; PyTorch emulates it"
         del excluded["pytorch"]
