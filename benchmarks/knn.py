@@ -86,7 +86,7 @@ def _compare(arguments: argparse.Namespace, k: int) -> dict[str, Any]:
 
 
 def _memory(arguments: argparse.Namespace, queries: int) -> dict[str, Any]:
-    """Peak above what inputs and outputs take (most of it the normalised reference), in a process of its own (Linux)."""
+    """Peak above inputs and outputs, most of it the normalised reference (Linux only)."""
     return run_python(MEMORY.format(**vars(arguments) | {"queries": queries}))
 
 

@@ -24,7 +24,7 @@ def weighted_auroc(positive: np.ndarray, score: np.ndarray, weights: Weights) ->
         (resamples,) float64; NaN where a resample has no positive or no negative.
     """
     order = np.argsort(score, kind="stable")
-    groups = _tie_starts(score[order])
+    groups = tie_starts(score[order])
     sorted_weights = weights[:, order]
     truth = positive[order]
     ups = np.add.reduceat(sorted_weights * truth, groups, axis=1)
@@ -32,7 +32,7 @@ def weighted_auroc(positive: np.ndarray, score: np.ndarray, weights: Weights) ->
     below = np.cumsum(downs, axis=1) - downs
     pairs = ups.sum(axis=1) * downs.sum(axis=1)
     wins = np.einsum("bg,bg->b", ups, below + 0.5 * downs)
-    return _ratio(wins, pairs)
+    return ratio(wins, pairs)
 
 
 def weighted_average_precision(
@@ -47,12 +47,12 @@ def weighted_average_precision(
         (resamples,) float64; NaN where a resample has no positive.
     """
     order = np.argsort(-score, kind="stable")
-    groups = _tie_starts(score[order])
+    groups = tie_starts(score[order])
     sorted_weights = weights[:, order]
     hits = np.add.reduceat(sorted_weights * positive[order], groups, axis=1)
     drawn = np.add.reduceat(sorted_weights, groups, axis=1)
-    precision = _ratio(np.cumsum(hits, axis=1), np.cumsum(drawn, axis=1))
-    return _ratio(np.nansum(hits * precision, axis=1), hits.sum(axis=1))
+    precision = ratio(np.cumsum(hits, axis=1), np.cumsum(drawn, axis=1))
+    return ratio(np.nansum(hits * precision, axis=1), hits.sum(axis=1))
 
 
 def weighted_recalls(truth: np.ndarray, predicted: np.ndarray, weights: Weights) -> np.ndarray:
@@ -68,7 +68,7 @@ def weighted_recalls(truth: np.ndarray, predicted: np.ndarray, weights: Weights)
     present = np.unique(truth)
     member = (truth[:, None] == present).astype(np.float64)
     right = member * (truth == predicted)[:, None]
-    return _ratio(weights @ right, weights @ member)
+    return ratio(weights @ right, weights @ member)
 
 
 def weighted_accuracy(truth: np.ndarray, predicted: np.ndarray, weights: Weights) -> np.ndarray:
@@ -79,10 +79,10 @@ def weighted_accuracy(truth: np.ndarray, predicted: np.ndarray, weights: Weights
     """
     same = truth == predicted
     right = same.all(axis=1) if same.ndim == 2 else same
-    return _ratio(weights @ right.astype(np.float64), weights.sum(axis=1))
+    return ratio(weights @ right.astype(np.float64), weights.sum(axis=1))
 
 
-def _tie_starts(ordered: np.ndarray) -> np.ndarray:
+def tie_starts(ordered: np.ndarray) -> np.ndarray:
     """Index of the first of each run of equal values."""
     change = np.empty(len(ordered), dtype=bool)
     change[:1] = True
@@ -90,7 +90,8 @@ def _tie_starts(ordered: np.ndarray) -> np.ndarray:
     return np.flatnonzero(change)
 
 
-def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    """Quotient; NaN where the denominator is zero."""
     empty = denominator == 0
     return np.asarray(
         np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=~empty)

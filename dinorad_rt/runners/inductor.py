@@ -193,7 +193,7 @@ class InductorCudaRunner(AbstractRunner):
         import torch
 
         shape = (self.batch, *self.input_shape)
-        stream: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        stream: Any = torch.cuda.Stream()
         slot: dict[str, Any] = {"stream": stream, "host": torch.zeros(shape).pin_memory()}
         with torch.inference_mode(), torch.cuda.stream(stream):
             slot["device"] = torch.zeros(shape, device="cuda")

@@ -1,0 +1,127 @@
+"""The metrics of `classification`, for many resamples of patients at once.
+
+A resample of patients is a row of counts: how often each patient was drawn. Whatever a metric
+sums over images is first summed per patient, once; each resample is then a product with a sparse
+matrix of (steps, patients), where a step is a distinct score of a positive image. Nothing of the
+size (resamples, images) is made, and no resample is sorted.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dinorad_rt.metrics.classification import ratio, tie_starts
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_EXACT_FLOAT32 = 2**24
+
+
+class RankingByPatient:
+    """AUROC and average precision of one class.
+
+    Args:
+        positive: (samples,) bool.
+        score: (samples,), higher means more positive.
+        patient: (samples,) index of each sample's patient, from 0.
+        patients: number of patients.
+    """
+
+    def __init__(
+        self, positive: np.ndarray, score: np.ndarray, patient: np.ndarray, patients: int
+    ) -> None:
+        order = np.argsort(-score, kind="stable")
+        tie = np.cumsum(np.isin(np.arange(len(order)), tie_starts(score[order]))) - 1
+        truth, who = positive[order], patient[order]
+        steps = np.unique(tie[truth])
+        step = np.searchsorted(steps, tie)  # first step at or below each sample
+        within = truth | np.isin(tie, steps)
+        counted = step < len(steps)
+        shape = (len(steps), patients)
+        dtype = _exact_dtype(patient)
+        self._positives = _sums(step[truth], who[truth], shape, dtype)
+        between, tied = (~truth & part & counted for part in (~within, within))
+        self._between = _sums(step[between], who[between], shape, dtype)
+        self._tied = _sums(step[tied], who[tied], shape, dtype)
+        self._negatives = np.bincount(who[~truth], minlength=patients).astype(np.float64)
+        self.steps = len(steps)
+
+    def __call__(self, counts: np.ndarray) -> np.ndarray:
+        """AUROC and average precision (2, resamples) of counts (resamples, patients); NaN if
+        undefined."""
+        drawn = np.ascontiguousarray(counts.T, dtype=self._positives.dtype)
+        hits, tied = self._positives @ drawn, self._tied @ drawn
+        wrong = self._between @ drawn
+        wrong += tied
+        np.cumsum(wrong, axis=0, out=wrong)
+        found = np.cumsum(hits, axis=0)
+        total = found[-1].astype(np.float64) if self.steps else np.zeros(len(counts))
+        negatives = counts @ self._negatives
+        beaten = negatives * total - _dot(hits, wrong) + 0.5 * _dot(hits, tied)
+        wrong += found
+        precision = np.divide(found, wrong, out=np.zeros_like(found), where=wrong > 0)
+        return np.stack(
+            [ratio(beaten, negatives * total), ratio(_dot(hits, precision), total)]
+        )
+
+
+class SharesByPatient:
+    """Ratios of sums over samples: accuracy, recall of each class, and what is made of them.
+
+    Args:
+        hits: (samples, shares) values of the numerators.
+        members: (samples, shares) values of the denominators.
+        patient: (samples,) index of each sample's patient, from 0.
+        patients: number of patients.
+    """
+
+    def __init__(
+        self, hits: np.ndarray, members: np.ndarray, patient: np.ndarray, patients: int
+    ) -> None:
+        rows = np.arange(len(patient))
+        gather = _sums(patient, rows, (patients, len(patient)), np.dtype(np.float64))
+        self._hits = gather @ hits.astype(np.float64)
+        self._members = gather @ members.astype(np.float64)
+
+    def __call__(self, counts: np.ndarray) -> np.ndarray:
+        """Ratios (shares, resamples) of counts (resamples, patients); NaN if undefined."""
+        return ratio(counts @ self._hits, counts @ self._members).T
+
+
+def accuracy_by_patient(
+    truth: np.ndarray, predicted: np.ndarray, patient: np.ndarray, patients: int
+) -> SharesByPatient:
+    """Share of samples whose prediction equals the truth (all labels of a row, if 2-D)."""
+    same = truth == predicted
+    right = same.all(axis=1) if same.ndim == 2 else same
+    return SharesByPatient(right[:, None], np.ones((len(right), 1)), patient, patients)
+
+
+def recalls_by_patient(
+    truth: np.ndarray, predicted: np.ndarray, patient: np.ndarray, patients: int
+) -> SharesByPatient:
+    """Recall of each class that occurs in `truth`; their mean is the balanced accuracy."""
+    member = truth[:, None] == np.unique(truth)
+    return SharesByPatient(member & (truth == predicted)[:, None], member, patient, patients)
+
+
+def _sums(rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int], dtype: Any) -> Any:
+    """Sparse matrix that counts the pairs (row, column)."""
+    from scipy.sparse import csr_array
+
+    ones = np.ones(len(rows), dtype=dtype)
+    return csr_array((ones, (rows, columns)), shape=shape)
+
+
+def _exact_dtype(patient: np.ndarray) -> np.dtype[Any]:
+    """float32 where no sum of counts can pass the integers that it holds exactly."""
+    largest = np.bincount(patient).max(initial=0) * (int(patient.max(initial=0)) + 1)
+    return np.dtype(np.float32 if largest < _EXACT_FLOAT32 else np.float64)
+
+
+def _dot(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Sum over steps of a product, in float64."""
+    return np.asarray(np.einsum("sb,sb->b", left, right, dtype=np.float64))
