@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,9 +17,9 @@ import numpy as np
 from dinorad_rt.engines.manifest import Engine
 from dinorad_rt.engines.reference import PROBE_VERSION, probe_images, reference_outputs
 from dinorad_rt.errors import ParityError
+from dinorad_rt.export.recipe import ParityLimits, load_recipe
 from dinorad_rt.runners.base import AbstractRunner, Rows
 from dinorad_rt.runners.registry import get_backend
-from dinorad_rt.types import Precision
 
 if TYPE_CHECKING:
     from dinorad_rt.export.manifest import Graph
@@ -29,34 +29,8 @@ _SMALL = 1e-3
 """Vectors shorter than this share of the median length have no direction worth comparing."""
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What an engine may differ from its graph.
-
-    Attributes:
-        cosine: least cosine of any class token or patch mean.
-        patch_cosine: least first percentile of the patch tokens' cosine.
-        relative_l2: greatest relative L2 distance of an image's output.
-        rows: greatest relative L2 distance between two runs of one image in other company.
-    """
-
-    cosine: float
-    patch_cosine: float
-    relative_l2: float
-    rows: float
-
-
-_LOW = Limits(cosine=0.999, patch_cosine=0.995, relative_l2=4e-2, rows=1e-3)
-LIMITS: dict[Precision, Limits] = {
-    "fp32": Limits(cosine=0.999999, patch_cosine=0.999999, relative_l2=1e-4, rows=1e-5),
-    "fp16": Limits(cosine=0.999, patch_cosine=0.995, relative_l2=1e-2, rows=1e-3),
-    "mixed": _LOW,
-    "bf16": _LOW,
-}
-
-
 def check_engine(graph: Graph, engine: Engine) -> dict[str, Any]:
-    """Compare an engine with its graph on probe images.
+    """Compare an engine with its graph on probe images, within the limits of its recipe.
 
     Returns:
         The numbers, for the manifest: `outputs` (per output), `rows`, `limits`, `load_seconds`.
@@ -64,14 +38,15 @@ def check_engine(graph: Graph, engine: Engine) -> dict[str, Any]:
     Raises:
         ParityError: with the numbers that left the limits, and the way out.
     """
-    images = probe_images(engine.input_shape)
+    recipe = load_recipe(str(graph.manifest["recipe"]["family"]))
+    images = probe_images(engine.input_shape)[: recipe.images]
     wanted = reference_outputs(graph, images)
     start = time.perf_counter()
     with get_backend(engine.backend).load(engine) as runner:
         load_seconds = time.perf_counter() - start
         found = runner.infer(images)
         rows = row_differences(runner, images, found)
-    limits = LIMITS[engine.precision]
+    limits = recipe.limits[engine.precision]
     outputs = {name: compare(wanted[name], found[name], dense=name == DENSE) for name in wanted}
     faults = _faults(outputs, rows, limits)
     if faults:
@@ -165,7 +140,7 @@ def _cosines(wanted: np.ndarray, found: np.ndarray) -> np.ndarray:
 
 
 def _faults(
-    outputs: Mapping[str, Mapping[str, float]], rows: Mapping[str, float], limits: Limits
+    outputs: Mapping[str, Mapping[str, float]], rows: Mapping[str, float], limits: ParityLimits
 ) -> list[str]:
     faults = []
     for name, numbers in outputs.items():

@@ -77,11 +77,12 @@ def check_graph(
     say("parity: ONNX Runtime")
     found, numbers["rows"] = _run_batches(path, images, names, recipe.batches, precision)
     numbers["graph"] = _compare(wanted, found)
-    faults += _faults(numbers["graph"], recipe.limits["fp32"], "the ONNX file")
-    if numbers["rows"] > recipe.limits["fp32"].rows:
+    limits = recipe.limits["fp32"] if precision == "fp32" else recipe.widened
+    faults += _faults(numbers["graph"], limits, "the ONNX file")
+    if numbers["rows"] > limits.rows:
         faults.append(
             f"an image's embedding depends on its batch: relative L2 {numbers['rows']:.2e}, "
-            f"must be at most {recipe.limits['fp32'].rows:.0e}"
+            f"must be at most {limits.rows:.0e}"
         )
     numbers["limits"] = asdict(recipe.limits[precision])
     if faults:

@@ -68,7 +68,8 @@ class Recipe:
         at_most: ONNX operator → greatest number in a graph.
         attention: whether every Softmax must stand between two MatMuls.
         images, batches: probe images of the parity check, and the batches they are run in.
-        limits: precision → limits of parity.
+        limits: precision → limits of its arithmetic against FP32.
+        widened: limits of a typed ONNX file against its program, both widened to FP32.
         digest: SHA-256 over the whole recipe.
     """
 
@@ -83,6 +84,7 @@ class Recipe:
     images: int
     batches: tuple[int, ...]
     limits: Mapping[Precision, ParityLimits]
+    widened: ParityLimits
     digest: str
     fp32_roles: frozenset[str] = frozenset()
     mixed: Typing = field(default_factory=lambda: Typing("fp16"))
@@ -156,6 +158,7 @@ def _recipe(family: str, table: Mapping[str, Any]) -> Recipe:
         images=int(parity["images"]),
         batches=tuple(int(batch) for batch in parity["batches"]),
         limits={name: ParityLimits(**parity[name]) for name in PRECISIONS},
+        widened=ParityLimits(**parity["widened"]),
         digest=sha256_json({"family": family, **table}),
         fp32_roles=frozenset(_one_of(role, ROLES) for role in precision["fp32"]),
         mixed=Typing(

@@ -8,14 +8,11 @@ size (resamples, images) is made, and no resample is sorted.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from dinorad_rt.metrics.classification import ratio, tie_starts
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 _EXACT_FLOAT32 = 2**24
 
@@ -62,10 +59,9 @@ class RankingByPatient:
         negatives = counts @ self._negatives
         beaten = negatives * total - _dot(hits, wrong) + 0.5 * _dot(hits, tied)
         wrong += found
-        precision = np.divide(found, wrong, out=np.zeros_like(found), where=wrong > 0)
-        return np.stack(
-            [ratio(beaten, negatives * total), ratio(_dot(hits, precision), total)]
-        )
+        precision = np.zeros(found.shape)
+        np.divide(found, wrong, out=precision, where=wrong > 0, dtype=np.float64)
+        return np.stack([ratio(beaten, negatives * total), ratio(_dot(hits, precision), total)])
 
 
 class SharesByPatient:

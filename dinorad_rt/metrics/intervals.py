@@ -19,6 +19,9 @@ _CHUNK_VALUES = 4_000_000
 Metric = Callable[[np.ndarray], np.ndarray]
 """Weights (resamples, samples) → values (resamples,)."""
 
+CountMetric = Callable[[np.ndarray], np.ndarray]
+"""Counts (resamples, patients), how often each patient was drawn → values (metrics, resamples)."""
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -53,32 +56,72 @@ def cluster_bootstrap(
         resamples: number of resamples.
         seed: same seed, same interval, to the bit.
     """
-    drawn: dict[str, list[np.ndarray]] = {name: [] for name in metrics}
-    for weights in patient_weights(patients, resamples=resamples, seed=seed):
-        for name, metric in metrics.items():
-            drawn[name].append(metric(weights))
-    once = np.ones((1, len(patients)))
-    return {
-        name: _estimate(float(metric(once)[0]), np.concatenate(drawn[name]))
-        for name, metric in metrics.items()
-    }
+    index = np.unique(patients, return_inverse=True)[1]
+
+    def measure(counts: np.ndarray) -> np.ndarray:
+        weights = counts[:, index].astype(np.float64)
+        return np.stack([metric(weights) for metric in metrics.values()])
+
+    estimates = bootstrap_patients(
+        measure, int(index.max()) + 1, resamples=resamples, seed=seed, width=len(patients)
+    )
+    return dict(zip(metrics, estimates, strict=True))
+
+
+def bootstrap_patients(
+    metric: CountMetric,
+    patients: int,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    width: int | None = None,
+) -> list[Estimate]:
+    """Values and 95 % percentile intervals of metrics that take counts of patients.
+
+    Args:
+        metric: gives a row of values for each metric; see `by_patient` for the usual ones.
+        patients: number of patients; counts have one column for each.
+        resamples: number of resamples.
+        seed: same seed, same interval, to the bit.
+        width: values that the metric holds per resample; bounds the memory of a chunk.
+    """
+    chunks = patient_counts(patients, resamples=resamples, seed=seed, width=width)
+    values = np.concatenate([metric(counts) for counts in chunks], axis=1)
+    once = metric(np.ones((1, patients), dtype=np.int64))[:, 0]
+    return [_estimate(float(value), row) for value, row in zip(once, values, strict=True)]
+
+
+def patient_counts(
+    patients: int, *, resamples: int, seed: int, width: int | None = None
+) -> Iterator[np.ndarray]:
+    """How often each patient is drawn, when patients are drawn with replacement.
+
+    Yields:
+        (some resamples, patients) int64 arrays, `resamples` rows in all. The draws do not depend
+        on how they are cut.
+    """
+    random = np.random.default_rng(seed)
+    rows = max(1, _CHUNK_VALUES // max(width or patients, patients, 1))
+    for start in range(0, resamples, rows):
+        size = min(rows, resamples - start)
+        draws = random.integers(patients, size=(size, patients))
+        draws += np.arange(size)[:, None] * patients
+        yield np.bincount(draws.ravel(), minlength=size * patients).reshape(size, patients)
 
 
 def patient_weights(patients: np.ndarray, *, resamples: int, seed: int) -> Iterator[np.ndarray]:
-    """How often each sample is drawn, when patients are drawn with replacement.
+    """`patient_counts` as weights of samples: those of one patient share its count.
+
+    Args:
+        patients: (samples,) key of each sample's patient.
 
     Yields:
         (some resamples, samples) float64 arrays of bounded size, `resamples` rows in all.
     """
-    _, index = np.unique(patients, return_inverse=True)
-    count = int(index.max()) + 1
-    random = np.random.default_rng(seed)
-    rows = max(1, _CHUNK_VALUES // max(len(patients), 1))
-    for start in range(0, resamples, rows):
-        size = min(rows, resamples - start)
-        draws = random.integers(count, size=(size, count))
-        draws += np.arange(size)[:, None] * count
-        counts = np.bincount(draws.ravel(), minlength=size * count).reshape(size, count)
+    index = np.unique(patients, return_inverse=True)[1]
+    for counts in patient_counts(
+        int(index.max()) + 1, resamples=resamples, seed=seed, width=len(patients)
+    ):
         yield counts[:, index].astype(np.float64)
 
 

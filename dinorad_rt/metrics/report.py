@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dinorad_rt.metrics.classification import (
-    weighted_accuracy,
-    weighted_auroc,
-    weighted_average_precision,
-    weighted_recalls,
+from dinorad_rt.metrics.by_patient import (
+    RankingByPatient,
+    accuracy_by_patient,
+    recalls_by_patient,
 )
-from dinorad_rt.metrics.intervals import Estimate, Metric, cluster_bootstrap
+from dinorad_rt.metrics.intervals import CountMetric, Estimate, bootstrap_patients
 from dinorad_rt.reports.results import MetricValue, Predictions, predicted_labels
 
 if TYPE_CHECKING:
     from dinorad_rt.embeddings.table import DatasetInfo, EmbeddingTable
 
 Key = tuple[str, int | None]
-_RANKED = {"auroc": weighted_auroc, "average_precision": weighted_average_precision}
+RANKED = ("auroc", "average_precision")
 
 
 def present_classes(
@@ -72,57 +70,54 @@ def evaluate_scores(
         usable: class indices with positives and negatives.
         seed, resamples: of the bootstrap by patient.
     """
-    metrics = _metrics(predictions.scores, queries.labels, dataset, usable)
-    estimates = cluster_bootstrap(
-        {_text(key): metric for key, metric in metrics.items()},
-        queries.patients,
-        resamples=resamples,
-        seed=seed,
-    )
-    hot = one_vs_rest(queries.labels, len(dataset.class_names))
+    keys, metric, width = _metrics(predictions.scores, queries, dataset, usable)
     patients = len(np.unique(queries.patients))
+    estimates = bootstrap_patients(metric, patients, resamples=resamples, seed=seed, width=width)
+    hot = one_vs_rest(queries.labels, len(dataset.class_names))
     return [
         _value(
             key,
-            estimates[_text(key)],
+            estimate,
             setting=dict(predictions.setting),
             class_name=None if key[1] is None else dataset.class_names[key[1]],
             n=len(hot),
             n_patients=patients,
             n_positive=None if key[1] is None else int(hot[:, key[1]].sum()),
         )
-        for key in metrics
+        for key, estimate in zip(keys, estimates, strict=True)
     ]
 
 
 def _metrics(
-    scores: np.ndarray, labels: np.ndarray, dataset: DatasetInfo, usable: Sequence[int]
-) -> dict[Key, Metric]:
+    scores: np.ndarray, queries: EmbeddingTable, dataset: DatasetInfo, usable: Sequence[int]
+) -> tuple[list[Key], CountMetric, int]:
+    """What the rows of the metric are, the metric, and its values per resample in memory."""
+    labels, (names, patient) = queries.labels, np.unique(queries.patients, return_inverse=True)
     hot = one_vs_rest(labels, len(dataset.class_names))
-    ranked = [usable[-1]] if dataset.task == "binary" else list(usable)
-    metrics: dict[Key, Metric] = {}
-    for name, function in _RANKED.items():
-        parts = {c: partial(function, hot[:, c], scores[:, c]) for c in ranked}
-        metrics[name, None] = partial(_mean, list(parts.values()))
-        if dataset.task != "binary":
-            metrics |= {(name, c): part for c, part in parts.items()}
+    each = [] if dataset.task == "binary" else list(usable)
+    rankings = [
+        RankingByPatient(hot[:, c], scores[:, c], patient, len(names)) for c in each or [usable[-1]]
+    ]
     predicted = predicted_labels(scores, dataset.task)
-    metrics["accuracy", None] = partial(weighted_accuracy, labels, predicted)
+    accuracy = accuracy_by_patient(labels, predicted, patient, len(names))
+    keys: list[Key] = [(name, c) for name in RANKED for c in (None, *each)]
+    keys.append(("accuracy", None))
+    recalls = None
     if dataset.task != "multilabel":
-        metrics["balanced_accuracy", None] = partial(_balanced, labels, predicted)
-    return metrics
+        recalls = recalls_by_patient(labels, predicted, patient, len(names))
+        keys.append(("balanced_accuracy", None))
 
+    def metric(counts: np.ndarray) -> np.ndarray:
+        ranked = np.stack([ranking(counts) for ranking in rankings], axis=1)
+        rows = [
+            row for values in ranked for row in (values.mean(axis=0), *(values if each else ()))
+        ]
+        rows.extend(accuracy(counts))
+        if recalls is not None:
+            rows.append(recalls(counts).mean(axis=0))
+        return np.stack(rows)
 
-def _mean(parts: Sequence[Metric], weights: np.ndarray) -> np.ndarray:
-    return np.asarray(np.mean([part(weights) for part in parts], axis=0))
-
-
-def _balanced(truth: np.ndarray, predicted: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    return np.asarray(weighted_recalls(truth, predicted, weights).mean(axis=1))
-
-
-def _text(key: Key) -> str:
-    return f"{key[0]}/{key[1]}"
+    return keys, metric, max(ranking.steps for ranking in rankings)
 
 
 def _value(key: Key, estimate: Estimate, **facts: object) -> MetricValue:

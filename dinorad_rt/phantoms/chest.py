@@ -103,11 +103,11 @@ def trace(chest: Chest, grid: Grid, draws: Draws, inspiration: float) -> Rays:
 
     Args:
         chest: the patient.
-        grid: (rows, 1) y and (1, columns) x, or full arrays when the patient stands oblique.
+        grid: (rows, 1) y and (1, columns) x.
         draws: the patient's own stream: the same vessels and bones in each study.
         inspiration: mm that the diaphragm moved down.
     """
-    x, y = np.broadcast_arrays(grid.x, grid.y)
+    x, y = grid.x, grid.y
     heart = chord(
         x - 21.0,
         y - 50.0 - 0.5 * inspiration,
@@ -192,7 +192,7 @@ def _spine(chest: Chest, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 def _scapulae(chest: Chest, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Shoulder blades and upper arms at the sides."""
-    total = np.zeros(x.shape)
+    total = np.zeros(np.broadcast_shapes(x.shape, y.shape))
     for side in SIDES:
         along = x * side - chest.half_width * 0.97
         edge = along - 0.16 * (y + 60.0)
@@ -231,7 +231,7 @@ def _tubes(grid: Grid, points: np.ndarray, radius: float) -> np.ndarray:
     """Bone met along the rays by tubes with a dense wall, mm.
 
     Args:
-        grid: a straight grid is taken from its first row and column.
+        grid: of the image.
         points: (3, points) along the tubes, densely.
         radius: of the tubes, mm.
     """
@@ -241,8 +241,8 @@ def _tubes(grid: Grid, points: np.ndarray, radius: float) -> np.ndarray:
     steps = np.linalg.norm(np.diff(points, axis=1), axis=0)
     steps = np.where(steps > 20.0, 0.0, steps)  # from the end of one tube to the next
     middles = (points[:, 1:] + points[:, :-1]) / 2.0
-    columns, rows = place_of(grid, middles[0], middles[1])
-    lines = deposit(_shape2(grid), columns, rows, steps)
+    columns, rows = _place(grid, middles[0], middles[1])
+    lines = deposit((grid.y.size, grid.x.size), columns, rows, steps)
     reach = int(np.ceil(radius / pixel)) + 1
     offset = np.arange(-reach, reach + 1) * pixel
     r2 = offset[:, None] ** 2 + offset[None, :] ** 2
@@ -259,7 +259,7 @@ def _vessels(chest: Chest, grid: Grid, inspiration: float) -> np.ndarray:
     """Blood that the rays meet in the vessels of the lungs, mm."""
     from scipy.ndimage import gaussian_filter
 
-    total = np.zeros(_shape2(grid))
+    total = np.zeros((grid.y.size, grid.x.size))
     t = (np.arange(12) + 0.5)[:, None] / 12.0
     for low, high in ((0.0, 1.3), (1.3, 2.4), (2.4, 9.0)):
         x0, y0, x1, y1, radius = chest.vessels[
@@ -268,9 +268,9 @@ def _vessels(chest: Chest, grid: Grid, inspiration: float) -> np.ndarray:
         length = np.hypot(x1 - x0, y1 - y0) / 12.0
         blood = np.broadcast_to(np.pi * radius**2 * length / grid.pixel**2, (12, len(x0)))
         x, y = (x0 + t * (x1 - x0)).ravel(), (y0 + t * (y1 - y0)).ravel()
-        columns, rows = place_of(grid, x, y + 0.3 * inspiration)
+        columns, rows = _place(grid, x, y + 0.3 * inspiration)
         width = max(0.5 * float(radius.mean()) / grid.pixel, 0.45)
-        lines = deposit(_shape2(grid), columns, rows, blood.ravel())
+        lines = deposit((grid.y.size, grid.x.size), columns, rows, blood.ravel())
         total += gaussian_filter(lines, width, truncate=2.5)
     return 1.4 * total
 
@@ -305,16 +305,6 @@ def _grow(
         _grow(branches, (end_x, end_y, bend, radius * draws.uniform(0.62, 0.82)), side, draws)
 
 
-def place_of(grid: Grid, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Fractional (columns, rows) of points in millimetres; the inverse of the grid's pose."""
-    gx, gy = np.broadcast_arrays(grid.x, grid.y)
-    across = np.array([gx[0, 1] - gx[0, 0], gy[0, 1] - gy[0, 0]])
-    down = np.array([gx[1, 0] - gx[0, 0], gy[1, 0] - gy[0, 0]])
-    matrix = np.linalg.inv(np.stack([across, down], axis=1))
-    dx, dy = x - gx[0, 0], y - gy[0, 0]
-    return matrix[0, 0] * dx + matrix[0, 1] * dy, matrix[1, 0] * dx + matrix[1, 1] * dy
-
-
-def _shape2(grid: Grid) -> tuple[int, int]:
-    rows, columns = np.broadcast_shapes(grid.x.shape, grid.y.shape)
-    return rows, columns
+def _place(grid: Grid, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Fractional (columns, rows) of points in millimetres."""
+    return (x - grid.x[0, 0]) / grid.pixel, (y - grid.y[0, 0]) / grid.pixel

@@ -74,7 +74,7 @@ class Patient:
         return f"p{self.number:03d}"
 
 
-def plan_patients(count: int, seed: int, size: int = 256) -> tuple[Patient, ...]:
+def plan_patients(count: int, seed: int, size: int = 240) -> tuple[Patient, ...]:
     """Plan a data set: half of the patients fall ill, and each split gets its share of all.
 
     Args:
@@ -112,25 +112,31 @@ def _patient(number: int, rank: int, seed: int) -> Patient:
         birth_year=draws.whole(1931, 1989),
         split=_SPLIT_CYCLE[slot],
         xrays=courses[(turn + 3 * slot) % len(courses)],
-        ct=_ct_of(turn, slot, ill),
-        mr=_mr_of(turn, slot, ill),
+        ct=_ct_of(2 * turn + ill, slot),
+        mr=_mr_of(2 * turn + ill, slot),
     )
 
 
-def _ct_of(turn: int, slot: int, ill: bool) -> CTSeries | None:
-    """Two patients in three have a CT; half of these show the finding of their region."""
-    place, left_out = divmod(2 * turn + ill, 3)
-    if left_out == 2:
+def _ct_of(count: int, slot: int) -> CTSeries | None:
+    """Three patients in eight have a CT; half of these show the finding of their region."""
+    number = _chosen(count, (0, 3, 5))
+    if number is None:
         return None
-    count = 2 * place + left_out
-    region = REGIONS[(count + slot) % 3]
+    region = REGIONS[(number + slot) % 3]
     finding: CTClass = CT_CLASSES[1 + REGIONS.index(region)]
-    return CTSeries(region, finding if (count // 3 + slot // 2) % 2 else "normal")
+    return CTSeries(region, finding if (number // 3 + (slot in (2, 4))) % 2 else "normal")
 
 
-def _mr_of(turn: int, slot: int, ill: bool) -> tuple[bool, ...]:
-    """Three patients in five have MR; half of these a tumour; every third comes back."""
-    if (turn + 2 * slot + ill) % 5 in (1, 3):
+def _mr_of(count: int, slot: int) -> tuple[bool, ...]:
+    """Three patients in eight have MR; half of these a tumour; every third comes back."""
+    number = _chosen(count, (1, 2, 6))
+    if number is None:
         return ()
-    tumour = (turn + slot + ill) % 2 == 0
-    return (tumour, tumour) if (turn + slot) % 3 == 0 else (tumour,)
+    tumour = (number + slot) % 2 == 1
+    return (tumour, tumour) if (number + slot) % 3 == 0 else (tumour,)
+
+
+def _chosen(count: int, places: tuple[int, ...]) -> int | None:
+    """Number among those chosen, three of each eight; None for the others."""
+    eight, place = divmod(count, 8)
+    return len(places) * eight + places.index(place) if place in places else None

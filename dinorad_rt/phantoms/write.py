@@ -17,8 +17,8 @@ PHANTOM_VERSION = 1
 """Grows whenever the same seed gives other bytes."""
 
 MARKER = "phantom.json"
-CT_SLICES, MR_SLICES = 10, 6
-DEFAULT_SIZE = 256
+CT_SLICES, MR_SLICES = 9, 6
+DEFAULT_SIZE = 240
 
 Row = dict[str, object]
 
@@ -45,7 +45,7 @@ class Job:
 def write_phantoms(
     out: Path,
     *,
-    patients: int = 60,
+    patients: int = 96,
     seed: int = 0,
     image_size: int = DEFAULT_SIZE,
     progress: Callable[[str], None] | None = None,

@@ -60,7 +60,7 @@ def expose(
     own = Draws(seed, "patient", name[0], "chest")
     study = Draws(seed, "xray", *name)
     digital = study.chance(0.5)
-    columns = size if digital else round(size * 0.94 / 2) * 2
+    columns = size if digital else round(size * 0.97 / 2) * 2
     grid = _posed(size, columns, study)
     rays = trace(chest, grid, own, study.uniform(-5.0, 5.0))
     lungs, mask = _with_findings(chest, rays, grid, findings, (seed, *name))
@@ -68,7 +68,8 @@ def expose(
     image = _developed(depth, study)
     inverted = study.chance(0.4)
     _mark(image, study)
-    stored = np.rint(image * TOP).astype(np.uint16)
+    low, gain = study.uniform(0.0, 0.15) * TOP, study.uniform(0.5, 0.85) * TOP
+    stored = np.rint(low + gain * image).astype(np.uint16)
     low, high = np.percentile(stored, (1.0, 99.5))
     window = (float(round((low + high) / 2)), float(max(round(high - low), 256)))
     if inverted:
@@ -79,17 +80,11 @@ def expose(
 
 
 def _posed(rows: int, columns: int, draws: Draws) -> Grid:
-    """Pixels in the patient's millimetres: shifted, slightly turned and scaled."""
+    """Pixels in the patient's millimetres: shifted and slightly scaled."""
     pixel = draws.uniform(334.0, 350.0) / rows
-    turn = np.radians(draws.uniform(-1.5, 1.5))
-    x = (np.arange(columns) - (columns - 1) / 2.0)[None, :] * pixel + draws.uniform(-4.0, 4.0)
-    y = (np.arange(rows) - (rows - 1) / 2.0)[:, None] * pixel + draws.uniform(-9.0, 1.0)
-    return Grid(
-        x=x * np.cos(turn) + y * np.sin(turn),
-        y=y * np.cos(turn) - x * np.sin(turn),
-        z=np.zeros((1, 1)),
-        pixel=pixel,
-    )
+    x = (np.arange(columns) - (columns - 1) / 2.0) * pixel + draws.uniform(-4.0, 4.0)
+    y = (np.arange(rows) - (rows - 1) / 2.0) * pixel + draws.uniform(-9.0, 1.0)
+    return Grid(x=x[None, :], y=y[:, None], z=np.zeros((1, 1)), pixel=pixel)
 
 
 def _with_findings(
@@ -134,17 +129,17 @@ def _developed(depth: np.ndarray, draws: Draws) -> np.ndarray:
 
     light = np.exp(-depth)
     scatter = gaussian_filter(light, depth.shape[0] / 14.0, truncate=2.5)
-    light = light + draws.uniform(0.18, 0.3) * scatter + 0.002
+    light = light + draws.uniform(0.2, 0.27) * scatter + 0.002
     light = gaussian_filter(light, draws.uniform(0.4, 0.6), truncate=2.5)
     photons = 10.0 ** draws.uniform(3.9, 4.6)
     light = light + np.sqrt(light / photons) * draws.noise(depth.shape)
     tone = -np.log(np.maximum(light, 5e-4) * _shutter(depth.shape, draws))
     low, high = np.percentile(tone, (8.0, 97.0))
     span = max(high - low, 0.5)
-    tone = (tone - low) / span * draws.uniform(0.8, 0.86) + draws.uniform(0.08, 0.12)
+    tone = (tone - low) / span * draws.uniform(0.81, 0.85) + draws.uniform(0.09, 0.11)
     detail = tone - gaussian_filter(tone, depth.shape[0] / 60.0, truncate=2.5)
     tone = np.clip(tone + draws.uniform(0.15, 0.35) * detail, -0.5, 1.6)
-    curved: np.ndarray = 1.0 / (1.0 + np.exp(-draws.uniform(4.0, 4.6) * (tone - 0.5)))
+    curved: np.ndarray = 1.0 / (1.0 + np.exp(-draws.uniform(4.1, 4.5) * (tone - 0.5)))
     return np.clip((curved - 0.08) / 0.84, 0.0, 1.0)
 
 

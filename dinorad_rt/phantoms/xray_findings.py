@@ -44,7 +44,7 @@ def finding_of(kind: XrayKind, chest: Chest, draws: Draws) -> XrayFinding:
         for _ in range(draws.pick((1, 2, 4, 6))):
             spots.append((*_in_lung(chest, side, draws), draws.uniform(6.0, 11.0)))
     elif kind == "opacity":
-        x, y = _in_lung(chest, side, draws)
+        x, y = _in_lung(chest, side, draws, lowest=draws.uniform(-40.0, 20.0))
         for _ in range(8):
             shift = (draws.uniform(-26.0, 26.0), draws.uniform(-36.0, 36.0))
             spots.append((x + shift[0], y + shift[1], draws.uniform(18.0, 32.0)))
@@ -66,7 +66,7 @@ def fluid_and_mass(
     Returns:
         Air that turns into soft tissue, mm, never more than `lung`; the finding's mask, bool.
     """
-    x, y = np.broadcast_arrays(grid.x, grid.y)
+    x, y = grid.x, grid.y
     if finding.kind == "nodule":
         added = np.zeros(lung.shape)
         for cx, cy, radius in finding.spots:
@@ -84,17 +84,20 @@ def fluid_and_mass(
 
 def _cloud(finding: XrayFinding, x: np.ndarray, y: np.ndarray, texture: np.ndarray) -> np.ndarray:
     """Patchy share (0 to 1) of consolidated lung."""
-    total = np.zeros(x.shape)
+    total = np.zeros(texture.shape)
     size = 0.65 + 0.6 * finding.extent
     for cx, cy, radius in finding.spots:
         total += np.exp(-((x - cx) ** 2 + (y - cy) ** 2) / (2.0 * (0.62 * size * radius) ** 2))
     patchy = 1.0 - np.exp(-np.clip(0.8 * total * (1.0 + 0.45 * texture) - 0.12, 0.0, None))
-    return (0.2 + 0.7 * finding.extent) * patchy
+    return (0.3 + 0.65 * finding.extent) * patchy
 
 
-def _in_lung(chest: Chest, side: int, draws: Draws) -> tuple[float, float]:
-    """A point well inside the lung field of one side."""
-    y = draws.uniform(chest.apex + 45.0, chest.dome[side] - 12.0)
+def _in_lung(
+    chest: Chest, side: int, draws: Draws, lowest: float | None = None
+) -> tuple[float, float]:
+    """A point well inside the lung field of one side, not above `lowest` if that is given."""
+    top = chest.apex + 45.0 if lowest is None else lowest
+    y = draws.uniform(top, chest.dome[side] - 12.0)
     lateral = float(chest.cage(np.asarray(y)))
     inner = 48.0 if y < 0 else (88.0 if side else 58.0)
     return SIDES[side] * draws.uniform(min(inner, 0.7 * lateral), 0.86 * lateral), y

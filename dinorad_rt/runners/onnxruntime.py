@@ -92,7 +92,7 @@ def build(graph: Graph, plan: Plan, folder: Path) -> dict[str, Any]:
     """
     low = str(plan.settings["matrix_type"])
     found = matrix_types(graph.path)
-    if low not in found or (plan.precision != "mixed" and set(found) != {low}):
+    if low not in found or (low == "float32" and set(found) != {low}):
         raise unproven(NAME, graph, low, found)
     try:
         _session(graph.path, plan.settings, optimised=folder / _MODEL)

@@ -165,7 +165,7 @@ def test_pixels_that_are_not_finite_are_bad(
     assert isinstance(loaded, Bad) and "NaN" in loaded.reason
 
 
-def test_real_series_of_slices(shared_data: Path, fakes: ModuleType) -> None:
+def test_real_series_of_slices(shared_data: Path, cache: Path, fakes: ModuleType) -> None:
     """A folder of DICOM slices is one volume; in a process its keys and pixels are the same."""
     folder = sorted((shared_data / "mr_dicom_series").glob("*/"))[0]
     inside, worker = Decoder(fakes.SPEC).load(folder), WorkerProcess(fakes.SPEC)
