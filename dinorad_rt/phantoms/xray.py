@@ -53,25 +53,23 @@ def expose(
     Args:
         chest: the patient.
         findings: what is wrong in this study.
-        size: rows of the image; the columns depend on the detector.
+        size: rows and columns of the image.
         name: (patient, study) numbers; with the seed they decide everything drawn.
         seed: of the data set.
     """
     own = Draws(seed, "patient", name[0], "chest")
     study = Draws(seed, "xray", *name)
     digital = study.chance(0.5)
-    columns = size if digital else round(size * 0.97 / 2) * 2
-    grid = _posed(size, columns, study)
+    grid = _posed(size, study)
     rays = trace(chest, grid, own, study.uniform(-5.0, 5.0))
     lungs, mask = _with_findings(chest, rays, grid, findings, (seed, *name))
     depth = _depth(rays, lungs, own)
-    image = _developed(depth, study)
+    image = _developed(depth, rays, study)
     inverted = study.chance(0.4)
     _mark(image, study)
     low, gain = study.uniform(0.0, 0.15) * TOP, study.uniform(0.5, 0.85) * TOP
     stored = np.rint(low + gain * image).astype(np.uint16)
-    low, high = np.percentile(stored, (1.0, 99.5))
-    window = (float(round((low + high) / 2)), float(max(round(high - low), 256)))
+    window = (float(round(low + gain / 2)), float(round(gain * study.uniform(0.94, 1.0))))
     if inverted:
         stored, window = (TOP - stored).astype(np.uint16), (TOP - window[0], window[1])
     return XrayImage(
@@ -79,11 +77,11 @@ def expose(
     )
 
 
-def _posed(rows: int, columns: int, draws: Draws) -> Grid:
+def _posed(size: int, draws: Draws) -> Grid:
     """Pixels in the patient's millimetres: shifted and slightly scaled."""
-    pixel = draws.uniform(334.0, 350.0) / rows
-    x = (np.arange(columns) - (columns - 1) / 2.0) * pixel + draws.uniform(-4.0, 4.0)
-    y = (np.arange(rows) - (rows - 1) / 2.0) * pixel + draws.uniform(-9.0, 1.0)
+    pixel = draws.uniform(334.0, 350.0) / size
+    middle = (np.arange(size) - (size - 1) / 2.0) * pixel
+    x, y = middle + draws.uniform(-4.0, 4.0), middle + draws.uniform(-9.0, 1.0)
     return Grid(x=x[None, :], y=y[:, None], z=np.zeros((1, 1)), pixel=pixel)
 
 
@@ -123,7 +121,7 @@ def _depth(rays: Rays, air: np.ndarray, draws: Draws) -> np.ndarray:
     return depth
 
 
-def _developed(depth: np.ndarray, draws: Draws) -> np.ndarray:
+def _developed(depth: np.ndarray, rays: Rays, draws: Draws) -> np.ndarray:
     """Grey (0 to 1, bone bright) after scatter, noise, blur, collimation and a tone curve."""
     from scipy.ndimage import gaussian_filter
 
@@ -134,9 +132,10 @@ def _developed(depth: np.ndarray, draws: Draws) -> np.ndarray:
     photons = 10.0 ** draws.uniform(3.9, 4.6)
     light = light + np.sqrt(light / photons) * draws.noise(depth.shape)
     tone = -np.log(np.maximum(light, 5e-4) * _shutter(depth.shape, draws))
-    low, high = np.percentile(tone, (8.0, 97.0))
+    low = np.percentile(tone[rays.lungs[0] + rays.lungs[1] > 40.0], 20.0)
+    high = np.percentile(tone[rays.body > 120.0], 96.0)
     span = max(high - low, 0.5)
-    tone = (tone - low) / span * draws.uniform(0.81, 0.85) + draws.uniform(0.09, 0.11)
+    tone = (tone - low) / span * draws.uniform(0.68, 0.72) + draws.uniform(0.2, 0.23)
     detail = tone - gaussian_filter(tone, depth.shape[0] / 60.0, truncate=2.5)
     tone = np.clip(tone + draws.uniform(0.15, 0.35) * detail, -0.5, 1.6)
     curved: np.ndarray = 1.0 / (1.0 + np.exp(-draws.uniform(4.1, 4.5) * (tone - 0.5)))

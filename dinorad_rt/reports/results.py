@@ -172,12 +172,17 @@ class Results:
                 "Run the evaluation again with this version; stored embeddings are reused.",
             )
         document.pop("weights", None)
-        document["metrics"] = [
-            MetricValue(**{**row, "values": tuple(row["values"])}) for row in document["metrics"]
-        ]
-        for key in ("class_names", "seeds"):
-            document[key] = tuple(document[key])
-        return cls(**document)
+        try:
+            rows = [
+                MetricValue(**row | {"values": tuple(row["values"])}) for row in document["metrics"]
+            ]
+            lists = {key: tuple(document[key]) for key in ("class_names", "seeds")}
+            return cls(**document | lists | {"metrics": rows})
+        except (KeyError, TypeError) as error:
+            raise DataError(
+                f"{path.name} lacks or holds what schema {SCHEMA} does not: {error}.",
+                "Run the evaluation again; stored embeddings are reused.",
+            ) from error
 
     def __str__(self) -> str:
         from dinorad_rt.reports.table import results_table, to_text
@@ -267,6 +272,11 @@ def _notes(metrics: Sequence[MetricValue]) -> list[str]:
     if patients < 30:
         notes.append(
             f"{patients} test patients: bootstrap intervals of so few tend to be too narrow."
+        )
+    if any(value.ci_low is not None and value.ci_low == value.ci_high for value in metrics):
+        notes.append(
+            "An interval of zero width means that every resample gave the same value, such as a "
+            "perfect one; it is no proof of certainty. More test patients would tell."
         )
     shaky = {
         value.class_name or "macro"

@@ -221,28 +221,36 @@ def _refused(flavour: Flavour, graph: Graph, reason: str) -> BuildError:
 
 def _monitor(trt: Any, say: Say) -> Any:
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
-        """Tells the phases of the build, at most one line in two seconds; called by threads."""
+        """Tells how far the build is, at most one line in two seconds; called by many threads."""
 
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
-            self._steps: dict[str, int] = {}
+            self._phase, self._done, self._steps = "", 0, 0
             self._lock = threading.Lock()
             self._told = time.monotonic()
 
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
             with self._lock:
-                self._steps[phase_name] = num_steps
+                if not parent_phase:
+                    self._phase, self._done, self._steps = phase_name, 0, num_steps
+                self._tell(phase_name)
 
         def step_complete(self, phase_name: str, step: int) -> bool:
             with self._lock:
-                now = time.monotonic()
-                if now - self._told >= _EVERY_SECONDS:
-                    self._told = now
-                    say(f"{phase_name}: {step + 1} of {self._steps.get(phase_name, step + 1)}")
+                if phase_name == self._phase:
+                    self._done = step + 1
+                self._tell(phase_name)
             return True
 
         def phase_finish(self, phase_name: str) -> None:
-            with self._lock:
-                self._steps.pop(phase_name, None)
+            """Nothing to tell: the outer phase counts its own steps."""
+
+        def _tell(self, phase_name: str) -> None:
+            now = time.monotonic()
+            if now - self._told >= _EVERY_SECONDS:
+                self._told = now
+                inner = "" if phase_name == self._phase else f" ({phase_name.lower()})"
+                step = min(self._done + 1, self._steps)
+                say(f"{self._phase.lower()}: step {step} of {self._steps}{inner}")
 
     return Monitor()

@@ -11,8 +11,9 @@ import pytest
 from scipy.spatial.distance import cosine
 
 from dinorad_rt.engines import gate
-from dinorad_rt.engines.gate import LIMITS, check_engine, compare, relative_l2
+from dinorad_rt.engines.gate import check_engine, compare, relative_l2
 from dinorad_rt.errors import ParityError
+from dinorad_rt.export.recipe import load_recipe
 from dinorad_rt.runners.base import AbstractRunner, Rows
 
 SHAPE = (3, 14, 14)
@@ -121,13 +122,14 @@ def _check(
     monkeypatch.setattr(
         gate, "reference_outputs", lambda graph, images: {"patch_mean": _features(images)}
     )
-    return check_engine(SimpleNamespace(), engine)  # type: ignore[arg-type]
+    graph: Any = SimpleNamespace(manifest={"recipe": {"family": "vit"}})
+    return check_engine(graph, engine)
 
 
 def test_an_honest_engine_passes_with_its_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     numbers = _check(monkeypatch, _features, "fp32")
     assert numbers["outputs"]["patch_mean"]["cosine_min"] == pytest.approx(1)
-    assert numbers["rows"]["neighbours"] <= LIMITS["fp32"].rows
+    assert numbers["rows"]["neighbours"] <= load_recipe("vit").limits["fp32"].rows
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -86,9 +87,7 @@ def test_reference_is_computed_once(graph_of: Callable[[str], Any], cache: Path)
 def test_a_graph_that_does_not_run_is_named(
     graph_of: Callable[[str], Any], cache: Path, tmp_path: Path
 ) -> None:
-    from dataclasses import replace
-
     (tmp_path / "model.onnx").write_bytes(b"nothing")
     broken = replace(graph_of("fp32"), folder=tmp_path)
     with pytest.raises(EngineError, match="cannot be run for comparison"):
-        reference_outputs(broken, probe_images((3, 28, 28)))
+        reference_outputs(broken, probe_images(broken.input_shape))

@@ -128,3 +128,47 @@ def test_k_beyond_the_reference_is_refused() -> None:
     info = DatasetInfo("blobs", "binary", ("a", "b"))
     with pytest.raises(ProtocolError, match="k = 31"):
         evaluate_knn(table(points, labels, "train"), table(points, labels, "test"), info, (31,))
+
+
+def test_equally_certain_queries_are_ties_and_not_ranked_by_rounding() -> None:
+    random = np.random.default_rng(0)
+    centres = np.repeat([[2.0], [-2.0]], 200, axis=0)
+    points = (centres + random.standard_normal((400, 16))).astype(np.float32)
+    labels = np.repeat([0, 1], 200)
+    for k in (5, 20, 100):
+        scores = KNNClassifier(k).fit(points, labels).predict_proba(points)
+        assert set(scores.ravel()) == {0.0, 1.0}
+
+
+def test_chunks_of_the_vote_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    points, labels = blobs(5, 300, 0)
+    whole = KNNClassifier(9).fit(points, labels).predict_proba(points)
+    monkeypatch.setattr("dinorad_rt.protocols.knn._CHUNK_VALUES", 100)
+    parts = KNNClassifier(9).fit(points, labels).predict_proba(points)
+    np.testing.assert_array_equal(whole, parts)
+
+
+def test_a_k_given_twice_is_judged_once() -> None:
+    points, labels = blobs(2, 60, 0)
+    info = DatasetInfo("blobs", "binary", ("a", "b"))
+    rows = table(points, labels, "test")
+    results = evaluate_knn(rows, rows, info, (5, 3, 5), resamples=20)
+    assert [item.setting["k"] for item in results.predictions] == [3, 5]
+
+
+@pytest.mark.parametrize(("k", "temperature"), [(0, 0.07), (-3, 0.07), (5, 0.0), (5, -1.0)])
+def test_settings_that_cannot_vote_are_refused(k: int, temperature: float) -> None:
+    points, labels = blobs(2, 60, 0)
+    info = DatasetInfo("blobs", "binary", ("a", "b"))
+    rows = table(points, labels, "test")
+    with pytest.raises(ProtocolError, match=f"k = {k}" if k < 1 else "not above 0"):
+        evaluate_knn(rows, rows, info, (k,), temperature=temperature)
+
+
+def test_a_perfect_score_is_not_sold_as_certainty() -> None:
+    points = np.array([[1, 0], [0, 1]], dtype=np.float32).repeat(40, axis=0)
+    info = DatasetInfo("easy", "binary", ("a", "b"))
+    rows = table(points, np.repeat([0, 1], 40), "test")
+    results = evaluate_knn(rows, rows, info, (3,), resamples=50)
+    assert results.metric("auroc", k=3).ci_low == 1.0
+    assert any("zero width" in note for note in results.notes)

@@ -93,3 +93,25 @@ def test_too_many_neighbours(search: str) -> None:
     queries, reference = data(10, 2)
     with pytest.raises(ProtocolError, match="k = 11"):
         neighbours(queries, reference, 11, search=search)
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+@pytest.mark.parametrize("k", [3, 20, 150, 400])
+def test_ties_at_the_last_rank_go_to_the_smaller_index(search: str, k: int) -> None:
+    random = np.random.default_rng(0)
+    shared = random.integers(0, 60, 3000)
+    values = np.linspace(-0.9, 0.9, 60, dtype=np.float32)
+    axes = np.stack([values, np.sqrt(1 - values**2)], axis=1)
+    queries = np.array([[1, 0], [0, 1]], dtype=np.float32)
+    index = neighbours(queries, axes[shared], k, search=search)[1]
+    for row, key in zip(index, (-values[shared], -np.sqrt(1 - values[shared] ** 2)), strict=True):
+        expected = np.lexsort((np.arange(3000), key.round(6)))[:k]
+        np.testing.assert_array_equal(shared[row], shared[expected])
+    first = np.lexsort((np.arange(3000), -values[shared]))[:k]
+    np.testing.assert_array_equal(index[0], first)
+
+
+def test_no_neighbours_are_refused() -> None:
+    queries, reference = data(10, 2)
+    with pytest.raises(ProtocolError, match="k = 0"):
+        neighbours(queries, reference, 0)

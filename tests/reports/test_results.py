@@ -94,3 +94,15 @@ def test_no_results_file_is_a_clear_error(tmp_path: Path, content: str | None) -
 
 def test_brackets_in_names_survive_the_table() -> None:
     assert "[bold]x" in to_text(rows_table("t", [{"name": "[bold]x", "empty": ""}]))
+
+
+@pytest.mark.parametrize("broken", ["metrics", "seeds", "protocol"])
+def test_a_file_with_missing_parts_is_refused(
+    results: Results, tmp_path: Path, broken: str
+) -> None:
+    results.write(tmp_path)
+    document = json.loads((tmp_path / "results.json").read_text())
+    del document[broken]
+    (tmp_path / "results.json").write_text(json.dumps(document))
+    with pytest.raises(DataError, match=broken):
+        Results.open(tmp_path)

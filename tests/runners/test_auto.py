@@ -59,7 +59,7 @@ def test_another_question_is_measured_anew(
     choose_backend(graph, profile)
     rates["pytorch"] = 1000.0
     if what == "graph":
-        graph = replace(graph, precision="bf16")
+        graph = replace(graph, manifest=graph.manifest | {"precision": "bf16"})
         monkeypatch.setattr(auto, "list_backends", lambda: _states(precisions=("fp32", "bf16")))
     elif what == "profile":
         profile = replace(profile, batch=4, buckets=(4,))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -134,10 +135,9 @@ def test_a_silent_fp32_build_is_an_error(
     graph_of: Callable[[str], Any], cache: Path, monkeypatch: pytest.MonkeyPatch, backend: str
 ) -> None:
     """A graph that says FP16 and holds FP32 weights."""
-    from dataclasses import replace
-
     monkeypatch.setattr(onnxruntime, "_CPU_PRECISIONS", ("fp32", "fp16"))
-    liar = replace(graph_of("fp32"), precision="fp16")
+    graph = graph_of("fp32")
+    liar = replace(graph, manifest=graph.manifest | {"precision": "fp16"})
     with pytest.raises(BuildError, match="should be float16, and are .* in float32"):
         get_or_build(liar, backend=backend, profile=PROFILE)
 
@@ -160,11 +160,9 @@ def test_pytorch_runs_fp16_anywhere_and_says_that_it_is_slow(
 def test_a_graph_that_a_backend_refuses(
     graph_of: Callable[[str], Any], cache: Path, tmp_path: Path
 ) -> None:
-    from dataclasses import replace
-
     (tmp_path / "model.onnx").write_bytes(b"nothing")
     broken = replace(graph_of("fp32"), folder=tmp_path)
-    with pytest.raises(BuildError, match="refused the graph of tiny|holds no model.pt2"):
+    with pytest.raises(BuildError, match="holds no model.pt2"):
         get_or_build(broken, backend="pytorch", profile=PROFILE)
     with pytest.raises(BuildError, match="refused the graph"):
         get_or_build(broken, backend="openvino", profile=PROFILE)

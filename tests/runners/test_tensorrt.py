@@ -1,0 +1,506 @@
+"""TensorRT-RTX compiles every graph family here; the runtime is checked against a stand-in GPU."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dinorad_rt.engines.build import get_or_build, open_runner
+from dinorad_rt.engines.cache import list_engines
+from dinorad_rt.engines.manifest import Engine
+from dinorad_rt.engines.profile import Profile
+from dinorad_rt.errors import BackendMissingError, BuildError, CacheError, EngineError, ExportError
+from dinorad_rt.machine import has_gpu
+from dinorad_rt.runners import registry, tensorrt, tensorrt_flavour, tensorrt_runner, tensorrt_rtx
+from dinorad_rt.runners.base import Plan
+from dinorad_rt.runners.tensorrt_buffers import (
+    AbstractDeviceBuffers,
+    DeviceBlock,
+    HostBlock,
+    Stream,
+    open_buffers,
+)
+from dinorad_rt.runners.tensorrt_flavour import RTX, TENSORRT, Journal, target_precisions
+from dinorad_rt.runners.tensorrt_proof import check_products, engine_types
+from dinorad_rt.runners.tensorrt_targets import admit_engine, build_for_targets
+
+PROFILE = Profile("test", batch=4, buckets=(1, 4))
+TARGETS = ("sm80", "sm89")
+TYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+FAMILIES = {
+    "vit": "vit_tiny_patch16_224",
+    "eva": "vit_small_patch16_dinov3",
+    "cnn": "resnet18",
+}
+rtx = pytest.mark.skipif(RTX.version is None, reason="tensorrt-rtx is not installed")
+no_gpu = pytest.mark.skipif(has_gpu(), reason="for machines without a GPU")
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """`gpu("8.9")`: the machine says that it has such a GPU."""
+
+    def pretend(capability: str) -> None:
+        facts = {"name": "Stand-in", "compute_capability": capability, "driver": "1"}
+        monkeypatch.setattr(tensorrt_flavour, "gpu_facts", lambda: facts)
+        monkeypatch.setattr(tensorrt_flavour, "has_gpu", lambda: True)
+
+    return pretend
+
+
+@rtx
+@pytest.mark.parametrize("precision", TYPES)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_compiles_and_keeps_its_precision(
+    cache: Path, family: str, precision: str
+) -> None:
+    graph = _small_graph(family, precision)
+    for built in build_for_targets(graph, Profile("one", batch=2), TARGETS):
+        assert set(built.engine.manifest["proof"]["matrix_products"]) == {TYPES[precision]}
+        assert built.size == built.engine.file("engine.plan").stat().st_size > 1000
+        assert built.engine.file("engine.plan").read_bytes()[:4] in (b"vtrt", b"ftrt")
+
+
+def _small_graph(family: str, precision: str) -> Any:
+    """The family's own graph of a backbone with one or two blocks."""
+    from dinorad_rt.backbones.load import Backbone, WeightsInfo
+    from dinorad_rt.backbones.registry import get_spec
+    from dinorad_rt.export.onnx_export import export_onnx
+
+    import timm
+    import torch
+
+    torch.manual_seed(0)
+    narrow = {} if family == "cnn" else {"depth": 4, "embed_dim": 64, "num_heads": 2}
+    size = 64
+    extra = {"img_size": size} if family != "cnn" else {}
+    module = timm.create_model(FAMILIES[family], pretrained=False, num_classes=0, **narrow, **extra)
+    spec = replace(get_spec(FAMILIES[family]), family=family)
+    weights = WeightsInfo("random", "0" * 64, "random", "none", ())
+    backbone = Backbone(spec=spec, module=module.eval(), weights=weights, image_size=size)
+    return export_onnx(backbone, precision=precision)  # type: ignore[arg-type]
+
+
+@rtx
+def test_one_engine_per_target_with_manifest_and_copy(
+    graph_of: Callable[[str], Any], cache: Path, tmp_path: Path
+) -> None:
+    graph, out, said = graph_of("fp16"), tmp_path / "ship", list[str]()
+    wanted = ["sm80", "SM89", "8.9", "120"]
+    first = build_for_targets(graph, PROFILE, wanted, out, progress=said.append)
+    assert [item.target for item in first] == ["sm80", "sm89", "sm120"]
+    assert [item.cached for item in first] == [False] * 3
+    assert len({item.engine.key for item in first}) == 3
+    assert any("sm89: building tiny (fp16)" in line for line in said)
+    for item in first:
+        assert item.engine.manifest["parity"] == "not run, needs the GPU"
+        assert item.engine.settings["buckets"] == [1, 4]
+        assert item.copy is not None
+        Engine.open(item.copy).verify()
+    again = build_for_targets(graph, PROFILE, wanted, out)
+    assert [item.cached for item in again] == [True] * 3
+    assert [item.engine.key for item in again] == [item.engine.key for item in first]
+
+
+@rtx
+def test_what_decides_an_engine_is_in_its_key(graph_of: Callable[[str], Any], cache: Path) -> None:
+    graph = graph_of("fp16")
+    options = [{}, {"refittable": True}, {"strict_nans": True}, {"optimization_level": 2}]
+    profiles = [replace(PROFILE, options={"tensorrt-rtx": given}) for given in options]
+    profiles.append(Profile("test", batch=4))
+    keys = {build_for_targets(graph, p, ["sm89"])[0].engine.key for p in profiles}
+    assert len(keys) == len(profiles)
+    flags = [engine.settings["flags"] for engine in list_engines()]
+    assert ["REFIT"] in flags and ["STRICT_NANS"] in flags
+
+
+@rtx
+def test_a_stripped_engine_is_small_and_keeps_its_graph(
+    graph_of: Callable[[str], Any], cache: Path
+) -> None:
+    graph = graph_of("fp32")
+    stripped = replace(PROFILE, options={"tensorrt-rtx": {"stripped": True}})
+    small = build_for_targets(graph, stripped, ["sm89"])[0].engine
+    full = build_for_targets(graph, PROFILE, ["sm89"])[0].engine
+    assert small.files["engine.plan"]["bytes"] <= full.files["engine.plan"]["bytes"]
+    assert small.file("model.onnx").read_bytes() == graph.path.read_bytes()
+
+
+@rtx
+def test_an_engine_whose_numbers_were_never_compared_is_refused(
+    graph_of: Callable[[str], Any], cache: Path, gpu: Callable[[str], None]
+) -> None:
+    engine = build_for_targets(graph_of("fp16"), PROFILE, ["sm89"])[0].engine
+    gpu("8.9")
+    with pytest.raises(EngineError, match="never compared with its graph") as caught:
+        open_runner(engine)
+    assert "dinorad-rt verify" in caught.value.fix
+
+
+@rtx
+def test_a_plan_from_elsewhere_is_refused(
+    graph_of: Callable[[str], Any], cache: Path, tmp_path: Path, gpu: Callable[[str], None]
+) -> None:
+    built = build_for_targets(graph_of("fp16"), PROFILE, ["sm89"], tmp_path / "ship")[0]
+    assert built.copy is not None
+    gpu("8.9")
+    with pytest.raises(CacheError, match="is code"):
+        open_runner(Engine.open(built.copy))
+    with pytest.raises(CacheError, match="cannot be read"):
+        Engine.open(built.copy / "engine.plan")
+    (built.copy / "engine.plan").unlink()
+    (built.copy / "engine.plan").write_bytes(b"x" * built.size)
+    with pytest.raises(CacheError, match="sha256"):
+        admit_engine(graph_of("fp16"), built.copy)
+
+
+@rtx
+def test_admission_compares_and_takes_the_engine_in(
+    graph_of: Callable[[str], Any],
+    cache: Path,
+    tmp_path: Path,
+    gpu: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from dinorad_rt.runners import tensorrt_targets
+
+    graph = graph_of("fp16")
+    built = build_for_targets(graph, PROFILE, ["sm89"], tmp_path / "ship")[0]
+    assert built.copy is not None
+    gpu("8.6")
+    with pytest.raises(EngineError, match="for the GPU sm89; here is sm86"):
+        admit_engine(graph, built.copy)
+    gpu("8.9")
+    with pytest.raises(EngineError, match="for the graph"):
+        admit_engine(graph_of("fp32"), built.copy)
+    monkeypatch.setattr(tensorrt_targets, "check_engine", lambda graph, engine: {"outputs": {}})
+    taken = admit_engine(graph, built.copy)
+    assert taken.manifest["parity"] == {"outputs": {}}
+    assert taken.manifest["built_elsewhere"] == built.engine.key != taken.key
+    open_runner(taken)  # loads nothing before `with`
+
+
+@rtx
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_turing_is_refused_before_the_build(
+    graph_of: Callable[[str], Any], cache: Path, precision: str
+) -> None:
+    with pytest.raises(EngineError, match=f"no {precision} matrix products for sm75") as caught:
+        build_for_targets(graph_of(precision), PROFILE, ["sm89", "sm75"])
+    assert "--precision fp16" in caught.value.fix
+    assert not list(list_engines())  # sm89 was not built either
+    liar = replace(graph_of("fp32"), precision="fp16")
+    with pytest.raises(BuildError, match="should be float16, and are .* in float32"):
+        build_for_targets(liar, PROFILE, ["sm75"])
+    assert target_precisions("sm75", TENSORRT) == ("fp32", "fp16")
+
+
+@rtx
+def test_a_silent_fp32_build_is_an_error(graph_of: Callable[[str], Any], cache: Path) -> None:
+    liar = replace(graph_of("fp32"), precision="fp16")
+    with pytest.raises(BuildError, match="24 in float32|25 in float32"):
+        build_for_targets(liar, PROFILE, ["sm89"])
+    assert not list(list_engines())
+
+
+@rtx
+def test_bad_requests_are_refused(
+    graph_of: Callable[[str], Any], cache: Path, tmp_path: Path
+) -> None:
+    graph = graph_of("fp16")
+    with pytest.raises(EngineError, match="does not compile for 'sm90'.*sm80, sm86"):
+        build_for_targets(graph, PROFILE, ["sm90"])
+    with pytest.raises(EngineError, match="No target"):
+        build_for_targets(graph, PROFILE, [])
+    with pytest.raises(EngineError, match="not here: it times kernels"):
+        build_for_targets(graph, PROFILE, ["sm89"], backend="tensorrt")
+    for options, message in (
+        ({"fp16": True}, "the options fp16"),
+        ({"version_compatible": True}, "the options version_compatible"),
+        ({"tf32": "yes"}, "tf32 = 'yes'"),
+        ({"optimization_level": 9}, "optimization_level = 9"),
+        ({"buffers": "numpy"}, "buffers = 'numpy'"),
+    ):
+        with pytest.raises(EngineError, match=message):
+            build_for_targets(graph, replace(PROFILE, options={"tensorrt-rtx": options}), ["sm89"])
+    (tmp_path / "model.onnx").write_bytes(b"nothing")
+    with pytest.raises((BuildError, ExportError)):
+        build_for_targets(replace(graph, folder=tmp_path), PROFILE, ["sm89"])
+
+
+@rtx
+def test_weights_outside_the_graphs_folder_are_not_read(
+    graph_of: Callable[[str], Any], cache: Path, tmp_path: Path
+) -> None:
+    import onnx
+
+    model = onnx.load(str(graph_of("fp16").path))
+    onnx.save(model, str(tmp_path / "model.onnx"), save_as_external_data=True, location="w.bin")
+    model = onnx.load(str(tmp_path / "model.onnx"), load_external_data=False)
+    for tensor in model.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = "../secret.bin"
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(ExportError, match="secret"):
+        build_for_targets(replace(graph_of("fp16"), folder=tmp_path), PROFILE, ["sm89"])
+
+
+@no_gpu
+@rtx
+def test_without_a_gpu_it_builds_for_others_and_does_not_run(
+    graph_of: Callable[[str], Any], cache: Path
+) -> None:
+    state = tensorrt_rtx.is_available()
+    assert state.can_build and not state.can_run and "no GPU" in state.reason
+    with pytest.raises(BackendMissingError, match="--targets"):
+        get_or_build(graph_of("fp16"), backend="tensorrt-rtx", profile=PROFILE)
+
+
+def test_availability_says_what_is_wrong(
+    monkeypatch: pytest.MonkeyPatch, gpu: Callable[[str], None]
+) -> None:
+    monkeypatch.setattr(tensorrt_flavour, "is_installed", lambda name: False)
+    state = tensorrt.is_available()
+    assert not state.can_build and "not installed" in state.reason and "pip" in state.install
+    monkeypatch.setattr(tensorrt_flavour, "is_installed", lambda name: True)
+    monkeypatch.setattr(tensorrt_flavour, "version_of", lambda name: "10.3.0")
+    assert "10.3.0 is too old, 10.12 is needed" in tensorrt.is_available().reason
+    monkeypatch.setattr(tensorrt_flavour, "version_of", lambda name: "11.4.0.106")
+    gpu("9.0")
+    assert tensorrt.is_available().can_run
+    assert tensorrt.is_available().precisions == ("fp32", "bf16", "fp16")
+    assert "no kernels for sm90 (Stand-in)" in tensorrt_rtx.is_available().reason
+    assert {"tensorrt", "tensorrt-rtx"} <= set(registry.backend_names())
+
+
+def test_the_inspectors_report_is_read() -> None:
+    report = """{"Layers": ["a bare name",
+      {"Name": "m", "LayerType": "gemm", "Inputs": [{"Format/Datatype": "Half"}]},
+      {"Name": "n", "LayerType": "CaskGemmMatrixMultiply",
+       "Inputs": [{"Format/Datatype": "Row major linear FP16 format"}]},
+      {"Name": "b", "LayerType": "fused_mha", "Inputs": [{"Format/Datatype": "BFloat16"}]},
+      {"Name": "f", "LayerType": "kgen", "TacticName": "sm80_xmma_gemm_f32",
+       "Inputs": [{"Format/Datatype": "Float"}]},
+      {"Name": "r", "LayerType": "Reformat", "Inputs": [{"Format/Datatype": "Float"}]}]}"""
+    assert engine_types(report) == {"float16": 2, "bfloat16": 1, "float32": 1}
+
+
+def test_products_of_another_type_are_refused() -> None:
+    graph = SimpleNamespace(model="tiny", precision="fp16", manifest={})
+    plan = Plan("tensorrt", "11", "fp16", 1, {"matrix_type": "float16"})
+    check_products(graph, plan, {"float16": 4})  # type: ignore[arg-type]
+    with pytest.raises(BuildError, match="1 in float32"):
+        check_products(graph, plan, {"float16": 4, "float32": 1})  # type: ignore[arg-type]
+    check_products(graph, plan, {"float16": 4, "float32": 1}, fused=True)  # type: ignore[arg-type]
+    with pytest.raises(BuildError):
+        check_products(graph, plan, {"float32": 5}, fused=True)  # type: ignore[arg-type]
+
+
+class StandInBuffers(AbstractDeviceBuffers):
+    """The "GPU" is host memory; what a stream is told to do is done when it is waited for."""
+
+    name = "stand-in"
+
+    def __init__(self) -> None:
+        self.todo: dict[int, list[Callable[[], None]]] = {}
+        self.free = 1 << 40
+        self.captured = 0
+        self.recording: list[Callable[[], None]] | None = None
+
+    def push(self, handle: int, work: Callable[[], None]) -> None:
+        (self.todo[handle] if self.recording is None else self.recording).append(work)
+
+    def free_bytes(self) -> int:
+        return self.free
+
+    def stream(self) -> Stream:
+        self.todo[len(self.todo) + 1] = []
+        return Stream(len(self.todo))
+
+    def device(self, size: int) -> DeviceBlock:
+        owner = np.full(max(size, 4) // 4, np.nan, np.float32)
+        return DeviceBlock(owner.ctypes.data, size, owner)
+
+    def host(self, shape: Sequence[int]) -> HostBlock:
+        array = np.zeros(tuple(shape), np.float32)
+        return HostBlock(array, array.ctypes.data, array)
+
+    def _copy(self, source: int, target: int, size: int, stream: Stream) -> None:
+        self.push(stream.handle, lambda: ctypes.memmove(target, source, size) and None)
+
+    def upload(self, source: HostBlock, target: DeviceBlock, size: int, stream: Stream) -> None:
+        self._copy(source.address, target.address, size, stream)
+
+    def download(self, source: DeviceBlock, target: HostBlock, size: int, stream: Stream) -> None:
+        self._copy(source.address, target.address, size, stream)
+
+    def wait(self, stream: Stream) -> None:
+        work, self.todo[stream.handle] = self.todo[stream.handle], []
+        for item in work:
+            item()
+
+    def capture(self, stream: Stream, call: Callable[[], None]) -> Callable[[], None]:
+        self.recording, work = [], []
+        call()
+        work, self.recording = self.recording, None
+        self.captured += 1
+        return lambda: [self.push(stream.handle, item) for item in work] and None
+
+
+class StandInContext:
+    """Computes cls = sum of the image + its blocks, patch_mean = twice the sum."""
+
+    def __init__(self, buffers: StandInBuffers) -> None:
+        self.buffers = buffers
+        self.at: dict[str, int] = {}
+        self.rows = 0
+        self.profile = -1
+
+    def set_optimization_profile_async(self, index: int, stream: int) -> bool:
+        self.profile = index
+        return True
+
+    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
+        self.rows = shape[0]
+        return (1, 4)[self.profile] == self.rows
+
+    def set_device_memory(self, address: int, size: int) -> None:
+        assert size >= 64 * self.rows
+
+    def set_tensor_address(self, name: str, address: int) -> bool:
+        self.at[name] = address
+        return True
+
+    def infer_shapes(self) -> list[str]:
+        return [] if len(self.at) == 3 else ["forgotten"]
+
+    def execute_async_v3(self, stream: int) -> bool:
+        self.buffers.push(stream, self._run)
+        return True
+
+    def _run(self) -> None:
+        def view(name: str, *shape: int) -> np.ndarray:
+            count = int(np.prod(shape))
+            return np.ctypeslib.as_array(
+                (ctypes.c_float * count).from_address(self.at[name])
+            ).reshape(shape)
+
+        total = view("pixel_values", self.rows, 3 * 28 * 28).sum(axis=1)
+        view("cls", self.rows, 4, 32)[:] = total[:, None, None] + np.arange(4)[None, :, None]
+        view("patch_mean", self.rows, 32)[:] = 2 * total[:, None]
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch, cache: Path) -> Iterator[StandInBuffers]:
+    """TensorRT without a GPU: the runner's own logic over host memory."""
+    buffers = StandInBuffers()
+    engine = SimpleNamespace(
+        create_execution_context=lambda strategy: StandInContext(buffers),
+        get_device_memory_size_for_profile_v2=lambda index: (64, 256)[index],
+    )
+    trt = SimpleNamespace(
+        ExecutionContextAllocationStrategy=SimpleNamespace(USER_MANAGED="USER_MANAGED")
+    )
+    monkeypatch.setattr(tensorrt_runner, "open_buffers", lambda kind: buffers)
+    monkeypatch.setattr(tensorrt_runner, "load_plan", lambda flavour, blob: engine)
+    monkeypatch.setattr(tensorrt_runner, "logger", lambda flavour: (None, Journal()))
+    monkeypatch.setattr(tensorrt_flavour.Flavour, "load", lambda flavour: trt)
+    yield buffers
+
+
+def _engine(folder: Path, **settings: Any) -> Engine:
+    (folder / "engine.plan").write_bytes(b"plan")
+    return Engine(
+        folder,
+        {
+            "key": "k",
+            "batch": 4,
+            "input_shape": [3, 28, 28],
+            "outputs": {"cls": [4, 32], "patch_mean": [32]},
+            "settings": {"streams": 2, "buckets": [1, 4], "flags": [], "buffers": "auto"}
+            | {"cuda_graphs": True}
+            | settings,
+        },
+    )
+
+
+@pytest.mark.parametrize("graphs", [True, False])
+def test_the_runner_pads_to_buckets_and_keeps_order(
+    stand_in: StandInBuffers, tmp_path: Path, graphs: bool
+) -> None:
+    rng = np.random.default_rng(0)
+    batches = [
+        rng.standard_normal((rows, 3, 28, 28)).astype(np.float32) for rows in (1, 3, 4, 9, 1, 5)
+    ]
+    runner = tensorrt_runner.TensorRTRunner(_engine(tmp_path, cuda_graphs=graphs), TENSORRT)
+    with runner:
+        assert stand_in.captured == (4 if graphs else 0)  # two slots with two buckets each
+        found = list(runner.infer_stream(iter(batches)))
+        first = runner.infer(batches[0])
+    for batch, rows in zip(batches, found, strict=True):
+        total = batch.sum(axis=(1, 2, 3), dtype=np.float64)
+        assert rows["cls"].shape == (len(batch), 4, 32)
+        np.testing.assert_allclose(rows["cls"][:, 3, 0], total + 3, atol=1e-3)
+        np.testing.assert_allclose(rows["patch_mean"][:, 31], 2 * total, atol=1e-3)
+    np.testing.assert_array_equal(first["cls"], found[0]["cls"])
+
+
+def test_too_little_memory_says_what_fits(stand_in: StandInBuffers, tmp_path: Path) -> None:
+    stand_in.free = 60_000
+    runner = tensorrt_runner.TensorRTRunner(_engine(tmp_path), TENSORRT)
+    with pytest.raises(EngineError, match="MiB of GPU memory.*are free") as caught, runner:
+        pass
+    assert "a batch of 1 fits" in caught.value.fix
+
+
+def test_a_failed_call_is_an_error(
+    stand_in: StandInBuffers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(StandInContext, "execute_async_v3", lambda self, stream: False)
+    runner = tensorrt_runner.TensorRTRunner(_engine(tmp_path), TENSORRT)
+    with pytest.raises(EngineError, match="failed on the GPU"), runner:
+        pass
+
+
+def test_an_unknown_kind_of_buffers_is_refused() -> None:
+    with pytest.raises(EngineError, match="torch, cuda-bindings or pycuda"):
+        open_buffers("numpy")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not has_gpu(), reason="needs an NVIDIA GPU")
+@pytest.mark.parametrize("kind", ["torch", "cuda"])
+def test_buffers_carry_bytes_to_the_gpu_and_back(kind: str) -> None:
+    buffers = open_buffers(kind)
+    stream, there, back = buffers.stream(), buffers.host((5, 7)), buffers.host((5, 7))
+    block = buffers.device(5 * 7 * 4)
+    there.array[:] = np.arange(35).reshape(5, 7)
+    buffers.upload(there, block, 140, stream)
+    replay = buffers.capture(stream, lambda: buffers.download(block, back, 140, stream))
+    replay()
+    buffers.wait(stream)
+    np.testing.assert_array_equal(back.array, there.array)
+    buffers.close()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("backend", ["tensorrt", "tensorrt-rtx"])
+@pytest.mark.parametrize("precision", TYPES)
+def test_on_a_gpu_the_engine_passes_the_gate(
+    graph_of: Callable[[str], Any], cache: Path, backend: str, precision: str
+) -> None:
+    if not registry.get_backend(backend).is_available().can_run:
+        pytest.skip(registry.get_backend(backend).is_available().reason)
+    graph = graph_of(precision)
+    engine = get_or_build(graph, backend=backend, profile=PROFILE)
+    with open_runner(engine) as runner:
+        images = np.random.default_rng(0).standard_normal((6, 3, 28, 28)).astype(np.float32)
+        assert runner.infer(images)["cls"].shape == (6, 4, 32)
