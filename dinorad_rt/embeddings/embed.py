@@ -108,13 +108,13 @@ class _Job:
         if not pending:
             return None
         remove_stale_parts(self.store.folder, mine)
-        start = time.perf_counter()
         wanted = [self.samples[at] for index in pending for at in self._span(index)]
         ahead = 2 * self.engine.batch
         with (
             open_runner(self.engine) as runner,
             Loader(spec, workers=workers, ahead=ahead) as loader,
         ):
+            start = time.perf_counter()
             rows = loader.rows(wanted)
             batches = pack(rows, self.engine.batch, spec.image_size, every=self.store.shard_rows)
             sink = _Sink(self, pending, wanted, (done, total))

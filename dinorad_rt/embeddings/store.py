@@ -29,7 +29,7 @@ class Throughput:
 
     Attributes:
         images: samples that this run embedded, without those of earlier runs.
-        seconds: from the first file to the last shard.
+        seconds: from the first file to the last shard; loading the engine is not counted.
         mode: threads or processes decoded.
         workers: how many.
     """

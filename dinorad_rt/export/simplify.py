@@ -162,7 +162,7 @@ def _producer(node: ir.Node) -> ir.Node | None:
 
 
 def _drop_identities(model: ir.Model) -> None:
-    """Nodes that give their input back: Identity, a Cast to the same type, a Reshape to the same."""
+    """Nodes that give their input back: Identity, Cast to the same type, Reshape to the same."""
     outputs = set(model.graph.outputs)
     for node in list(model.graph):
         source = node.inputs[0] if node.inputs else None

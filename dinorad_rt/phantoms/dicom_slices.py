@@ -8,9 +8,9 @@ import numpy as np
 
 from dinorad_rt.phantoms.ct import CTVolume
 from dinorad_rt.phantoms.mr import TIMES, MRVolume
-from dinorad_rt.phantoms.part10 import Header, write_part10
+from dinorad_rt.phantoms.part10 import Header, encoded, write_part10
 from dinorad_rt.phantoms.plan import Region
-from dinorad_rt.phantoms.tags import StudyFacts, common, decimal, decimals, instance
+from dinorad_rt.phantoms.tags import StudyFacts, common, decimal, decimals, instance, stored_bits
 
 CT_INTERCEPT = -1024
 CT_PADDING = -2000
@@ -34,14 +34,17 @@ def write_ct(folder: Path, volume: CTVolume, region: Region, facts: StudyFacts) 
     signed = facts.patient.number % 2 == 0
     stored = _stored_ct(volume.hu, signed)
     header = common(facts, "CT", 2) | _ct_series(volume, region, facts)
-    header |= {"PixelPaddingValue": CT_PADDING} if signed else {"BitsStored": 12}
+    header |= stored_bits(16 if signed else 12)
+    if signed:
+        header["PixelPaddingValue"] = CT_PADDING
+    elements = encoded(header, signed=signed)
     names = []
     for index, pixels in enumerate(stored):
         number = len(stored) - index if signed else index + 1
         position = (*volume.origin[:2], volume.origin[2] + index * volume.spacing[0])
-        own = instance(facts, header, number) | {"ImagePositionPatient": decimals(*position)}
+        own = instance(facts, "CT", number) | {"ImagePositionPatient": decimals(*position)}
         names.append(slice_name(number))
-        write_part10(folder / names[-1], header | own, pixels)
+        write_part10(folder / names[-1], elements, own, pixels)
     return names
 
 
@@ -70,8 +73,10 @@ def _stored_ct(hu: np.ndarray, signed: bool) -> np.ndarray:
     inside = np.isfinite(hu)
     values = np.rint(np.where(inside, hu, float(CT_INTERCEPT)) - CT_INTERCEPT)
     if signed:
-        return np.where(inside, values, CT_PADDING).astype(np.int16)
-    return np.clip(values, 0, 4095).astype(np.uint16)
+        stored: np.ndarray = np.where(inside, values, CT_PADDING).astype(np.int16)
+    else:
+        stored = np.clip(values, 0, 4095).astype(np.uint16)
+    return stored
 
 
 def write_mr(folder: Path, volume: MRVolume, facts: StudyFacts) -> list[str]:
@@ -80,17 +85,18 @@ def write_mr(folder: Path, volume: MRVolume, facts: StudyFacts) -> list[str]:
     Returns:
         Names of the files, in the order of the slices.
     """
-    header = common(facts, "MR", 3) | _mr_series(volume, facts)
+    header = common(facts, "MR", 3) | stored_bits(16) | _mr_series(volume, facts)
     if facts.patient.number % 3:
         high = max(round(float(np.percentile(volume.stored, 99.0))), 2)
         header["WindowCenter"], header["WindowWidth"] = decimals(high / 2, high)
+    elements = encoded(header)
     names = []
     for index, pixels in enumerate(volume.stored):
         position = np.asarray(volume.origin) + volume.axes[2] * volume.spacing[0] * index
-        own = instance(facts, header, index + 1)
+        own = instance(facts, "MR", index + 1)
         own |= {"ImagePositionPatient": decimals(*position)}
         names.append(slice_name(index + 1))
-        write_part10(folder / names[-1], header | own, pixels)
+        write_part10(folder / names[-1], elements, own, pixels)
     return names
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dinorad_rt.phantoms.part10 import Header, write_part10
-from dinorad_rt.phantoms.tags import StudyFacts, code, common, decimals, instance
+from dinorad_rt.phantoms.part10 import Header, encoded, write_part10
+from dinorad_rt.phantoms.tags import StudyFacts, code, common, decimals, instance, stored_bits
 from dinorad_rt.phantoms.xray import BITS, XrayImage
 
 _VIEWS = {
@@ -16,8 +16,8 @@ _VIEWS = {
 
 def write_xray(path: Path, image: XrayImage, facts: StudyFacts) -> None:
     """Write one X-ray; DX names a window, CR does so in every other study."""
-    header = common(facts, "DX" if image.digital else "CR", 1)
-    header |= instance(facts, header, 1)
+    modality = "DX" if image.digital else "CR"
+    header = common(facts, modality, 1) | stored_bits(BITS)
     header |= {
         "PhotometricInterpretation": "MONOCHROME1" if image.inverted else "MONOCHROME2",
         "BodyPartExamined": "CHEST",
@@ -26,13 +26,12 @@ def write_xray(path: Path, image: XrayImage, facts: StudyFacts) -> None:
         "PatientOrientation": ["L", "F"],
         "KVP": "117",
         "ImagerPixelSpacing": decimals(image.pixel, image.pixel),
-        "BitsStored": BITS,
     }
     if image.digital:
         header |= _digital(image)
     if image.digital or facts.number % 2:
         header["WindowCenter"], header["WindowWidth"] = decimals(*image.window)
-    write_part10(path, header, image.stored)
+    write_part10(path, encoded(header), instance(facts, modality, 1), image.stored)
 
 
 def _digital(image: XrayImage) -> Header:

@@ -31,6 +31,12 @@ class Draws:
         """A number between two limits."""
         return low + (high - low) * (int(self._bits.random_raw()) >> 11) * 2.0**-53
 
+    def uniforms(self, count: int, low: float, high: float) -> np.ndarray:
+        """Several numbers between two limits."""
+        raw = self._bits.random_raw(count) >> np.uint64(11)
+        result: np.ndarray = low + (high - low) * (raw * 2.0**-53)
+        return result
+
     def whole(self, low: int, high: int) -> int:
         """A whole number from `low` to `high`, both included."""
         return low + int(int(self._bits.random_raw()) % (high - low + 1))

@@ -18,7 +18,7 @@ def write_png(path: Path, labels: np.ndarray) -> None:
     lines = np.zeros((rows, columns + 1), np.uint8)  # a filter byte (none) before each row
     lines[:, 1:] = labels
     header = struct.pack(">IIBBBBB", columns, rows, 8, 0, 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(lines.tobytes(), 9)), (b"IEND", b""))
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(lines.tobytes(), 6)), (b"IEND", b""))
     body = b"".join(
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
         for kind, data in chunks
@@ -48,5 +48,5 @@ def write_nifti(
     image.header.set_xyzt_units("mm")
     image.set_sform(affine, code=1)
     image.set_qform(affine, code=1)
-    packer = zlib.compressobj(9, zlib.DEFLATED, 31)  # gzip without a name or a date
+    packer = zlib.compressobj(6, zlib.DEFLATED, 31)  # gzip without a name or a date
     path.write_bytes(packer.compress(image.to_bytes()) + packer.flush())

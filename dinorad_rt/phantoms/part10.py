@@ -30,51 +30,67 @@ _LONG = frozenset(("OB", "OW", "SQ", "UN", "UT"))
 _BINARY = {"US": "<H", "SS": "<h", "UL": "<I", "FD": "<d"}
 
 
-def write_part10(path: Path, header: Header, stored: np.ndarray) -> None:
+Elements: TypeAlias = dict[int, bytes]
+"""Tag → encoded element."""
+
+
+def write_part10(path: Path, series: Elements, image: Header, stored: np.ndarray) -> None:
     """Write one image.
 
     Args:
         path: the file; replaced if it exists.
-        header: everything but the size and type of the pixels; BitsStored may be given.
+        series: elements that all images of a series share, encoded once.
+        image: this image's own attributes; the size of the pixels is added.
         stored: (rows, columns) uint16 or int16.
     """
-    signed = stored.dtype.kind == "i"
-    bits = header.get("BitsStored", 16)
-    assert isinstance(bits, int)
-    full: Header = {
-        **header,
-        "SamplesPerPixel": 1,
-        "Rows": stored.shape[0],
-        "Columns": stored.shape[1],
-        "BitsAllocated": 16,
-        "BitsStored": bits,
-        "HighBit": bits - 1,
-        "PixelRepresentation": int(signed),
-        "PixelData": stored.astype("<i2" if signed else "<u2").tobytes(),
-    }
-    meta = encode(
+    own = encoded(
+        {
+            **image,
+            "SamplesPerPixel": 1,
+            "Rows": stored.shape[0],
+            "Columns": stored.shape[1],
+            "BitsAllocated": 16,
+            "PixelRepresentation": int(stored.dtype.kind == "i"),
+            "PixelData": stored.astype("<i2" if stored.dtype.kind == "i" else "<u2").tobytes(),
+        }
+    )
+    path.write_bytes(_meta(image["SOPInstanceUID"], series) + _joined(series | own))
+
+
+def _meta(instance: Value, series: Elements) -> bytes:
+    """Preamble and file meta information (PS3.10 7.1)."""
+    sop_class = series[_entry("SOPClassUID")[0]][8:].decode("ascii").rstrip("\0")
+    meta = encoded(
         {
             "FileMetaInformationVersion": b"\x00\x01",
-            "MediaStorageSOPClassUID": header["SOPClassUID"],
-            "MediaStorageSOPInstanceUID": header["SOPInstanceUID"],
+            "MediaStorageSOPClassUID": sop_class,
+            "MediaStorageSOPInstanceUID": instance,
             "TransferSyntaxUID": EXPLICIT_LITTLE,
             "ImplementationClassUID": IMPLEMENTATION_UID,
             "ImplementationVersionName": IMPLEMENTATION_NAME,
         }
     )
-    length = encode({"FileMetaInformationGroupLength": len(meta)})
-    path.write_bytes(bytes(128) + b"DICM" + length + meta + encode(full, signed=signed))
+    length = encoded({"FileMetaInformationGroupLength": len(_joined(meta))})
+    return bytes(128) + b"DICM" + _joined(length) + _joined(meta)
 
 
-def encode(header: Mapping[str, Value], *, signed: bool = False) -> bytes:
-    """Encode a data set, its elements sorted by tag.
+def encoded(header: Mapping[str, Value], *, signed: bool = False) -> Elements:
+    """Encode a data set.
 
     Args:
         header: the elements.
         signed: whether pixels are: decides between US and SS where the dictionary leaves it open.
     """
-    elements = sorted((_entry(keyword), value) for keyword, value in header.items())
-    return b"".join(_element(tag, vr, value, signed) for (tag, vr), value in elements)
+    elements = {}
+    for keyword, value in header.items():
+        tag, vr = _entry(keyword)
+        elements[tag] = _element(tag, vr, value, signed)
+    return elements
+
+
+def _joined(elements: Elements) -> bytes:
+    """The data set's bytes: elements in the order of their tags."""
+    return b"".join(elements[tag] for tag in sorted(elements))
 
 
 def _element(tag: int, vr: str, value: Value, signed: bool) -> bytes:
@@ -94,7 +110,7 @@ def _bytes_of(vr: str, value: Value) -> bytes:
         return value + b"\0" * (len(value) % 2)
     if vr == "SQ":
         assert not isinstance(value, str | int)
-        items = [encode(item) for item in value if isinstance(item, Mapping)]
+        items = [_joined(encoded(item)) for item in value if isinstance(item, Mapping)]
         return b"".join(struct.pack("<HHI", 0xFFFE, 0xE000, len(i)) + i for i in items)
     values = [value] if isinstance(value, str | int) else value
     if vr in _BINARY:

@@ -12,7 +12,7 @@ to anybody. The DICOM headers are filled with invented identifiers on purpose.
 |---|---|---|
 | `labels.csv` | a chest X-ray | binary: normal, abnormal |
 | `xray/labels.csv` | the same X-rays | multi-label: nodule, opacity, effusion |
-| `ct/labels.csv` | a CT volume (folder of slices) | four classes: normal, bleed, lung mass, liver lesion |
+| `ct/labels.csv` | a CT volume: a folder of slices | normal, bleed, lung mass, liver lesion |
 | `ct/slices.csv` | a CT slice | binary: normal, finding |
 | `mr/labels.csv` | an MR slice of the brain | binary: normal, tumour |
 

@@ -65,15 +65,15 @@ def ramp(value: np.ndarray, width: float) -> np.ndarray:
     return np.clip(value / width + 0.5, 0.0, 1.0)
 
 
-def step(value: np.ndarray, low: float, high: float) -> np.ndarray:
+def step(value: np.ndarray, low: float | np.ndarray, high: float | np.ndarray) -> np.ndarray:
     """Smooth step from 0 at `low` to 1 at `high` (which may be the lower one)."""
     t = np.clip((value - low) / (high - low), 0.0, 1.0)
-    return t * t * (3.0 - 2.0 * t)
+    return np.asarray(t * t * (3.0 - 2.0 * t))
 
 
 def arch(value: np.ndarray) -> np.ndarray:
     """sqrt(1 - value²) inside ±1, else 0: the profile of a round body."""
-    return np.sqrt(np.clip(1.0 - value * value, 0.0, None))
+    return np.asarray(np.sqrt(np.clip(1.0 - value * value, 0.0, None)))
 
 
 def chord(x: np.ndarray, y: np.ndarray, axes: Sequence[float], *, angle: float = 0.0) -> np.ndarray:

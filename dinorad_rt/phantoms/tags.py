@@ -98,12 +98,17 @@ def common(facts: StudyFacts, modality: str, series: int) -> Header:
     }
 
 
-def instance(facts: StudyFacts, series: Header, number: int) -> Header:
-    """What tells one image from the others of its series."""
+def instance(facts: StudyFacts, modality: str, number: int) -> Header:
+    """What tells one image from the others of its study and modality."""
     return {
-        "SOPInstanceUID": facts.uid("image", series["SeriesInstanceUID"], number),
+        "SOPInstanceUID": facts.uid("image", facts.number, modality, number),
         "InstanceNumber": str(number),
     }
+
+
+def stored_bits(bits: int) -> Header:
+    """How many of the 16 allocated bits are used."""
+    return {"BitsStored": bits, "HighBit": bits - 1}
 
 
 def decimal(value: float) -> str:

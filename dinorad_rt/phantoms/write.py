@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dinorad_rt.errors import OutputExistsError
 from dinorad_rt.files import atomic_path, claim_output_dir, space_errors_named
 from dinorad_rt.phantoms.plan import CT_CLASSES, Patient, plan_patients
 from dinorad_rt.phantoms.tags import StudyFacts
@@ -57,7 +58,7 @@ def write_phantoms(
     tumour in a slice (binary). `ct/slices.csv` labels each CT slice. All splits are by patient.
 
     Args:
-        out: new or empty folder, or one of an earlier call, which is written over.
+        out: new or empty folder, or one of an earlier call of the same kind, begun or finished.
         patients: number of patients, at least 4.
         seed: the same seed gives the same bytes.
         image_size: rows of an X-ray, 64 or more; CT has half, MR 7/16 of it.
@@ -74,7 +75,7 @@ def write_phantoms(
     out = claim_output_dir(Path(out), MARKER)
     facts = {"version": PHANTOM_VERSION, "patients": patients, "seed": seed, "size": image_size}
     with space_errors_named(out):
-        (out / MARKER).write_text(json.dumps(facts) + "\n", encoding="utf-8")
+        _claim(out / MARKER, json.dumps(facts) + "\n")
         job = Job(out, image_size, seed)
         for done, patient in enumerate(plan, start=1):
             _write_patient(job, patient)
@@ -82,6 +83,16 @@ def write_phantoms(
                 progress(f"phantoms: patient {done} of {patients}")
         _write_tables(job)
     return out
+
+
+def _claim(marker: Path, facts: str) -> None:
+    """Say what the folder will hold, unless it holds phantoms of another kind."""
+    if marker.exists() and marker.read_text(encoding="utf-8") != facts:
+        raise OutputExistsError(
+            f"{marker.parent} holds other phantoms: another seed, number, size or version.",
+            "Choose an empty or new folder.",
+        )
+    marker.write_text(facts, encoding="utf-8")
 
 
 def _write_patient(job: Job, patient: Patient) -> None:
@@ -140,7 +151,7 @@ def _write_ct(job: Job, patient: Patient) -> None:
     mask = folder / "mask.nii.gz"
     write_nifti(mask, volume.mask, volume.spacing, volume.origin)
     shared = _shared(patient, 1, "CT") | {"region": patient.ct.region}
-    label = {"label": CT_CLASSES.index(patient.ct.label), "class": patient.ct.label}
+    label: Row = {"label": CT_CLASSES.index(patient.ct.label), "class": patient.ct.label}
     _add(job, "ct", (series, mask), label | shared)
     for index, name in enumerate(names):
         seen = int((volume.mask[index] == FINDING).sum() >= 4)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dinorad_rt.phantoms.chest import Chest, Rays, trace
+from dinorad_rt.phantoms.chest import Chest
+from dinorad_rt.phantoms.chest_rays import Rays, trace
 from dinorad_rt.phantoms.draws import Draws
 from dinorad_rt.phantoms.glyphs import glyph
 from dinorad_rt.phantoms.shapes import Grid
@@ -61,7 +62,7 @@ def expose(
     study = Draws(seed, "xray", *name)
     digital = study.chance(0.5)
     grid = _posed(size, study)
-    rays = trace(chest, grid, own, study.uniform(-5.0, 5.0))
+    rays = trace(chest, grid, study.uniform(-5.0, 5.0))
     lungs, mask = _with_findings(chest, rays, grid, findings, (seed, *name))
     depth = _depth(rays, lungs, own)
     image = _developed(depth, rays, study)
@@ -79,9 +80,9 @@ def expose(
 
 def _posed(size: int, draws: Draws) -> Grid:
     """Pixels in the patient's millimetres: shifted and slightly scaled."""
-    pixel = draws.uniform(334.0, 350.0) / size
+    pixel = draws.uniform(337.0, 347.0) / size
     middle = (np.arange(size) - (size - 1) / 2.0) * pixel
-    x, y = middle + draws.uniform(-4.0, 4.0), middle + draws.uniform(-9.0, 1.0)
+    x, y = middle + draws.uniform(-4.0, 4.0), middle + draws.uniform(-7.0, -1.0)
     return Grid(x=x[None, :], y=y[:, None], z=np.zeros((1, 1)), pixel=pixel)
 
 
@@ -110,7 +111,7 @@ def _depth(rays: Rays, air: np.ndarray, draws: Draws) -> np.ndarray:
     """Optical depth of each ray."""
     vessels = np.minimum(rays.solid, air + 60.0)
     gas = np.clip(air - 0.5 * vessels, 0.0, 0.92 * rays.body)
-    texture = 1.0 + 0.035 * draws.texture(air.shape, 40.0, 3)
+    texture = 1.0 + 0.035 * draws.texture(air.shape, 60.0, 2)
     depth: np.ndarray = (
         SOFT * np.maximum(rays.body - gas - rays.airway, 0.0)
         + LUNG * gas * texture
@@ -123,10 +124,11 @@ def _depth(rays: Rays, air: np.ndarray, draws: Draws) -> np.ndarray:
 
 def _developed(depth: np.ndarray, rays: Rays, draws: Draws) -> np.ndarray:
     """Grey (0 to 1, bone bright) after scatter, noise, blur, collimation and a tone curve."""
-    from scipy.ndimage import gaussian_filter
+    from scipy.ndimage import gaussian_filter, uniform_filter
 
     light = np.exp(-depth)
-    scatter = gaussian_filter(light, depth.shape[0] / 14.0, truncate=2.5)
+    wide = max(depth.shape[0] // 7, 3)
+    scatter = uniform_filter(uniform_filter(light, wide), wide)
     light = light + draws.uniform(0.2, 0.27) * scatter + 0.002
     light = gaussian_filter(light, draws.uniform(0.4, 0.6), truncate=2.5)
     photons = 10.0 ** draws.uniform(3.9, 4.6)
@@ -136,7 +138,7 @@ def _developed(depth: np.ndarray, rays: Rays, draws: Draws) -> np.ndarray:
     high = np.percentile(tone[rays.body > 120.0], 96.0)
     span = max(high - low, 0.5)
     tone = (tone - low) / span * draws.uniform(0.68, 0.72) + draws.uniform(0.2, 0.23)
-    detail = tone - gaussian_filter(tone, depth.shape[0] / 60.0, truncate=2.5)
+    detail = tone - uniform_filter(tone, max(depth.shape[0] // 18, 3))
     tone = np.clip(tone + draws.uniform(0.15, 0.35) * detail, -0.5, 1.6)
     curved: np.ndarray = 1.0 / (1.0 + np.exp(-draws.uniform(4.1, 4.5) * (tone - 0.5)))
     return np.clip((curved - 0.08) / 0.84, 0.0, 1.0)

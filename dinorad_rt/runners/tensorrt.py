@@ -51,8 +51,11 @@ _DEFAULTS: dict[str, Any] = {
     "cuda_graphs": True,
     "buffers": "auto",
 }
-_ONLY_TENSORRT = ("version_compatible", "hardware_compatible")
-"""TensorRT-RTX 1.7 has no lean runtime, and its engines fit a whole GPU generation anyway."""
+_ONLY_TENSORRT = ("version_compatible", "hardware_compatible", "optimization_level")
+"""TensorRT-RTX 1.7 has no lean runtime, its engines fit a whole GPU generation anyway, and its
+levels all give the same plan."""
+_NEEDS_GPU = ("stripped", "refittable")
+"""Measured with TensorRT-RTX 1.7: with these its compiler asks the driver for a GPU and fails."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +71,10 @@ class TensorRTBackend:
     def plan(self, graph: Graph, profile: Profile) -> Plan:
         """Resolve the profile for the GPU at hand.
 
-        Options: `optimization_level` 0 to 5, `workspace_mib` (0: no limit), `tf32`, `cuda_graphs`,
-        `buffers` (auto, torch, cuda, pycuda), `stripped`, `refittable`, `strict_nans`,
-        `distributive_independence`, and for TensorRT `version_compatible`,
+        Options: `workspace_mib` (0: no limit), `tf32`, `cuda_graphs`, `buffers` (auto, torch, cuda,
+        pycuda), `stripped`, `refittable`, `strict_nans`,
+        `distributive_independence`, and for TensorRT `optimization_level` (0 to 5),
+        `version_compatible`,
         `hardware_compatible` (none, ampere_plus, same_compute_capability).
 
         Raises:
@@ -103,6 +107,8 @@ class TensorRTBackend:
         low = low_type(graph)
         self._refuse(graph, low, target)
         options = self._options(profile)
+        if device.get("cross_built"):
+            _refuse_cross(profile, options, self.flavour)
         flags = [name for key, names in _FLAGS.items() if options[key] for name in names]
         settings = {
             "buckets": list(profile.buckets),
@@ -191,6 +197,16 @@ def refuse_ungated(engine: Engine) -> None:
             f"The engine of {engine.model} was built for {target} on a machine without that GPU; "
             "its numbers were never compared with its graph.",
             "On a machine with that GPU: dinorad-rt verify ENGINE",
+        )
+
+
+def _refuse_cross(profile: Profile, options: Mapping[str, Any], flavour: Flavour) -> None:
+    asked = [name for name in _NEEDS_GPU if options[name]]
+    if asked:
+        raise EngineError(
+            f"The profile {profile.name} asks for a {' and '.join(asked)} engine; {flavour.name} "
+            "builds such a one only on the GPU that it is for.",
+            f"Leave {', '.join(asked)} out of the profile, or build on that GPU without --targets.",
         )
 
 

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="session")
-def graph_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Graph]:
-    """`graph_of("fp16")`: a tiny graph in a precision; shared by the folders of one session."""
+def tiny_graph(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Graph]:
+    """`tiny_graph("fp16")`: a tiny graph in a precision; shared by the folders of one session."""
     from dinorad_rt.backbones.load import load_backbone
     from dinorad_rt.export.onnx_export import export_onnx
 

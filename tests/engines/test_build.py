@@ -26,13 +26,15 @@ PROFILE = Profile("test", batch=2, threads=1)
 
 @pytest.mark.parametrize("backend", ["openvino", "onnxruntime", "pytorch"])
 def test_second_call_takes_the_cached_engine(
-    graph_of: Callable[[str], Any], cache: Path, backend: str
+    tiny_graph: Callable[[str], Any], cache: Path, backend: str
 ) -> None:
     said: list[str] = []
-    first = get_or_build(graph_of("fp32"), backend=backend, profile=PROFILE, progress=said.append)
+    first = get_or_build(tiny_graph("fp32"), backend=backend, profile=PROFILE, progress=said.append)
     assert any(text.startswith("building") for text in said)
     said.clear()
-    second = get_or_build(graph_of("fp32"), backend=backend, profile=PROFILE, progress=said.append)
+    second = get_or_build(
+        tiny_graph("fp32"), backend=backend, profile=PROFILE, progress=said.append
+    )
     assert second == first
     assert said == [f"engine {first.key[:12]} taken from the cache"]
     parity = first.manifest["parity"]
@@ -42,28 +44,30 @@ def test_second_call_takes_the_cached_engine(
     assert set(proof) <= {"f32", "float32"}
 
 
-def test_manifest_tells_neither_path_nor_host(graph_of: Callable[[str], Any], cache: Path) -> None:
-    engine = get_or_build(graph_of("fp32"), backend="onnxruntime", profile=PROFILE)
+def test_manifest_tells_neither_path_nor_host(
+    tiny_graph: Callable[[str], Any], cache: Path
+) -> None:
+    engine = get_or_build(tiny_graph("fp32"), backend="onnxruntime", profile=PROFILE)
     text = json.dumps(engine.manifest)
     assert str(cache) not in text
-    assert str(graph_of("fp32").folder) not in text
+    assert str(tiny_graph("fp32").folder) not in text
     assert platform.node() not in text
 
 
 def test_nothing_is_cached_when_the_gate_fails(
-    graph_of: Callable[[str], Any], cache: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_graph: Callable[[str], Any], cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(graph: Any, engine: Any) -> None:
         raise ParityError("cosine 0.5")
 
     monkeypatch.setattr(build, "check_engine", fail)
     with pytest.raises(ParityError):
-        get_or_build(graph_of("fp32"), backend="onnxruntime", profile=PROFILE)
+        get_or_build(tiny_graph("fp32"), backend="onnxruntime", profile=PROFILE)
     assert [path.suffix for path in cache_dir("engines").iterdir()] == [".lock"]
 
 
-def test_changed_engine_is_never_loaded(graph_of: Callable[[str], Any], cache: Path) -> None:
-    engine = get_or_build(graph_of("fp32"), backend="openvino", profile=PROFILE)
+def test_changed_engine_is_never_loaded(tiny_graph: Callable[[str], Any], cache: Path) -> None:
+    engine = get_or_build(tiny_graph("fp32"), backend="openvino", profile=PROFILE)
     path = engine.file("model.bin")
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
@@ -73,17 +77,17 @@ def test_changed_engine_is_never_loaded(graph_of: Callable[[str], Any], cache: P
 
 
 def test_an_engine_from_elsewhere_is_refused(
-    graph_of: Callable[[str], Any], cache: Path, tmp_path: Path
+    tiny_graph: Callable[[str], Any], cache: Path, tmp_path: Path
 ) -> None:
-    engine = get_or_build(graph_of("fp32"), backend="onnxruntime", profile=PROFILE)
+    engine = get_or_build(tiny_graph("fp32"), backend="onnxruntime", profile=PROFILE)
     copy = shutil.copytree(engine.folder, tmp_path / engine.key)
     with pytest.raises(CacheError, match="only what was built here is run"):
         open_runner(Engine.open(copy))
 
 
-def test_unknown_backend(graph_of: Callable[[str], Any], cache: Path) -> None:
+def test_unknown_backend(tiny_graph: Callable[[str], Any], cache: Path) -> None:
     with pytest.raises(UnknownNameError, match="Closest: openvino"):
-        get_or_build(graph_of("fp32"), backend="openvin", profile=PROFILE)
+        get_or_build(tiny_graph("fp32"), backend="openvin", profile=PROFILE)
 
 
 def test_two_processes_build_once(tmp_path: Path) -> None:

@@ -26,12 +26,12 @@ def test_probe_images_are_the_same_for_ever() -> None:
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
 def test_reference_is_the_graph_in_fp32(
-    graph_of: Callable[[str], Any], cache: Path, precision: str
+    tiny_graph: Callable[[str], Any], cache: Path, precision: str
 ) -> None:
     """Against PyTorch in float64 with the graph's own rounded weights."""
     import torch
 
-    graph = graph_of(precision)
+    graph = tiny_graph(precision)
     images = probe_images(graph.input_shape)
     outputs = reference_outputs(graph, images)
     assert {name: value.shape[1:] for name, value in outputs.items()} == graph.outputs
@@ -72,8 +72,8 @@ def test_widening_keeps_values_and_stops_rounding(tmp_path: Path, kind: str) -> 
     np.testing.assert_array_equal(value, np.float32(256) + np.float32(rounded))
 
 
-def test_reference_is_computed_once(graph_of: Callable[[str], Any], cache: Path) -> None:
-    graph = graph_of("fp32")
+def test_reference_is_computed_once(tiny_graph: Callable[[str], Any], cache: Path) -> None:
+    graph = tiny_graph("fp32")
     images = probe_images(graph.input_shape)
     first = reference_outputs(graph, images)
     (stored,) = cache_dir("references").iterdir()
@@ -85,9 +85,9 @@ def test_reference_is_computed_once(graph_of: Callable[[str], Any], cache: Path)
 
 
 def test_a_graph_that_does_not_run_is_named(
-    graph_of: Callable[[str], Any], cache: Path, tmp_path: Path
+    tiny_graph: Callable[[str], Any], cache: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "model.onnx").write_bytes(b"nothing")
-    broken = replace(graph_of("fp32"), folder=tmp_path)
+    broken = replace(tiny_graph("fp32"), folder=tmp_path)
     with pytest.raises(EngineError, match="cannot be run for comparison"):
         reference_outputs(broken, probe_images(broken.input_shape))

@@ -1,0 +1,109 @@
+"""Inductor's package gives what PyTorch gives for the program, keeps its types, or refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dinorad_rt.engines.build import get_or_build, open_runner
+from dinorad_rt.engines.profile import Profile
+from dinorad_rt.errors import BackendMissingError, BuildError, EngineError
+from dinorad_rt.machine import has_gpu
+from dinorad_rt.runners import inductor
+
+PROFILE = Profile(
+    "test", batch=3, threads=2, options={"inductor": {"device": "cpu", "max_autotune": False}}
+)
+compiler = pytest.mark.skipif(inductor._compiler() is None, reason="no C++ compiler")
+
+
+@pytest.fixture(autouse=True)
+def compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing compiled before is reused."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
+
+
+def _images(rows: int) -> np.ndarray:
+    return np.random.default_rng(rows).standard_normal((rows, 3, 28, 28)).astype(np.float32)
+
+
+def _wanted(graph: Any, images: np.ndarray) -> dict[str, np.ndarray]:
+    import torch
+
+    module = torch.export.load(str(graph.program_path)).module()
+    with torch.inference_mode():
+        values = module(torch.from_numpy(images))
+    return {n: v.float().numpy() for n, v in zip(graph.outputs, values, strict=True)}
+
+
+@compiler
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_outputs_are_those_of_pytorch_for_any_batch(
+    graph_of: Callable[[str], Any], cache: Path, precision: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    graph = graph_of(precision)
+    engine = get_or_build(graph, backend="inductor", profile=PROFILE)
+    kind = {"fp32": "float32", "bf16": "bfloat16"}[precision]
+    assert engine.manifest["proof"]["matrix_products"] == {kind: 4 * 6 + 1}
+    batches = [_images(rows) for rows in (2, 3, 4, 7)]
+    with open_runner(engine) as runner:
+        found = list(runner.infer_stream(batches))
+        alone = runner.infer(batches[0][:1])
+    tolerance = 2e-5 if precision == "fp32" else 0.1
+    for batch, rows in zip(batches, found, strict=True):
+        for name, value in _wanted(graph, batch).items():
+            assert rows[name].dtype == np.float32
+            np.testing.assert_allclose(rows[name], value, atol=tolerance)
+    np.testing.assert_array_equal(alone["cls"], found[0]["cls"][:1])
+    assert "Autotune" not in capfd.readouterr().err
+
+
+@compiler
+def test_a_silent_fp32_build_is_an_error(graph_of: Callable[[str], Any], cache: Path) -> None:
+    liar = replace(graph_of("fp32"), precision="fp16")
+    with pytest.raises(BuildError, match="should be float16, and are 25 in float32"):
+        get_or_build(liar, backend="inductor", profile=PROFILE)
+
+
+def test_bad_requests_are_refused(
+    graph_of: Callable[[str], Any],
+    cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    graph = graph_of("fp32")
+    monkeypatch.setattr(inductor, "_compiler", lambda: "g++")
+    for options, message in (
+        ({"freeze": True}, "the options freeze"),
+        ({"device": "tpu"}, "cannot run on 'tpu'"),
+    ):
+        with pytest.raises(EngineError, match=message):
+            inductor.plan(graph, replace(PROFILE, options={"inductor": options}))
+    with pytest.raises(BuildError, match=r"holds no model\.pt2"):
+        plan = inductor.plan(graph, PROFILE)
+        inductor.build(replace(graph, folder=tmp_path), plan, tmp_path)
+    monkeypatch.setattr(inductor, "_compiler", lambda: None)
+    with pytest.raises(BackendMissingError, match=r"no C\+\+ compiler"):
+        get_or_build(graph, backend="inductor", profile=PROFILE)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not has_gpu(), reason="needs an NVIDIA GPU")
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+@pytest.mark.parametrize("graphs", [True, False])
+def test_on_a_gpu(
+    graph_of: Callable[[str], Any], cache: Path, precision: str, graphs: bool
+) -> None:
+    graph = graph_of(precision)
+    options = {"inductor": {"device": "cuda", "max_autotune": False, "cuda_graphs": graphs}}
+    engine = get_or_build(graph, backend="inductor", profile=replace(PROFILE, options=options))
+    images = _images(7)
+    with open_runner(engine) as runner:
+        found = runner.infer(images)
+    for name, value in _wanted(graph, images).items():
+        np.testing.assert_allclose(found[name], value, atol=1e-4 if precision == "fp32" else 0.1)
