@@ -43,7 +43,7 @@ CT_MASKS: dict[Region, dict[int, str]] = {
 }
 FINDING = 7
 
-_FIELD = {"head": 236.0, "chest": 376.0, "abdomen": 376.0}
+_FIELD = {"head": 236.0, "chest": 400.0, "abdomen": 400.0}
 _SPACING = {"head": 9.0, "chest": 18.0, "abdomen": 14.0}
 
 

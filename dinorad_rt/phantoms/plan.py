@@ -74,7 +74,7 @@ class Patient:
         return f"p{self.number:03d}"
 
 
-def plan_patients(count: int, seed: int, size: int = 240) -> tuple[Patient, ...]:
+def plan_patients(count: int, seed: int, size: int = MINIMUM_SIZE) -> tuple[Patient, ...]:
     """Plan a data set: half of the patients fall ill, and each split gets its share of all.
 
     Args:

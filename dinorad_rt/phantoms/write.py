@@ -14,12 +14,12 @@ from dinorad_rt.phantoms.plan import CT_CLASSES, Patient, plan_patients
 from dinorad_rt.phantoms.tags import StudyFacts
 from dinorad_rt.phantoms.xray_findings import XRAY_KINDS
 
-PHANTOM_VERSION = 1
+PHANTOM_VERSION = 2
 """Grows whenever the same seed gives other bytes."""
 
 MARKER = "phantom.json"
 CT_SLICES, MR_SLICES = 9, 6
-DEFAULT_SIZE = 240
+DEFAULT_SIZE = 236
 
 Row = dict[str, object]
 

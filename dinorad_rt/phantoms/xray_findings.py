@@ -41,14 +41,14 @@ def finding_of(kind: XrayKind, chest: Chest, draws: Draws) -> XrayFinding:
     side = draws.whole(0, 1)
     spots: list[tuple[float, float, float]] = []
     if kind == "nodule":
-        for _ in range(draws.pick((1, 2, 4, 6))):
-            spots.append((*_in_lung(chest, side, draws), draws.uniform(6.0, 11.0)))
+        for _ in range(draws.pick((2, 3, 5, 7))):
+            spots.append((*_in_lung(chest, side, draws), draws.uniform(8.0, 14.0)))
     elif kind == "opacity":
         x, y = _in_lung(chest, side, draws, lowest=draws.uniform(-40.0, 20.0))
         for _ in range(8):
             shift = (draws.uniform(-26.0, 26.0), draws.uniform(-36.0, 36.0))
             spots.append((x + shift[0], y + shift[1], draws.uniform(18.0, 32.0)))
-    return XrayFinding(kind, side, tuple(spots), draws.uniform(0.3, 1.0))
+    return XrayFinding(kind, side, tuple(spots), draws.uniform(0.5, 1.0))
 
 
 def fluid_and_mass(

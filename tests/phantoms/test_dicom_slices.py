@@ -10,7 +10,9 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK
+from scipy import ndimage
 
+from dinorad_rt.phantoms.ct import FINDING
 from dinorad_rt.phantoms.dicom_slices import CT_PADDING, write_mr
 from dinorad_rt.phantoms.mr import acquire
 from dinorad_rt.phantoms.plan import Patient
@@ -18,10 +20,13 @@ from dinorad_rt.phantoms.tags import StudyFacts
 
 Rows = list[dict[str, str]]
 
+CROSS = ndimage.generate_binary_structure(2, 1)[None]
+"""Neighbours within a slice."""
+
 HU_OF: dict[str, dict[str, tuple[float, float]]] = {
     "head": {"brain": (20, 50), "ventricles": (-5, 25), "bleed": (45, 85)},
     "chest": {"lungs": (-900, -700), "heart": (40, 190), "aorta": (70, 220), "lung mass": (0, 90)},
-    "abdomen": {"liver": (60, 130), "spleen": (60, 130), "kidneys": (60, 180), "spine": (80, 450)},
+    "abdomen": {"liver": (60, 130), "spleen": (60, 130), "kidneys": (45, 180), "spine": (80, 450)},
 }
 """Region → organ → range of its mean, HU."""
 
@@ -49,10 +54,12 @@ def test_ct_masks_lie_on_their_organs(phantoms: Path, rows_of: Callable[[str], R
         for value, organ in names[row["region"]].items():
             low, high = HU_OF[row["region"]].get(organ, (-1000, 1000))
             where = labels == int(value)
+            core = ndimage.binary_erosion(where, CROSS)  # the rim of an organ is half of it
             if where.sum() > 10:
                 seen.add(organ)
-                assert low <= hu[where].mean() <= high, (row["region"], organ)
-        assert (labels == 7).any() == (row["class"] != "normal")
+            if core.sum() > 10:
+                assert low <= hu[core].mean() <= high, (row["region"], organ)
+        assert (labels == FINDING).any() == (row["class"] != "normal")
     assert {"brain", "bleed", "lungs", "heart", "liver", "kidneys", "spine"} <= seen
 
 
@@ -70,7 +77,7 @@ def test_air_surrounds_the_patient_and_padding_the_field(
         padded.add("PixelPaddingValue" in file)
         hu = stored * file.RescaleSlope + file.RescaleIntercept
         assert hu.min() >= -1024 and hu.max() <= 3071
-        assert np.median(hu[side // 2 - 2 : side // 2 + 2, 1:3]) < -850
+        assert np.median(hu[side // 2 - 2 : side // 2 + 2, 0]) < -850
     assert padded == {True, False}
 
 
