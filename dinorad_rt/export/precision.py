@@ -129,7 +129,9 @@ class _Typist:
             return known
         graph = self.program.graph
         with graph.inserting_before(user):
-            cast = graph.call_function(torch.ops.aten._to_copy.default, (item,), {"dtype": wanted})
+            cast: Node = graph.call_function(
+                torch.ops.aten._to_copy.default, (item,), {"dtype": wanted}
+            )
         source = user if item.op == "placeholder" or user.op == "output" else item
         cast.meta = {k: v for k, v in source.meta.items() if k in ("nn_module_stack", "torch_fn")}
         cast.meta["val"] = item.meta["val"].to(wanted)

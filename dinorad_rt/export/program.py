@@ -150,7 +150,8 @@ def _suspicious_graph(document: Any) -> str | None:
 
 def _forget_origin(program: ExportedProgram) -> None:
     """Drop example inputs and stack traces: they carry paths of this machine."""
-    program.example_inputs = None  # type: ignore[assignment]
+    anonymous: Any = program  # some versions of PyTorch do not declare that None is allowed
+    anonymous.example_inputs = None
     for node in program.graph.nodes:
         for key in ("stack_trace", "source_fn_stack", "from_node"):
             node.meta.pop(key, None)

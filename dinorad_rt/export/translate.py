@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import onnxscript
 import onnxscript.ir as ir
 import torch
-from onnxscript import opset20 as op
 
+# Untyped on purpose: the stubs bind values of a graph to tensors, and differ between versions.
+op: Any = onnxscript.opset20
 _LOW = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
 

@@ -109,7 +109,7 @@ def test_precision_is_in_the_graph(precision: str, low: str, cache: Path) -> Non
     types = Counter(
         TensorProto.DataType.Name(item.data_type)
         for item in model.graph.initializer
-        if len(item.dims) >= 2 and np.prod(item.dims) > 5000
+        if len(item.dims) >= 2 and np.prod(item.dims) > 4000
     )
     assert types[low] >= 6 * 6
     outputs = {value.type.tensor_type.elem_type for value in model.graph.output}

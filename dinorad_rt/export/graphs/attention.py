@@ -29,7 +29,7 @@ class ScaledAttention(nn.Module):
 
     def __init__(
         self,
-        source: nn.Module,
+        source: Any,
         rotary: tuple[torch.Tensor, torch.Tensor] | None = None,
         *,
         interleaved: bool = False,
@@ -59,8 +59,8 @@ class ScaledAttention(nn.Module):
         out = self.norm(mixed.transpose(1, 2).flatten(2))
         if self.gate is not None:
             out = out * self.gate(x).sigmoid()
-        out = self.proj(out)
-        return out
+        projected: torch.Tensor = self.proj(out)
+        return projected
 
 
 class Rotary(nn.Module):
@@ -69,19 +69,22 @@ class Rotary(nn.Module):
     Source: RoFormer, arXiv 2104.09864; the half layout of GPT-NeoX and DINOv3.
     """
 
+    sin: torch.Tensor
+    cos: torch.Tensor
+
     def __init__(self, sin: torch.Tensor, cos: torch.Tensor, *, order: torch.Tensor | None) -> None:
         super().__init__()
         if order is not None:
             sin, cos = sin[..., order], cos[..., order]
         half = sin.shape[-1] // 2
-        self.half = half
+        self.pairs = half
         signed = torch.cat((-sin[..., :half], sin[..., half:]), dim=-1)
         self.register_buffer("sin", _beside_heads(signed))
         self.register_buffer("cos", _beside_heads(cos))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Rotate (batch, tokens, heads, d)."""
-        first, second = x.split(self.half, dim=-1)
+        first, second = x.split(self.pairs, dim=-1)
         swapped = torch.cat((second, first), dim=-1)
         return x * self.cos + swapped * self.sin
 
@@ -105,7 +108,7 @@ class Projections:
 
 def is_supported(attention: nn.Module) -> bool:
     """Whether `ScaledAttention` computes the same function as this timm attention."""
-    from timm.layers import Attention, AttentionRope
+    from timm.layers.attention import Attention, AttentionRope
     from timm.models.eva import EvaAttention
 
     return type(attention) in (Attention, AttentionRope, EvaAttention)
@@ -132,7 +135,8 @@ def projections(source: Any) -> Projections:
         groups = int(getattr(source, "num_kv_groups", 1))
         if groups > 1:  # grouped queries: every head gets its own copy of the shared matrices
             pairs[1:] = [_repeat_heads(pair, groups, head_dim) for pair in pairs[1:]]
-    return Projections(*pairs, heads=heads, head_dim=head_dim)
+    query, key, value = pairs
+    return Projections(query, key, value, heads=heads, head_dim=head_dim)
 
 
 def split_linears(source: Any) -> tuple[nn.Linear, nn.Linear, nn.Linear]:

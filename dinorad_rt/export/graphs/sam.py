@@ -46,6 +46,9 @@ class RelativeAttention(nn.Module):
     Source: get_decomposed_rel_pos_bias of timm, after MViTv2, arXiv 2112.01526.
     """
 
+    rows: torch.Tensor
+    columns: torch.Tensor
+
     def __init__(self, source: Any) -> None:
         super().__init__()
         self.heads = int(source.num_heads)
@@ -65,11 +68,14 @@ class RelativeAttention(nn.Module):
         bias = by_row.unsqueeze(-1) + by_column.unsqueeze(-2)
         bias = bias.flatten(4, 5).flatten(2, 3)
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=1.0)
-        out: torch.Tensor = self.proj(mixed.transpose(1, 2).flatten(2))
-        return out.unflatten(1, (height, width))
+        out: torch.Tensor = self.proj(mixed.transpose(1, 2).flatten(2)).unflatten(
+            1, (height, width)
+        )
+        return out
 
     def _heads(self, x: torch.Tensor) -> torch.Tensor:
-        return x.flatten(1, 2).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        heads: torch.Tensor = x.flatten(1, 2).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return heads
 
 
 def _by_offset(positions: torch.Tensor) -> torch.Tensor:

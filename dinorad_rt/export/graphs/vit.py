@@ -27,6 +27,8 @@ class TokenEmbeddings(nn.Module):
         patch_blocks: blocks whose patch tokens are given; 0 for none.
     """
 
+    tokens: torch.Tensor
+
     def __init__(self, source: Any, *, cls_blocks: int, patch_blocks: int = 0) -> None:
         super().__init__()
         self.patch_embed = source.patch_embed
@@ -87,11 +89,12 @@ def _tables(source: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
     return table.detach().contiguous(), rotary
 
 
-def _block(block: nn.Module, source: Any, rotary: torch.Tensor | None, index: int) -> nn.Module:
+def _block(block: Any, source: Any, rotary: torch.Tensor | None, index: int) -> nn.Module:
     """The source's own block around our attention; all other weights are shared, not copied."""
     if not is_supported(block.attn):
-        return block
-    clean = copy.copy(block)
+        kept: nn.Module = block
+        return kept
+    clean: nn.Module = copy.copy(block)
     clean._modules = dict(block._modules)
     half = bool(getattr(block.attn, "rotate_half", False))
     tables = None
