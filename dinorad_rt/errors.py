@@ -11,6 +11,7 @@
     │   ├── TableError                a CSV without a needed column or with a bad value
     │   ├── LabelError                labels that no metric can use
     │   ├── LeakageError              a patient in two splits
+    │   ├── MaskError                 a mask that does not lie on its image
     │   └── UnreadableFileError       one file that cannot be read; a row in the failures
     ├── OutputError
     │   ├── OutputExistsError         the output folder holds something else
@@ -22,6 +23,10 @@
     │   ├── BuildError                the backend refused the graph
     │   └── CacheError                an engine on disk is not what its manifest says
     ├── ParityError                   the gate: numbers differ more than the recipe allows
+    ├── TrainingError                 a job that cannot be trained as asked
+    │   ├── DivergedError             the loss is no number any more
+    │   ├── DeviceMemoryError         the device's memory is full
+    │   └── RunError                  a run folder of something else, or not finished
     └── ProtocolError                 a protocol that does not fit the data
 
 A message says what was being done, what was found, what is allowed, and ends in the
@@ -96,6 +101,10 @@ class LeakageError(DataError):
     """A patient stands in more than one split."""
 
 
+class MaskError(DataError):
+    """A segmentation mask is missing, or has another shape or place than its image."""
+
+
 class UnreadableFileError(DataError):
     """One file cannot be read. `embed` turns it into a row of failures.parquet."""
 
@@ -138,6 +147,22 @@ class CacheError(EngineError):
 
 class ParityError(DinoradError):
     """Numbers of two forms of one model differ more than the recipe allows."""
+
+
+class TrainingError(DinoradError):
+    """A job cannot be trained as asked."""
+
+
+class DivergedError(TrainingError):
+    """The loss became NaN or infinite; the last good checkpoint was kept."""
+
+
+class DeviceMemoryError(TrainingError):
+    """A training step does not fit into memory; the message says what does."""
+
+
+class RunError(TrainingError):
+    """A run folder cannot be used: other data, other classes, damaged, or without a checkpoint."""
 
 
 class ProtocolError(DinoradError):

@@ -22,7 +22,7 @@ Mask: TypeAlias = Bool[np.ndarray, "..."]
 
 Precision: TypeAlias = Literal["fp32", "fp16", "bf16", "mixed"]
 Split: TypeAlias = Literal["train", "val", "test"]
-Task: TypeAlias = Literal["binary", "multiclass", "multilabel"]
+Task: TypeAlias = Literal["binary", "multiclass", "multilabel", "segmentation"]
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "mixed")
 SPLITS: tuple[Split, ...] = ("train", "val", "test")

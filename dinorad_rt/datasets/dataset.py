@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from dinorad_rt.errors import LabelError
 from dinorad_rt.types import Split, Task
 
 
@@ -22,8 +23,11 @@ class Sample:
         patient: pseudonymous key; where the data names no patient, the sample is its own.
         split: train, val or test.
         labels: (class index,) for binary and multi-class; a 0/1 vector of length
-            `len(class_names)` for multi-label.
-        mask: segmentation mask of the same image, or None.
+            `len(class_names)` for multi-label; empty for segmentation.
+        mask: segmentation mask of the same image, or None; read with `masks.read_mask`.
+        mask_parts: where each class has a file of its own: those of class 1, 2, ... in order.
+        mask_values: stored value of each class in the order of the class names; None where the
+            stored values are the indices.
         frame: frame of a multi-frame file or slice of a volume, or None for all.
         study, series: pseudonymous keys where the data names them.
     """
@@ -37,6 +41,8 @@ class Sample:
     frame: int | None = None
     study: str | None = None
     series: str | None = None
+    mask_parts: tuple[Path, ...] = ()
+    mask_values: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -45,8 +51,9 @@ class Dataset:
 
     Attributes:
         name: short name for tables; never a path.
-        task: binary, multiclass or multilabel.
-        class_names: index → name. Binary tasks have two names, the positive one last.
+        task: binary, multiclass, multilabel or segmentation.
+        class_names: index → name. Binary tasks have two names, the positive one last; for
+            segmentation the background comes first.
         samples: all splits together, in a stable order.
         fingerprint: SHA-256 of names, sizes, labels, patients and splits; the same on every
             machine, whatever the key of the pseudonyms.
@@ -78,6 +85,15 @@ class Dataset:
         return tuple(sample for sample in self.samples if sample.split in splits)
 
     def labels_array(self) -> np.ndarray:
-        """Labels of all samples: (samples,) int64 class indices, or (samples, classes) 0/1."""
+        """Labels of all samples: (samples,) int64 class indices, or (samples, classes) 0/1.
+
+        Raises:
+            LabelError: a segmentation set has masks instead.
+        """
+        if self.task == "segmentation":
+            raise LabelError(
+                f"{self.name} is a segmentation set: its truth are masks, no class per image.",
+                "Use a segmentation protocol, or give a label column.",
+            )
         labels = np.asarray([sample.labels for sample in self.samples], dtype=np.int64)
         return labels if self.task == "multilabel" else labels[:, 0]

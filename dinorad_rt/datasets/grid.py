@@ -1,0 +1,118 @@
+"""Shape and place of an image from its header, to compare an image with its mask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dinorad_rt.optional import require
+from dinorad_rt.studies.read import HEAD_BYTES, read_study, sniff
+
+TOLERANCE = 0.1
+"""Corners of two equal grids may lie this part of a voxel apart: headers hold rounded numbers."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Voxels of a file, in the order of `read_study`.
+
+    Attributes:
+        shape: (slices, rows, columns).
+        affine: (4, 4) from (slice, row, column) to millimetres, or None where the file has none.
+    """
+
+    shape: tuple[int, int, int]
+    affine: np.ndarray | None = None
+
+    def difference(self, other: Grid) -> str:
+        """In what two grids differ, in words; empty if they are the same."""
+        if self.shape != other.shape:
+            return f"{_times(self.shape)} and {_times(other.shape)} voxels"
+        if self.affine is None or other.affine is None:
+            return ""
+        ends = [(0, size - 1) for size in self.shape]
+        corners = np.asarray([(a, b, c, 1) for a in ends[0] for b in ends[1] for c in ends[2]])
+        apart = corners @ (self.affine - other.affine).T
+        furthest = float(np.linalg.norm(apart[:, :3], axis=1).max())
+        voxel = float(np.linalg.norm(self.affine[:3, :3], axis=0).min())
+        if furthest <= TOLERANCE * voxel:
+            return ""
+        return f"the same shape, but other affines: corners lie {furthest:.3g} mm apart"
+
+
+def grid_of(path: Path) -> Grid:
+    """Read the grid of a file; the pixels only where the header does not tell.
+
+    Raises:
+        UnreadableFileError: the file cannot be read.
+    """
+    kind = _kind(path)
+    found: Grid | None = None
+    if kind == "nifti":
+        found = _of_nifti(path)
+    elif kind == "raster":
+        found = _of_raster(path)
+    elif kind == "npy":
+        found = _of_npy(path)
+    if found is not None:
+        return found
+    study = read_study(path)  # other formats, and the errors of damaged files
+    slices, rows, columns = study.pixels.shape[:3]
+    return Grid((slices, rows, columns), study.affine())
+
+
+def _kind(path: Path) -> str | None:
+    try:
+        with path.open("rb") as file:
+            return sniff(file.read(HEAD_BYTES), path)
+    except OSError:
+        return None
+
+
+def _of_nifti(path: Path) -> Grid | None:
+    """The grid after the turn to RAS that `read_nifti` makes; None for time series."""
+    nibabel = require("nibabel", "reading NIfTI")
+    try:
+        image = nibabel.load(path)
+        affine = np.asarray(image.affine, np.float64)
+        orientation = nibabel.orientations.io_orientation(affine)
+        shape = (*image.shape, 1)[:3]
+    except Exception:  # whatever it is, read_study says it better
+        return None
+    if np.isnan(orientation).any() or len(image.shape) not in (2, 3):
+        return None
+    turned = [0, 0, 0]
+    for axis, (target, _) in enumerate(orientation):
+        turned[int(target)] = int(shape[axis])
+    affine = affine @ nibabel.orientations.inv_ornt_aff(orientation, shape)
+    by_slice = affine[:, [2, 1, 0, 3]]
+    return Grid((turned[2], turned[1], turned[0]), by_slice)
+
+
+def _of_raster(path: Path) -> Grid | None:
+    image_module = require("PIL.Image", "reading raster images")
+    try:
+        with image_module.open(path) as image:
+            if getattr(image, "n_frames", 1) != 1 or image.getexif().get(0x0112, 1) > 4:
+                return None
+            return Grid((1, image.height, image.width))
+    except Exception:  # whatever it is, read_study says it better
+        return None
+
+
+def _of_npy(path: Path) -> Grid | None:
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError):
+        return None
+    if array.ndim == 2:
+        return Grid((1, *array.shape))
+    if array.ndim == 3 and array.shape[-1] > 4:
+        return Grid((array.shape[0], array.shape[1], array.shape[2]))
+    return None
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return " × ".join(map(str, shape))

@@ -1,0 +1,193 @@
+"""Segmentation masks: read as class indices that lie on their image, and checked against it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from dinorad_rt.datasets.dataset import Sample
+from dinorad_rt.datasets.grid import grid_of
+from dinorad_rt.errors import DinoradError, LabelError, MaskError, MissingPackageError
+from dinorad_rt.studies.read import read_study
+from dinorad_rt.studies.study import Study
+
+MAX_CLASSES = 255
+READERS = 8
+
+
+def read_mask(sample: Sample, *, displayed: bool = False) -> np.ndarray:
+    """Read the mask of a sample.
+
+    Args:
+        sample: of a dataset of the task `segmentation`.
+        displayed: turn the axes as `Study.displayed` turns the image's; False for the order of
+            `read_study(sample.path, frame=sample.frame)`.
+
+    Returns:
+        (slices, height, width) uint8 indices into `Dataset.class_names`, 0 being background.
+
+    Raises:
+        MaskError: the sample has no mask, or its parts differ in shape.
+        LabelError: a value that stands for no class, or fractions.
+        UnreadableFileError: the file cannot be read.
+    """
+    study = read_mask_study(sample)
+    if displayed:
+        study = study.displayed()
+    return np.ascontiguousarray(study.pixels)
+
+
+def read_mask_study(sample: Sample) -> Study:
+    """The mask with its geometry; pixels as `read_mask` gives them."""
+    if sample.mask is None:
+        raise MaskError(
+            "A sample without a mask was asked for its mask.",
+            "Use the samples of a dataset of the task segmentation.",
+        )
+    if not sample.mask_parts:
+        study = _read(sample.mask, sample.frame)
+        return _indexed(study, sample.mask_values)
+    parts = [_read(path, sample.frame) for path in sample.mask_parts]
+    shapes = {part.pixels.shape for part in parts}
+    if len(shapes) > 1:
+        raise MaskError(
+            f"The parts of a mask differ in shape: {sorted(shapes)}.", "Export them again."
+        )
+    pixels = np.zeros(parts[0].pixels.shape, np.uint8)
+    for index, part in enumerate(parts, start=1):
+        pixels[part.pixels > 0] = index
+    return _plain(parts[0], pixels)
+
+
+def values_of(path: Path) -> tuple[int, ...]:
+    """The different values in a mask file, sorted.
+
+    Raises:
+        LabelError: fractions, negative numbers or colours.
+    """
+    study = _read(path, None)
+    return tuple(int(value) for value in np.unique(_integers(study)))
+
+
+def check_grids(samples: Sequence[Sample], names: Sequence[str] | None = None) -> None:
+    """Refuse images whose masks have another shape or lie elsewhere; headers only are read.
+
+    Args:
+        samples: those with masks are checked, whole files once.
+        names: what to call the samples in the message; None to count them only.
+
+    Raises:
+        MaskError: with up to ten of them and their shapes.
+    """
+    pairs = {
+        (one.path, mask): index
+        for index, one in enumerate(samples)
+        for mask in (one.mask_parts or ((one.mask,) if one.mask is not None else ()))
+    }
+    with ThreadPoolExecutor(READERS) as pool:
+        found = list(pool.map(_difference, pairs))
+    wrong = [
+        (index, text) for index, text in zip(pairs.values(), found, strict=True) if text is not None
+    ]
+    if not wrong:
+        return
+    lines = [f"  {names[i] if names else f'pair {i + 1}'}: {text}" for i, text in wrong[:10]]
+    if len(wrong) > 10:
+        lines.append(f"  ... and {len(wrong) - 10} more")
+    listed = "\n".join(lines)
+    raise MaskError(
+        f"{len(wrong)} of {len(pairs)} masks do not lie on their image (image and mask have):\n"
+        f"{listed}",
+        "Resample these masks onto their images, or take the pairs out.",
+    )
+
+
+@dataclass(frozen=True)
+class MaskValues:
+    """Values found in mask files.
+
+    Attributes:
+        values: all different ones, sorted.
+        of_file: (sorted values) per file, in the order asked for.
+    """
+
+    values: tuple[int, ...]
+    of_file: tuple[tuple[int, ...], ...]
+
+
+def collect_values(paths: Sequence[Path]) -> MaskValues:
+    """Read mask files for the values in them; several at once."""
+    with ThreadPoolExecutor(READERS) as pool:
+        of_file = tuple(pool.map(values_of, paths))
+    return MaskValues(tuple(sorted({v for values in of_file for v in values})), of_file)
+
+
+def _difference(pair: tuple[Path, Path]) -> str | None:
+    """In what image and mask differ; None if they fit, or if either cannot be read at all:
+    such a file stands in the failures, like every other one."""
+    try:
+        text = grid_of(pair[0]).difference(grid_of(pair[1]))
+    except MissingPackageError:
+        raise
+    except DinoradError:
+        return None
+    return text or None
+
+
+def _read(path: Path, frame: int | None) -> Study:
+    return read_study(path, frame=frame)
+
+
+def _indexed(study: Study, values: tuple[int, ...] | None) -> Study:
+    """Stored values → class indices."""
+    stored = _integers(study)
+    if values is None:
+        if int(stored.max(initial=0)) > MAX_CLASSES:
+            raise _beyond(stored, tuple(range(MAX_CLASSES + 1)))
+        return _plain(study, stored.astype(np.uint8))
+    order = np.argsort(values)
+    ordered = np.asarray(values)[order]
+    place = np.searchsorted(ordered, stored).clip(max=len(ordered) - 1)
+    if not np.array_equal(ordered[place], stored):
+        raise _beyond(stored, values)
+    return _plain(study, order.astype(np.uint8)[place])
+
+
+def _integers(study: Study) -> np.ndarray:
+    """Whole numbers from 0, whatever type the file stores them in."""
+    pixels = study.pixels
+    if study.is_colour:
+        raise LabelError(
+            "A mask is a colour image.", "Save masks with one number per pixel: 0, 1, 2, ..."
+        )
+    if study.rescale != (1.0, 0.0):
+        pixels = study.values()
+    if pixels.dtype.kind == "f":
+        whole = np.rint(pixels)
+        if not np.allclose(pixels, whole, rtol=0, atol=1e-3):
+            raise LabelError(
+                "A mask holds fractions or NaN: it is a probability map, or was resampled "
+                "linearly.",
+                "Save masks with whole numbers; resample them with nearest neighbours.",
+            )
+        pixels = whole.astype(np.int64)
+    if int(pixels.min(initial=0)) < 0:
+        raise LabelError(f"A mask holds {int(pixels.min())}.", "Classes are numbered from 0.")
+    return pixels
+
+
+def _plain(study: Study, pixels: np.ndarray) -> Study:
+    return replace(study, pixels=pixels, rescale=(1.0, 0.0), units="stored")
+
+
+def _beyond(stored: np.ndarray, values: tuple[int, ...]) -> LabelError:
+    found = sorted(int(v) for v in set(np.unique(stored).tolist()) - set(values))
+    allowed = ", ".join(map(str, values[:20])) + (", ..." if len(values) > 20 else "")
+    return LabelError(
+        f"A mask holds the values {found[:10]}, which stand for no class. Allowed: {allowed}.",
+        "Mend the mask, or name all classes: --class-names background,...",
+    )
