@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,10 +14,10 @@ from dinorad_rt.datasets.dataset import Dataset, Sample
 from dinorad_rt.datasets.labels import Labels
 from dinorad_rt.datasets.record import Record
 from dinorad_rt.datasets.splits import FRACTIONS, stratified_splits
+from dinorad_rt.datasets.traces import trace_of
 from dinorad_rt.errors import EmptyDataError, LeakageError, TableError
 from dinorad_rt.files import sha256_json
 from dinorad_rt.studies.pseudonym import pseudonym
-from dinorad_rt.studies.series import visible_files
 from dinorad_rt.types import SPLITS, Split
 
 MISSING_SHARE = 0.5
@@ -41,8 +40,8 @@ def build_dataset(
         EmptyDataError, LabelError, LeakageError, TableError: what is wrong with the data.
     """
     records, notes = _without_repeats(records)
-    sizes = [_size(record.path) for record in records]
-    notes += _missing(records, sizes, root)
+    traces = [trace_of(record.path) for record in records]
+    notes += _missing(records, traces, root)
     if all(record.patient is None for record in records):
         notes.append("no patient column: each image counts as a patient of its own")
     records, how, split_notes = _with_splits(records, labels, seed)
@@ -53,7 +52,7 @@ def build_dataset(
         task=labels.task,
         class_names=labels.class_names,
         samples=tuple(map(_sample, records)),
-        fingerprint=_fingerprint(records, labels, sizes),
+        fingerprint=_fingerprint(records, labels, traces),
         split_hash=sha256_json(sorted((record.key, str(record.split)) for record in records)),
         notes=(*labels.notes, *notes),
         facts={"splits": how, "label_columns": list(labels.columns), **labels.facts},
@@ -122,10 +121,10 @@ def _without_repeats(records: Sequence[Record]) -> tuple[list[Record], list[str]
     return list(unique.values()), [f"{repeats} rows repeat others: left out"] if repeats else []
 
 
-def _missing(records: Sequence[Record], sizes: Sequence[int], root: Path) -> list[str]:
+def _missing(records: Sequence[Record], traces: Sequence[str], root: Path) -> list[str]:
     if not records:
         raise EmptyDataError(f"{root} holds no images.", "Check the path.")
-    missing = [record for record, size in zip(records, sizes, strict=True) if size < 0]
+    missing = [record for record, trace in zip(records, traces, strict=True) if not trace]
     if not missing:
         return []
     listed = "\n".join(f"  {record.name}" for record in missing[:10])
@@ -192,19 +191,9 @@ def _absent_classes(records: Sequence[Record], labels: Labels) -> list[str]:
     return notes
 
 
-def _size(path: Path) -> int:
-    """Bytes of a file, or of all files in a folder; -1 if missing."""
-    try:
-        if path.is_dir():
-            return sum(entry.stat().st_size for entry in visible_files(path))
-        return os.stat(path).st_size
-    except (OSError, ValueError):
-        return -1
-
-
-def _fingerprint(records: Sequence[Record], labels: Labels, sizes: Sequence[int]) -> str:
+def _fingerprint(records: Sequence[Record], labels: Labels, traces: Sequence[str]) -> str:
     rows: list[Any] = sorted(
-        (r.key, size, list(r.labels), patient_of(r), str(r.split))
-        for r, size in zip(records, sizes, strict=True)
+        (r.key, trace, list(r.labels), patient_of(r), str(r.split))
+        for r, trace in zip(records, traces, strict=True)
     )
     return sha256_json({"classes": list(labels.class_names), "task": labels.task, "rows": rows})
