@@ -1,82 +1,67 @@
 """A self-contained HTML page: no network, sortable and filterable tables, print and phone ready.
 
-The page is built from blocks: headings, paragraphs, tables, figures. All text is escaped here, so
-callers pass plain values.
+The page is built from blocks: headings, paragraphs, tables, figures, parts that unfold. All text
+is escaped here, so callers pass plain values; links and intervals have types of their own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import base64
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
-STYLE = """
-:root { --ink: #1d2327; --soft: #5b6670; --line: #d5dbe0; --paper: #fff; --tint: #f3f6f8;
-  --accent: #0b5cad; --warn: #8a3b00; --warn-tint: #fff3e6; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6eaee; --soft: #a3adb6; --line: #3a434b;
-  --paper: #14181b; --tint: #1d2327; --accent: #7ab8f5; --warn: #ffc58f; --warn-tint: #3a2712; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 72rem; padding: 1.5rem 1rem 4rem; color: var(--ink);
-  background: var(--paper); font: 1rem/1.5 system-ui, sans-serif; }
-h1 { font-size: 1.6rem; margin: 0 0 .25rem; } h2 { font-size: 1.2rem; margin: 2rem 0 .5rem; }
-p { max-width: 48rem; } .soft { color: var(--soft); }
-.warning { border-left: .3rem solid var(--warn); background: var(--warn-tint); color: var(--warn);
-  padding: .6rem .9rem; font-weight: 600; max-width: none; }
-.scroll { overflow-x: auto; border: 1px solid var(--line); border-radius: .4rem; }
-table { border-collapse: collapse; width: 100%; font-size: .9rem; }
-caption { text-align: left; padding: .5rem .6rem; color: var(--soft); }
-th, td { padding: .35rem .6rem; text-align: left; border-top: 1px solid var(--line);
-  white-space: nowrap; } td.number { text-align: right; font-variant-numeric: tabular-nums; }
-thead th { background: var(--tint); border-top: 0; position: sticky; top: 0; }
-thead button { all: unset; cursor: pointer; font-weight: 600; }
-thead button:focus-visible, input:focus-visible, summary:focus-visible {
-  outline: 2px solid var(--accent); outline-offset: 2px; }
-th[aria-sort=ascending] button::after { content: " ↑"; }
-th[aria-sort=descending] button::after { content: " ↓"; }
-.filter { margin: .5rem 0; } .filter input { font: inherit; padding: .3rem .5rem; width: 18rem;
-  max-width: 100%; color: inherit; background: var(--paper); border: 1px solid var(--soft);
-  border-radius: .3rem; }
-figure { margin: 1rem 0; } figure svg { max-width: 100%; height: auto; background: #fff;
-  border-radius: .4rem; } figcaption { color: var(--soft); font-size: .9rem; }
-details { margin: .5rem 0; } pre { overflow-x: auto; background: var(--tint); padding: .8rem;
-  border-radius: .4rem; font-size: .8rem; }
-@media print { .filter { display: none; } .scroll { overflow: visible; border: 0; }
-  thead th { position: static; } body { max-width: none; } }
-"""
+from dinorad_rt.reports.look import SCRIPT, STYLE
+from dinorad_rt.reports.svg import inline_svg
 
-SCRIPT = """
-for (const table of document.querySelectorAll('table.sortable')) {
-  const body = table.tBodies[0];
-  table.tHead.querySelectorAll('button').forEach((button, column) => {
-    button.addEventListener('click', () => {
-      const head = button.parentElement;
-      const up = head.getAttribute('aria-sort') !== 'ascending';
-      table.tHead.querySelectorAll('th').forEach(th => th.removeAttribute('aria-sort'));
-      head.setAttribute('aria-sort', up ? 'ascending' : 'descending');
-      const key = row => row.cells[column].dataset.value ?? row.cells[column].textContent;
-      const order = (a, b) => {
-        const x = key(a), y = key(b), m = Number(x), n = Number(y);
-        const both = x !== '' && y !== '' && !Number.isNaN(m) && !Number.isNaN(n);
-        return (both ? m - n : x.localeCompare(y)) * (up ? 1 : -1);
-      };
-      [...body.rows].sort(order).forEach(row => body.append(row));
-    });
-  });
-  const box = document.querySelector(`input[data-table="${table.id}"]`);
-  const count = document.querySelector(`output[data-table="${table.id}"]`);
-  box?.addEventListener('input', () => {
-    const words = box.value.toLowerCase().split(/\\s+/).filter(Boolean);
-    let shown = 0;
-    for (const row of body.rows) {
-      const text = row.textContent.toLowerCase();
-      row.hidden = !words.every(word => text.includes(word));
-      shown += row.hidden ? 0 : 1;
-    }
-    count.textContent = `${shown} of ${body.rows.length} rows`;
-  });
-}
-"""
+NAVIGATION_FROM = 3
+"""Headings from which on a page gets a list of its sections."""
+
+
+@dataclass(frozen=True)
+class Link:
+    """A table cell that leads to another place of the page.
+
+    Attributes:
+        text: what it says.
+        anchor: id of the place.
+    """
+
+    text: str
+    anchor: str
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A table cell of a value with its interval, as numbers and as a bar.
+
+    Attributes:
+        value, low, high: None if undefined.
+        start, end: the bar's axis.
+    """
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    start: float = 0.0
+    end: float = 1.0
+
+
+@dataclass(frozen=True)
+class Shaded:
+    """A table cell with a background as strong as a share.
+
+    Attributes:
+        text: what it says.
+        share: from 0 to 1.
+        value: what it sorts by.
+    """
+
+    text: str
+    share: float
+    value: float
 
 
 @dataclass
@@ -91,16 +76,29 @@ class Page:
     title: str
     language: str = "en"
     _blocks: list[str] = field(default_factory=list)
+    _sections: list[tuple[str, str]] = field(default_factory=list)
     _tables: int = 0
+    _figures: int = 0
 
-    def heading(self, text: str) -> None:
-        """A section heading."""
-        self._blocks.append(f"<h2>{escape(text)}</h2>")
+    def heading(self, text: str, *, level: int = 2) -> None:
+        """A section heading; those of level 2 make up the list of sections."""
+        if level == 2:
+            name = f"section-{len(self._sections) + 1}"
+            self._sections.append((name, text))
+            self._blocks.append(f'<h2 id="{name}">{escape(text)}</h2>')
+        else:
+            self._blocks.append(f"<h{level}>{escape(text)}</h{level}>")
 
     def paragraph(self, text: str, *, soft: bool = False) -> None:
         """Running text."""
         attribute = ' class="soft"' if soft else ""
         self._blocks.append(f"<p{attribute}>{escape(text)}</p>")
+
+    def bullets(self, lines: Sequence[str]) -> None:
+        """A list of sentences."""
+        if lines:
+            items = "".join(f"<li>{escape(line)}</li>" for line in lines)
+            self._blocks.append(f"<ul>{items}</ul>")
 
     def warning(self, text: str) -> None:
         """A sentence that nobody may miss."""
@@ -112,7 +110,8 @@ class Page:
         """A sortable table; numbers are right-aligned and sort by their full value.
 
         Args:
-            rows: column → value; the first row's keys are the columns.
+            rows: column → value; the first row's keys are the columns, the first column names
+                the rows.
             caption: what the table shows.
             filterable: add a box that filters rows by words.
         """
@@ -124,52 +123,99 @@ class Page:
             f'<th scope="col"><button type="button">{escape(str(key))}</button></th>'
             for key in rows[0]
         )
-        body = "".join(
-            "<tr>" + "".join(_cell(row.get(key)) for key in rows[0]) + "</tr>" for row in rows
-        )
+        body = "".join(f"<tr>{_row(row, list(rows[0]))}</tr>" for row in rows)
         if filterable:
-            self._blocks.append(_filter_box(name, len(rows)))
+            self._blocks.append(_filter_box(name, len(rows), caption))
         self._blocks.append(
             f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(caption)}">'
             f'<table class="sortable" id="{name}"><caption>{escape(caption)}</caption>'
             f"<thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>"
         )
 
-    def figure(self, svg: str, caption: str) -> None:
+    def figure(self, svg: str, caption: str, *, alternative: str = "") -> None:
         """A plot.
 
         Args:
             svg: an `<svg>` element of our own making; it is not escaped.
-            caption: what it shows; also its text alternative.
+            caption: what it shows.
+            alternative: for those who do not see it: what it shows, with its numbers; the
+                caption if empty.
         """
-        svg = svg[svg.index("<svg") :]
-        labelled = svg.replace("<svg", f'<svg role="img" aria-label="{escape(caption)}"', 1)
-        self._blocks.append(
-            f"<figure>{labelled}<figcaption>{escape(caption)}</figcaption></figure>"
+        self._figures += 1
+        drawing = inline_svg(svg, f"figure-{self._figures}", alternative or caption)
+        self._blocks.append(f"<figure>{drawing}<figcaption>{escape(caption)}</figcaption></figure>")
+
+    def pictures(self, pictures: Sequence[tuple[bytes, str]], caption: str) -> None:
+        """PNG images in a row.
+
+        Args:
+            pictures: (content of a PNG file, what it shows).
+            caption: of the row.
+        """
+        shown = "".join(
+            f'<img alt="{escape(words)}" src="data:image/png;base64,'
+            f'{base64.b64encode(content).decode()}">'
+            for content, words in pictures
         )
+        self._blocks.append(
+            f'<figure class="pictures"><div>{shown}</div>'
+            f"<figcaption>{escape(caption)}</figcaption></figure>"
+        )
+
+    @contextmanager
+    def grid(self) -> Iterator[None]:
+        """Figures side by side where there is room."""
+        self._blocks.append('<div class="grid">')
+        yield
+        self._blocks.append("</div>")
+
+    @contextmanager
+    def unfolding(self, summary: str, *, anchor: str = "") -> Iterator[None]:
+        """A part that is closed at first; a link to its anchor opens it."""
+        place = f' id="{escape(anchor)}"' if anchor else ""
+        self._blocks.append(f"<details{place}><summary>{escape(summary)}</summary>")
+        yield
+        self._blocks.append("</details>")
 
     def details(self, summary: str, text: str) -> None:
         """Text that unfolds: provenance, raw JSON."""
-        self._blocks.append(
-            f"<details><summary>{escape(summary)}</summary><pre>{escape(text)}</pre></details>"
-        )
+        with self.unfolding(summary):
+            self._blocks.append(f'<pre tabindex="0">{escape(text)}</pre>')
 
     def render(self) -> str:
         """The whole page."""
         return (
             f'<!doctype html>\n<html lang="{self.language}"><head><meta charset="utf-8">'
             '<meta name="viewport" content="width=device-width, initial-scale=1">'
+            '<meta name="color-scheme" content="light dark"><link rel="icon" href="data:,">'
             f"<title>{escape(self.title)}</title><style>{STYLE}</style></head><body>"
-            f"<main><h1>{escape(self.title)}</h1>{''.join(self._blocks)}</main>"
+            '<a class="skip" href="#content">Skip to the content</a>'
+            f"<header><h1>{escape(self.title)}</h1>{self._navigation()}</header>"
+            f'<main id="content">{"".join(self._blocks)}</main>'
             f"<script>{SCRIPT}</script></body></html>\n"
         )
 
+    def _navigation(self) -> str:
+        if len(self._sections) < NAVIGATION_FROM:
+            return ""
+        items = "".join(
+            f'<li><a href="#{name}">{escape(text)}</a></li>' for name, text in self._sections
+        )
+        return f'<nav aria-label="Sections"><ul>{items}</ul></nav>'
 
-def _filter_box(name: str, rows: int) -> str:
+
+def _filter_box(name: str, rows: int, caption: str) -> str:
     return (
-        f'<div class="filter"><label>Filter rows <input type="search" data-table="{name}"></label> '
+        f'<div class="filter"><label>Filter rows <input type="search" data-table="{name}" '
+        f'aria-description="{escape(caption)}"></label> '
         f'<output class="soft" data-table="{name}">{rows} of {rows} rows</output></div>'
     )
+
+
+def _row(row: Mapping[str, Any], keys: Sequence[str]) -> str:
+    first, *others = (_cell(row.get(key)) for key in keys)
+    head = first.removeprefix("<td").removesuffix("</td>")
+    return f'<th scope="row"{head}</th>' + "".join(others)
 
 
 def _cell(value: Any) -> str:
@@ -179,7 +225,34 @@ def _cell(value: Any) -> str:
         return f"<td>{'yes' if value else 'no'}</td>"
     if isinstance(value, (int, float)):
         return f'<td class="number" data-value="{value!r}">{escape(format_number(value))}</td>'
+    if isinstance(value, Link):
+        return f'<td><a href="#{escape(value.anchor)}">{escape(value.text)}</a></td>'
+    if isinstance(value, Interval):
+        return _interval_cell(value)
+    if isinstance(value, Shaded):
+        return (
+            f'<td class="number shaded" style="--share:{value.share:.3f}" '
+            f'data-value="{value.value!r}">{escape(value.text)}</td>'
+        )
     return f"<td>{escape(str(value))}</td>"
+
+
+def _interval_cell(cell: Interval) -> str:
+    if cell.value is None:
+        return '<td data-value="">undefined</td>'
+    text = f"{cell.value:.3f}"
+    if cell.low is None or cell.high is None:
+        return f'<td data-value="{cell.value!r}">{text}</td>'
+    span = (cell.end - cell.start) or 1.0
+    at, low, high = (
+        100 * min(max((x - cell.start) / span, 0.0), 1.0) for x in (cell.value, cell.low, cell.high)
+    )
+    return (
+        f'<td data-value="{cell.value!r}">{text} '
+        f'<span class="soft">[{cell.low:.3f}, {cell.high:.3f}]</span>'
+        f'<span class="bar" aria-hidden="true"><i style="left:{low:.1f}%;'
+        f'width:{max(high - low, 0.5):.1f}%"></i><b style="left:{at:.1f}%"></b></span></td>'
+    )
 
 
 def format_number(value: float) -> str:

@@ -1,18 +1,34 @@
-"""Plots as SVG text, drawn by matplotlib, readable in print and by people who see no red or green.
+"""Plots drawn by matplotlib, readable in print and by people who see no red or green.
 
 Colours are Okabe and Ito's (https://jfly.uni-koeln.de/color/); each series has a marker of its own
-as well.
+as well. `line_plot` and `scatter_plot` give SVG text; the plots of the report are in `figures`.
 """
 
 from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+from dinorad_rt.files import atomic_path
+from dinorad_rt.reports.svg import INK
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", INK)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+LINES = ("-", "--", ":", "-.")
+FORMATS = ("svg", "pdf", "png")
 Points = Sequence[tuple[float, float]]
+STYLE: Any = {
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "pdf.fonttype": 42,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "dinorad-rt",
+}
 
 
 def line_plot(
@@ -34,24 +50,25 @@ def line_plot(
     Returns:
         SVG text.
     """
-    figure, axes = _axes(x, y, log)
+    figure, axes = new_axes(x, y, log)
     for index, (name, points) in enumerate(series.items()):
         ordered = sorted(points)
         axes.plot(
             [point[0] for point in ordered],
             [point[1] for point in ordered],
             label=name,
-            color=COLOURS[index % len(COLOURS)],
-            marker=MARKERS[index % len(MARKERS)],
+            **series_style(index),
         )
     if ceiling is not None:
-        axes.axhline(ceiling[1], color="#555555", linestyle="--", linewidth=1)
+        axes.axhline(ceiling[1], color="#777777", linestyle="--", linewidth=1)
         axes.annotate(
             ceiling[0], (0.01, ceiling[1]), xycoords=("axes fraction", "data"), va="bottom"
         )
     if "x" in log:
-        _plain_ticks(axes, [point[0] for points in series.values() for point in points])
-    return _svg(figure, axes, legend=len(series) > 1)
+        plain_ticks(axes, [point[0] for points in series.values() for point in points])
+    if len(series) > 1:
+        add_legend(figure)
+    return to_svg(figure)
 
 
 def scatter_plot(
@@ -73,42 +90,102 @@ def scatter_plot(
     Returns:
         SVG text.
     """
-    figure, axes = _axes(x, y, log)
+    figure, axes = new_axes(x, y, log)
+    draw_front(axes, front)
+    for index, (label, at_x, at_y) in enumerate(points):
+        axes.plot(at_x, at_y, label=label, **series_style(index) | {"linestyle": ""})
+    add_legend(figure)
+    return to_svg(figure)
+
+
+def draw_front(axes: Any, front: Points) -> None:
+    """The line through a Pareto front: what could be had up to there."""
     if front:
         ordered = sorted(front)
         axes.step(*zip(*ordered, strict=True), where="post", color="#999999", linewidth=1)
-    for index, (label, at_x, at_y) in enumerate(points):
-        axes.plot(at_x, at_y, color=COLOURS[index % len(COLOURS)], marker=MARKERS[index % 7])
-        axes.annotate(label, (at_x, at_y), textcoords="offset points", xytext=(6, 4), fontsize=8)
-    return _svg(figure, axes, legend=False)
 
 
-def _axes(x: str, y: str, log: str) -> tuple[Any, Any]:
+def new_axes(
+    x: str, y: str, log: str = "", *, size: tuple[float, float] = (5.0, 3.6)
+) -> tuple[Any, Any]:
+    """An empty plot with a light grid.
+
+    Args:
+        x, y: axis labels with units.
+        log: as for `line_plot`.
+        size: in inches.
+
+    Returns:
+        Figure and axes.
+    """
+    import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.2, 4.2), layout="constrained")
-    axes = figure.add_subplot()
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
-    axes.set_xscale("log", base=2) if "x" in log else None
-    axes.set_yscale("log") if "y" in log else None
-    axes.grid(True, color="#dddddd", linewidth=0.6)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=size, layout="constrained")
+        axes = figure.add_subplot()
+        axes.set_xlabel(x)
+        axes.set_ylabel(y)
+    if "x" in log:
+        axes.set_xscale("log", base=2)
+    if "y" in log:
+        axes.set_yscale("log")
+    axes.grid(True, color="#888888", alpha=0.25, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
 
 
-def _plain_ticks(axes: Any, values: Sequence[float]) -> None:
+def series_style(index: int) -> dict[str, Any]:
+    """Colour, marker and line of the n-th series."""
+    return {
+        "color": COLOURS[index % len(COLOURS)],
+        "marker": MARKERS[index % len(MARKERS)],
+        "linestyle": LINES[index // len(COLOURS) % len(LINES)],
+        "markersize": 5,
+    }
+
+
+def add_legend(figure: Any) -> None:
+    """The legend below the plot, where it hides nothing; the plot grows by its height."""
+    import matplotlib as mpl
+
+    handles = [item for axes in figure.axes for item in axes.get_legend_handles_labels()[0]]
+    labels = [item for axes in figure.axes for item in axes.get_legend_handles_labels()[1]]
+    if not handles:
+        return
+    columns = 2 if max(map(len, labels)) <= 26 and len(labels) > 3 else 1
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width, height + 0.21 * -(-len(labels) // columns))
+    with mpl.rc_context(STYLE):
+        figure.legend(
+            handles, labels, loc="outside lower left", ncols=columns, frameon=False, fontsize=9
+        )
+
+
+def plain_ticks(axes: Any, values: Sequence[float]) -> None:
+    """Ticks at the values themselves, written without exponents."""
     ticks = sorted(set(values))
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.set_xticks([], minor=True)
 
 
-def _svg(figure: Any, axes: Any, *, legend: bool) -> str:
+def to_svg(figure: Any) -> str:
+    """SVG text with a clear background; the same plot gives the same text."""
     import matplotlib as mpl
 
-    if legend:
-        axes.legend(frameon=False, fontsize=8)
     text = io.StringIO()
-    with mpl.rc_context({"svg.hashsalt": "dinorad-rt", "svg.fonttype": "none"}):
-        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+    with mpl.rc_context(STYLE):
+        figure.savefig(
+            text, format="svg", transparent=True, metadata={"Date": None, "Creator": None}
+        )
     return text.getvalue()
+
+
+def save_figure(figure: Any, target: Path) -> None:
+    """Write a plot for a paper; the suffix says the format: .svg, .pdf or .png (300 dpi)."""
+    import matplotlib as mpl
+
+    kind = target.suffix[1:]
+    nothing = {"svg": ("Date", "Creator"), "pdf": ("CreationDate", "Creator")}.get(kind, ())
+    with mpl.rc_context(STYLE), atomic_path(target) as part:
+        figure.savefig(part, format=kind, dpi=300, metadata=dict.fromkeys(nothing))
