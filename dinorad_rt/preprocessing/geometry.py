@@ -25,6 +25,8 @@ class Taps:
         weights: (outputs, taps) float64, each row sums to 1.
         size: length of the input axis.
         offset: where the outputs begin on the axis of the final image; the rest is padding.
+        resized: length of the axis after the resize, before the crop.
+        start: first position of the resized axis that survives the crop.
     """
 
     first: np.ndarray
@@ -32,6 +34,8 @@ class Taps:
     weights: np.ndarray
     size: int
     offset: int = 0
+    resized: int = 0
+    start: int = 0
 
     def matrix(self) -> np.ndarray:
         """The axis as a dense (outputs, size) float64 matrix."""
@@ -103,7 +107,8 @@ def _axis(size: int, resized: int, final: int, interpolation: Interpolation, aa:
     make = _antialiased if aa else _plain
     first, weights = make(size, resized, positions, interpolation)
     first, count, weights = _trimmed(first, weights, size)
-    return Taps(first, count, weights, size, offset=(final - outputs) // 2)
+    offset = (final - outputs) // 2
+    return Taps(first, count, weights, size, offset, resized=resized, start=start)
 
 
 def _antialiased(
