@@ -1,0 +1,1 @@
+"""Training in PyTorch: one loop for every job, runs that resume exactly, checkpoints to export."""

@@ -1,0 +1,407 @@
+"""`fit`: the one training loop, for every job.
+
+    batches ─► loss ─► backward ─► step ... epoch's end: validate ─► best.safetensors, last.pt
+
+A run that was interrupted goes on by the same call and, on a CPU, ends with the same bits: the
+state is saved between two steps, and what is random in a step is a function of seed, epoch, step
+and process. Imported late: torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from dinorad_rt.errors import TrainingError
+from dinorad_rt.files import claim_output_dir, sha256_json
+from dinorad_rt.pipeline import Say, silent
+from dinorad_rt.training.ema import Ema
+from dinorad_rt.training.guards import (
+    checkpoint_gradients,
+    diverged,
+    refuse_other_run,
+    refuse_untrained,
+)
+from dinorad_rt.training.history import EpochRecord, History
+from dinorad_rt.training.job import AbstractJob, Batch, move
+from dinorad_rt.training.memory import is_out_of_memory, memory_error
+from dinorad_rt.training.parallel import Workers
+from dinorad_rt.training.run_folder import RUN_FILE, read_best, write_best, write_run
+from dinorad_rt.training.schedule import lr_factor
+from dinorad_rt.training.settings import TrainSettings
+from dinorad_rt.training.state import (
+    Position,
+    load_trained,
+    read_state,
+    restore,
+    save_state,
+    trained_tensors,
+)
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+Progress = Callable[[int, int], None]
+CHECK_EVERY = 10
+"""Optimiser steps between two looks at the losses: each look waits for the GPU."""
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def fit(
+    job: AbstractJob,
+    settings: TrainSettings,
+    out: Path,
+    *,
+    say: Say = silent,
+    progress: Progress | None = None,
+    tensorboard: bool = False,
+) -> History:
+    """Train a job into a run folder; go on if it holds the same run, interrupted.
+
+    Afterwards the job's module has the weights of the best epoch and is in eval mode.
+
+    Args:
+        job: module, data and loss.
+        settings: how.
+        out: run folder.
+        say: told of decisions and of each epoch.
+        progress: called with (steps done, steps in all).
+        tensorboard: also write event files under `out`/tensorboard.
+
+    Raises:
+        OutputExistsError: the folder holds something else, or another run.
+        DivergedError: the loss became NaN or infinite; best.safetensors and last.pt are kept.
+        DeviceMemoryError: out of memory; the message says what was found to fit.
+        TrainingError: parameters that should be trained get no gradient.
+    """
+    return _Loop(job, settings, Path(out), (say, progress), tensorboard=tensorboard).run()
+
+
+class _Loop:
+    def __init__(
+        self,
+        job: AbstractJob,
+        settings: TrainSettings,
+        out: Path,
+        told: tuple[Say, Progress | None],
+        *,
+        tensorboard: bool,
+    ) -> None:
+        self.job, self.settings, self.out = job, settings, out
+        self.workers = Workers(settings.device)
+        self.say, self.progress = told if self.workers.is_main else (silent, None)
+        self.facts = job.facts()
+        self.question = sha256_json({"job": self.facts, "settings": settings.question()})
+        self.per_epoch = job.num_batches() // self.workers.world
+        if not self.per_epoch:
+            raise TrainingError(
+                f"{job.num_batches()} training batches do not give each of "
+                f"{self.workers.world} processes one.",
+                "Use fewer processes, or a smaller --batch-size.",
+            )
+        self.steps_per_epoch = math.ceil(self.per_epoch / settings.accumulate)
+        self.total = self.steps_per_epoch * settings.epochs
+        if settings.steps is not None:
+            self.total = min(self.total, settings.steps)
+        self.at, self.history = Position(), History()
+        self.pending: list[dict[str, torch.Tensor]] = []
+        self.tensorboard = tensorboard
+
+    def run(self) -> History:
+        """Train from where the run stands to its end."""
+        self._prepare()
+        state = self._claim()
+        if state is not None:
+            self.at, self.history = restore(state, self.parts)
+            where = f"epoch {self.at.epoch + 1}, step {self.at.step} of {self.total}"
+            self.say(f"going on with the run in {self.out.name}: {where}")
+        with self._events() as events:
+            while not self.history.stopped:
+                began = time.perf_counter()
+                self._train_epoch()
+                self._end_epoch(began, events)
+        load_trained(self.job.module, read_best(self.out), "best.safetensors")
+        self.job.module.eval()
+        return self.history
+
+    def _prepare(self) -> None:
+        settings, module = self.settings, self.job.module
+        module.to(self.workers.device)
+        if settings.gradient_checkpointing:
+            checkpoint_gradients(module)
+        torch.manual_seed(settings.seed)
+        groups = [
+            {"lr": settings.lr * group.get("lr_scale", 1.0), **group}
+            for group in self.job.parameter_groups()
+        ]
+        self.scales = [float(group.get("lr_scale", 1.0)) for group in groups]
+        self.trained = [p for group in groups for p in group["params"]]
+        if not self.trained:
+            raise TrainingError("Nothing is to be trained: no parameter requires a gradient.", "")
+        self.optimizer = _optimizer(groups, settings)
+        self.scaler = torch.amp.GradScaler(
+            self.workers.device.type, enabled=settings.precision == "fp16"
+        )
+        self.ema = None if settings.ema is None else Ema(self.trained, settings.ema)
+        self.model = self.workers.wrap(_Step(self.job))
+        self.parts = (module, self.optimizer, self.scaler, self.ema)
+
+    def _claim(self) -> dict[str, Any] | None:
+        """The run folder, new or ours; the state in it, if there is one."""
+        if self.workers.is_main:
+            claim_output_dir(self.out, RUN_FILE)
+            refuse_other_run(self.out, self.question, self._run_facts())
+        self.workers.wait()
+        state = read_state(self.out, self.workers.device)
+        if self.workers.is_main and state is None:
+            self._write_run()
+        return state
+
+    def _train_epoch(self) -> None:
+        """Steps from the present position to the epoch's end."""
+        self.job.train_mode()
+        at, settings = self.at, self.settings
+        at.sums = at.sums or {}
+        saved = time.monotonic()
+        for batches in self._groups():
+            self._step(batches)
+            at.step, at.batch = at.step + 1, at.batch + len(batches)
+            if at.step % CHECK_EVERY == 0 or at.step == self.total:
+                self._look()
+            if time.monotonic() - saved > settings.save_minutes * 60 and settings.save_minutes:
+                self._look()
+                self._save()
+                saved = time.monotonic()
+            if self.progress is not None:
+                self.progress(at.step, self.total)
+            if at.step >= self.total:
+                break
+        self._look()
+
+    def _groups(self) -> Iterator[list[Batch]]:
+        """This process's batches, as many at once as one optimiser step takes."""
+        rank, world = self.workers.rank, self.workers.world
+        start = self.at.batch * world
+        batches = self.job.train_batches(self.at.epoch, self.settings.seed, start)
+        mine = islice(islice(batches, rank, None, world), self.per_epoch - self.at.batch)
+        while group := list(islice(mine, self.settings.accumulate)):
+            yield group
+
+    def _step(self, batches: list[Batch]) -> None:
+        """One optimiser step."""
+        settings, at = self.settings, self.at
+        factor = lr_factor(at.step, self.total, settings)
+        for group, scale in zip(self.optimizer.param_groups, self.scales, strict=True):
+            group["lr"] = settings.lr * scale * factor
+        found: dict[str, torch.Tensor] = {}
+        for index, batch in enumerate(batches):
+            batch = move(batch, self.workers.device)
+            torch.manual_seed(self._seed(at.batch + index))
+            parts = self._backward(batch, len(batches), last=index == len(batches) - 1)
+            for name, value in parts.items():
+                found[name] = found.get(name, 0.0) + value / len(batches)
+        if at.step == 0:
+            refuse_untrained(self.job.module)
+        if settings.clip_norm is not None:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.trained, settings.clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.ema is not None:
+            self.ema.update()
+        self.pending.append(found)
+
+    def _backward(self, batch: Batch, count: int, *, last: bool) -> dict[str, torch.Tensor]:
+        """Loss and gradients of one batch; out of memory becomes an error that says what fits."""
+        try:
+            if last:
+                return self._forward_backward(batch, count)
+            with self.workers.unjoined(self.model):
+                return self._forward_backward(batch, count)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            told = error.with_traceback(None)  # its frames hold the tensors that filled the memory
+
+        def attempt(rows: int) -> None:
+            self.optimizer.zero_grad(set_to_none=True)
+            self._forward_backward(self.job.shrink(batch, rows), 1)
+
+        raise memory_error(self.settings, attempt) from told
+
+    def _forward_backward(self, batch: Batch, count: int) -> dict[str, torch.Tensor]:
+        with self._autocast():
+            loss, parts = self.model(batch)
+        self.scaler.scale(loss / count).backward()
+        return {"loss": loss.detach().float(), **parts}
+
+    def _autocast(self) -> torch.autocast:
+        dtype = _DTYPES.get(self.settings.precision)
+        return torch.autocast(self.workers.device.type, dtype=dtype, enabled=dtype is not None)
+
+    def _seed(self, batch: int) -> int:
+        """Of what is random in one forward pass, such as dropout."""
+        place = (self.settings.seed, self.at.epoch, batch, self.workers.rank)
+        return int.from_bytes(hashlib.sha256(repr(place).encode()).digest()[:7], "big")
+
+    def _look(self) -> None:
+        """Take the losses from the device; stop if one is no number.
+
+        Raises:
+            DivergedError: nothing of these steps was saved.
+        """
+        assert self.at.sums is not None
+        for found in self.pending:
+            values = {name: float(value) for name, value in found.items()}
+            if not math.isfinite(values["loss"]):
+                place = (self.at.epoch, len(self.history.losses), self.total)
+                raise diverged(values["loss"], place, self.settings, self._kept())
+            self.history.losses.append(values["loss"])
+            for name, value in values.items():
+                self.at.sums[name] = self.at.sums.get(name, 0.0) + value
+        self.pending.clear()
+
+    def _kept(self) -> str:
+        """In words, what a run that ends now leaves behind."""
+        best = self.history.best
+        if best is None:
+            return "No epoch was finished, so there is no checkpoint."
+        metric = self.job.selection.metric
+        value = best.metrics[metric]
+        return f"The best checkpoint is that of epoch {best.epoch} ({metric} {value:.4f})."
+
+    def _end_epoch(self, began: float, events: SummaryWriter | None) -> None:
+        """Validate, keep the best, save the state, decide whether to go on."""
+        job, at, settings = self.job, self.at, self.settings
+        metrics = self._validate()
+        count = at.step - (self.history.epochs[-1].step if self.history.epochs else 0)
+        means = {name: value / count for name, value in (at.sums or {}).items()}
+        before = self.history.best
+        record = EpochRecord(
+            epoch=at.epoch + 1,
+            step=at.step,
+            loss=means.pop("loss"),
+            parts=means,
+            lr=settings.lr * lr_factor(at.step - 1, self.total, settings),
+            metrics=metrics,
+            best=job.selection.better(metrics, before.metrics if before else None),
+            seconds=time.perf_counter() - began,
+        )
+        self.history.epochs.append(record)
+        self.at = Position(epoch=at.epoch + 1, step=at.step)
+        if at.step >= self.total or record.epoch >= settings.epochs:
+            self.history.stopped = "finished"
+        elif settings.patience and self.history.epochs_since_best() >= settings.patience:
+            self.history.stopped = "patience"
+        if self.workers.is_main:
+            if record.best:
+                self._write_best(record.epoch)
+            self._save()
+            self._write_run()
+            if events is not None:
+                _write_events(events, record)
+        self.workers.wait()
+        self.say(_line(record, settings, job.selection.metric))
+
+    def _validate(self) -> dict[str, float]:
+        self.job.module.eval()
+        with torch.no_grad(), self._autocast():
+            if self.ema is None:
+                found = self.job.validate()
+            else:
+                with self.ema.applied():
+                    found = self.job.validate()
+        metrics: dict[str, float] = self.workers.agreed(found)
+        return metrics
+
+    def _write_best(self, epoch: int) -> None:
+        if self.ema is None:
+            write_best(self.out, trained_tensors(self.job.module), epoch)
+            return
+        with self.ema.applied():
+            write_best(self.out, trained_tensors(self.job.module), epoch)
+
+    def _save(self) -> None:
+        if self.workers.is_main:
+            save_state(self.out, self.question, self.at, self.history, self.parts)
+
+    def _run_facts(self) -> dict[str, Any]:
+        return {"question": self.question, **self.facts, "settings": self.settings.as_dict()}
+
+    def _write_run(self) -> None:
+        from dinorad_rt.machine import machine_facts
+
+        trained = sum(p.numel() for p in self.trained)
+        everything = sum(p.numel() for p in self.job.module.parameters())
+        write_run(
+            self.out,
+            {
+                **self._run_facts(),
+                "processes": self.workers.world,
+                "device": self.workers.device.type,
+                "parameters": {"trained": trained, "all": everything},
+                "selection": vars(self.job.selection),
+                "history": self.history.as_dict(),
+                "machine": machine_facts(),
+            },
+        )
+
+    def _events(self) -> Any:
+        from contextlib import nullcontext
+
+        if not (self.tensorboard and self.workers.is_main):
+            return nullcontext()
+        from dinorad_rt.optional import require
+
+        require("tensorboard", "writing TensorBoard logs")
+        from torch.utils.tensorboard import SummaryWriter
+
+        return SummaryWriter(str(self.out / "tensorboard"))
+
+
+class _Step(nn.Module):
+    """The job's loss as a module's forward pass: what several processes join their gradients by."""
+
+    def __init__(self, job: AbstractJob) -> None:
+        super().__init__()
+        self.module = job.module
+        self._job = job
+
+    def forward(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        return self._job.loss(batch)
+
+
+def _optimizer(groups: list[dict[str, Any]], settings: TrainSettings) -> torch.optim.Optimizer:
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(
+            groups, momentum=settings.momentum, weight_decay=settings.weight_decay
+        )
+    return torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
+
+
+def _line(record: EpochRecord, settings: TrainSettings, selecting: str) -> str:
+    names = [selecting, *(name for name in record.metrics if name != selecting)]
+    metrics = "  ".join(f"{name} {record.metrics[name]:.4f}" for name in names)
+    mark = "  (best so far)" if record.best else ""
+    return (
+        f"epoch {record.epoch}/{settings.epochs}  loss {record.loss:.4f}  val {metrics}  "
+        f"{record.seconds:.1f} s{mark}"
+    )
+
+
+def _write_events(events: SummaryWriter, record: EpochRecord) -> None:
+    values = {"train/loss": record.loss, "train/lr": record.lr}
+    values |= {f"train/{name}": value for name, value in record.parts.items()}
+    values |= {f"val/{name}": value for name, value in record.metrics.items()}
+    for name, value in values.items():
+        events.add_scalar(name, value, record.step)
+    events.flush()
