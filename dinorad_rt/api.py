@@ -13,7 +13,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -99,20 +98,24 @@ def evaluate(
     store: EmbeddingStore,
     *,
     protocol: str = "knn",
-    ks: Sequence[int] | None = None,
-    temperature: float = 0.07,
+    protocol_preset: str = "dinorad",
     seed: int = 0,
+    **options: Any,
 ) -> Results:
-    """Judge stored embeddings by a protocol: train and val are the reference, test the queries.
+    """Judge stored embeddings by a protocol: test images choose nothing.
 
     Args:
         store: from `embed`.
-        protocol: `knn`.
-        ks: numbers of neighbours; None for 5, 10, 20 as far as they fit.
-        temperature: of the soft vote.
-        seed: of the intervals' resampling.
+        protocol: one of `dinorad-rt list protocols`.
+        protocol_preset: who fixed its settings: study, dinov2 or dinorad.
+        seed: of the protocol and of the intervals' resampling; same seed, same bits.
+        options: settings that differ from the preset's, such as `ks=(5, 20)` or `shots=(1, 4)`.
 
     Raises:
+        UnknownNameError: no such protocol, preset or setting.
         ProtocolError: the protocol does not fit the data.
+        LeakageError: a patient stands in two splits.
     """
-    return evaluate_store(store, protocol=protocol, ks=ks, temperature=temperature, seed=seed)
+    return evaluate_store(
+        store, protocol=protocol, protocol_preset=protocol_preset, seed=seed, **options
+    )

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dinorad_rt.errors import ProtocolError, unknown_name
 from dinorad_rt.files import claim_output_dir, sha256_json
-from dinorad_rt.pipeline import DEFAULT_KS, PROTOCOLS, EngineRequest, Say, engine_for, silent
+from dinorad_rt.pipeline import EngineRequest, Say, engine_for, silent
 from dinorad_rt.pipeline import embed as run_embed
+from dinorad_rt.protocols.registry import protocol_named, settings_for
 
 if TYPE_CHECKING:
     from dinorad_rt.datasets.dataset import Dataset
     from dinorad_rt.embeddings.store import EmbeddingStore
+    from dinorad_rt.embeddings.table import EmbeddingTable
+    from dinorad_rt.protocols.settings import AbstractSettings
     from dinorad_rt.reports.results import Results
+    from dinorad_rt.types import Split
 
 
 @dataclass(frozen=True)
@@ -25,23 +28,31 @@ class Evaluation:
 
     Attributes:
         engine: which engine computes the embeddings.
-        protocol: `knn`.
+        protocol: one of `protocols.registry.PROTOCOLS`.
+        protocol_preset: who fixed its settings: study, dinov2 or dinorad.
         preprocessing: name of a preset.
-        ks: numbers of neighbours; None for the default list as far as it fits.
-        temperature: of the soft vote.
-        seed: of the intervals' resampling (splits and random weights have their own).
+        options: settings of the protocol that differ from the preset's, such as {"ks": (5, 20)}.
+        seed: of the protocol and of the intervals (random weights have their own).
     """
 
     engine: EngineRequest
     protocol: str = "knn"
+    protocol_preset: str = "dinorad"
     preprocessing: str = "dinorad"
-    ks: tuple[int, ...] | None = None
-    temperature: float = 0.07
+    options: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
+
+    def settings(self) -> AbstractSettings:
+        """The protocol's settings, checked.
+
+        Raises:
+            UnknownNameError, ProtocolError: see `settings_for`.
+        """
+        return settings_for(self.protocol, self.protocol_preset, self.options)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, without paths."""
-        return asdict(self) | {"engine": self.engine.as_dict()}
+        return asdict(replace(self, options=dict(self.options))) | {"engine": self.engine.as_dict()}
 
 
 def run_evaluation(
@@ -71,7 +82,7 @@ def run_evaluation(
     """
     if out is not None:
         claim_output_dir(out, "results.json")
-    check_protocol(evaluation.protocol, evaluation.ks, dataset)
+    check_protocol(evaluation.settings(), dataset)
     started = time.perf_counter()
     engine = engine_for(evaluation.engine, say)
     ready = time.perf_counter()
@@ -86,9 +97,9 @@ def run_evaluation(
     results = evaluate_store(
         store,
         protocol=evaluation.protocol,
-        ks=evaluation.ks,
-        temperature=evaluation.temperature,
+        protocol_preset=evaluation.protocol_preset,
         seed=evaluation.seed,
+        **evaluation.options,
     )
     timings = {"engine_s": ready - started, "embed_s": embedded - ready, **results.timings}
     provenance = results.provenance | {"evaluation": evaluation.as_dict()}
@@ -99,37 +110,49 @@ def run_evaluation(
     return results, folder
 
 
+def check_protocol(settings: AbstractSettings, dataset: Dataset) -> None:
+    """Refuse, before any work, what the protocol cannot do with the dataset.
+
+    Raises:
+        LeakageError: a patient stands in two splits.
+        ProtocolError: no reference or test images, test images that all have the same labels, or
+            settings that the data cannot serve.
+    """
+    from dinorad_rt.protocols.truth import check_truth, truth_of_dataset
+
+    truth = truth_of_dataset(dataset)
+    check_truth(truth)
+    settings.check(truth)
+
+
 def evaluate_store(
     store: EmbeddingStore,
     *,
     protocol: str = "knn",
-    ks: Sequence[int] | None = None,
-    temperature: float = 0.07,
+    protocol_preset: str = "dinorad",
     seed: int = 0,
+    **options: Any,
 ) -> Results:
     """Run a protocol on stored embeddings; see `dinorad_rt.api.evaluate`."""
-    from dinorad_rt.protocols.knn import evaluate_knn
-    from dinorad_rt.protocols.pooling import pool_slices
+    from dinorad_rt.protocols.truth import check_truth, truth_of_tables
 
-    if protocol not in PROTOCOLS:
-        raise unknown_name("protocol", protocol, PROTOCOLS, "dinorad-rt eval --help")
-    reference, queries = (pool_slices(store.load(*part)) for part in (("train", "val"), ("test",)))
-    if not len(reference.sample_ids) or not len(queries.sample_ids):
-        raise ProtocolError(
-            f"kNN needs reference (train, val) and test images; the store has "
-            f"{len(reference.sample_ids)} and {len(queries.sample_ids)}.",
-            "Check the split column, and failures.parquet in the store for unreadable files.",
-        )
-    chosen = fitting_ks(len(reference.sample_ids)) if ks is None else tuple(ks)
-    results = evaluate_knn(
-        reference,
-        queries,
-        store.dataset_info(),
-        chosen,
-        temperature=temperature,
+    settings = settings_for(protocol, protocol_preset, options)
+    dataset = store.dataset_info()
+    tables, notes = _split_tables(store, settings)
+    truth = truth_of_tables(tables, dataset)
+    check_truth(truth)
+    settings.check(truth)
+    results = protocol_named(protocol).function()(
+        tables["train"],
+        tables["val"],
+        tables["test"],
+        dataset,
+        settings,
         seed=seed,
         provenance=store.provenance,
     )
+    results.deviations.extend(settings.deviations(truth))
+    results.notes[:0] = notes
     failed = {failure.sample_id for failure in store.failures()}
     if failed:
         results.notes.append(
@@ -139,42 +162,19 @@ def evaluate_store(
     return results
 
 
-def check_protocol(protocol: str, ks: Sequence[int] | None, dataset: Dataset) -> None:
-    """Refuse, before any work, what the protocol cannot do with the dataset.
+def _split_tables(
+    store: EmbeddingStore, settings: AbstractSettings
+) -> tuple[dict[Split, EmbeddingTable], list[str]]:
+    """Each split, checked and pooled, and what a reader must know of them."""
+    from dinorad_rt.protocols.embedding_checks import check_finite, near_copies
+    from dinorad_rt.protocols.pooling import pool
+    from dinorad_rt.types import SPLITS
 
-    Raises:
-        ProtocolError: no reference or test images, test images that all have the same labels, or
-            k larger than the reference set.
-        UnknownNameError: no such protocol.
-    """
-    if protocol not in PROTOCOLS:
-        raise unknown_name("protocol", protocol, PROTOCOLS, "dinorad-rt eval --help")
-    reference, test = dataset.of_split("train", "val"), dataset.of_split("test")
-    for name, samples in (("train or val", reference), ("test", test)):
-        if not samples:
-            raise ProtocolError(
-                f"{dataset.name} has no {name} images.",
-                "Give the CSV a split column with train, val and test, or none at all: then "
-                "patient-level splits are made.",
-            )
-    labels = {sample.labels for sample in test}
-    if len(labels) < 2:
-        raise ProtocolError(
-            f"All {len(test)} test images of {dataset.name} have the same labels: no class can be "
-            "told from another.",
-            "Give the test split images of at least two classes.",
-        )
-    if ks is not None and max(ks) > len(reference):
-        raise ProtocolError(
-            f"k = {max(ks)} is larger than the reference set of {len(reference)} images "
-            "(train and val).",
-            f"Use --k with values up to {len(reference)}.",
-        )
-
-
-def fitting_ks(reference: int) -> tuple[int, ...]:
-    """The default k list without the values that a small reference set cannot serve."""
-    return tuple(k for k in DEFAULT_KS if k <= reference) or (max(1, reference),)
+    rows = {split: store.load(split) for split in SPLITS}
+    check_finite(rows)
+    tables = {split: pool(table, settings) for split, table in rows.items()}
+    whole = {split: pool(table, settings.without_attention()) for split, table in rows.items()}
+    return tables, near_copies(whole)
 
 
 def _default_folder(evaluation: Evaluation, store: EmbeddingStore) -> Path:

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from dinorad_rt.preprocessing.spec import PreprocessSpec
 
 Say = Callable[[str], None]
-DEFAULT_KS = (5, 10, 20)
-PROTOCOLS = ("knn",)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,10 @@ import pytest
 
 from dinorad_rt.datasets.dataset import Dataset, Sample
 from dinorad_rt.errors import ProtocolError, UnknownNameError
-from dinorad_rt.evaluation import check_protocol, fitting_ks
+from dinorad_rt.evaluation import Evaluation
+from dinorad_rt.evaluation import check_protocol as check_settings
+from dinorad_rt.pipeline import EngineRequest
+from dinorad_rt.protocols.knn import KNNSettings
 
 
 def dataset(**counts: int) -> Dataset:
@@ -19,6 +22,11 @@ def dataset(**counts: int) -> Dataset:
         for i in range(count)
     )
     return Dataset("toy", "binary", ("a", "b"), samples, "f", "s")
+
+
+def check_protocol(protocol: str, ks: tuple[int, ...] | None, data: Dataset) -> None:
+    """As an evaluation does before any work."""
+    check_settings(Evaluation(EngineRequest(), protocol, options={"ks": ks}).settings(), data)
 
 
 def test_a_k_beyond_the_reference_is_refused_with_the_largest_that_fits() -> None:
@@ -39,9 +47,9 @@ def test_unknown_protocol() -> None:
 
 
 def test_default_ks_shrink_with_the_reference() -> None:
-    assert fitting_ks(1000) == (5, 10, 20)
-    assert fitting_ks(12) == (5, 10)
-    assert fitting_ks(3) == (3,)
+    assert KNNSettings().fitting(1000) == (5, 10, 20)
+    assert KNNSettings().fitting(12) == (5, 10)
+    assert KNNSettings().fitting(3) == (3,)
 
 
 def test_one_class_in_test_is_refused() -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -11,6 +12,7 @@ from dinorad_rt.cli import options
 from dinorad_rt.cli.console import note, print_json, progress_bar, seldom, warn
 from dinorad_rt.cli.embed import describe_dataset
 from dinorad_rt.errors import ProtocolError
+from dinorad_rt.protocols.registry import PROTOCOLS
 
 if TYPE_CHECKING:
     from dinorad_rt.reports.results import Results
@@ -25,9 +27,16 @@ Try next
 
 
 def evaluate(
-    protocol: Annotated[Literal["knn"], typer.Option(help="How the embeddings are judged.")] = (
-        "knn"
-    ),
+    protocol: Annotated[
+        str,
+        typer.Option(help=f"How the embeddings are judged: {', '.join(PROTOCOLS)}."),
+    ] = "knn",
+    protocol_preset: Annotated[
+        Literal["dinorad", "study", "dinov2"],
+        typer.Option(
+            help="Who fixed the protocol's settings: this tool, the study, or DINOv2's own code."
+        ),
+    ] = "dinorad",
     model: options.Model = "vits14",
     weights: options.Weights = "hub",
     data: options.Data = None,
@@ -40,12 +49,17 @@ def evaluate(
     k: Annotated[
         str | None,
         typer.Option(
-            "--k", help="Neighbours, such as 5,10,20. Default: 5,10,20 as far as they fit."
+            "--k", help="Neighbours, such as 5,10,20. Default: the preset's, as far as they fit."
         ),
     ] = None,
-    temperature: Annotated[
-        float, typer.Option(min=1e-6, help="Temperature of the soft vote.")
-    ] = 0.07,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="Any setting of the protocol, such as temperature=0.1; several times.",
+        ),
+    ] = None,
     preprocessing: options.Preset = "dinorad",
     image_size: options.ImageSize = None,
     precision: options.PrecisionChoice = "auto",
@@ -65,6 +79,24 @@ def evaluate(
     from dinorad_rt.pipeline import EngineRequest, dataset_for
     from dinorad_rt.studies.malloc import keep_freed_memory
 
+    request = EngineRequest(
+        model=model,
+        weights=weights,
+        image_size=image_size,
+        precision=precision,
+        backend=backend,
+        profile=profile,
+        seed=seed,
+    )
+    evaluation = Evaluation(
+        engine=request,
+        protocol=protocol,
+        protocol_preset=protocol_preset,
+        preprocessing=preprocessing,
+        options=parse_settings(settings or [], protocol) | given({"ks": parse_numbers("--k", k)}),
+        seed=seed,
+    )
+    evaluation.settings()  # what cannot be asked is refused before any file is read
     keep_freed_memory()
     source = dataset_for(
         data,
@@ -78,23 +110,6 @@ def evaluate(
         split_column=split_column,
     )
     describe_dataset(source)
-    request = EngineRequest(
-        model=model,
-        weights=weights,
-        image_size=image_size,
-        precision=precision,
-        backend=backend,
-        profile=profile,
-        seed=seed,
-    )
-    evaluation = Evaluation(
-        engine=request,
-        protocol=protocol,
-        preprocessing=preprocessing,
-        ks=parse_ks(k),
-        temperature=temperature,
-        seed=seed,
-    )
     with progress_bar("embedding") as advance:
         results, folder = run_evaluation(
             evaluation, source, out=out, workers=workers, say=note, progress=advance
@@ -102,16 +117,41 @@ def evaluate(
     _show(results, folder, as_json)
 
 
-def parse_ks(text: str | None) -> tuple[int, ...] | None:
-    """`5,10,20` → (5, 10, 20); None stays None: the default list, as far as it fits."""
+def parse_numbers(option: str, text: str | None) -> tuple[int, ...] | None:
+    """`5,10,20` → (5, 10, 20), sorted, each once; None stays None: the preset's list."""
     if text is None:
         return None
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdigit() and int(part) > 0 for part in parts):
         raise ProtocolError(
-            f"--k {text!r} is not a list of positive whole numbers.", "Example: --k 5,10,20"
+            f"{option} {text!r} is not a list of positive whole numbers.",
+            f"Example: {option} 5,10,20",
         )
     return tuple(sorted({int(part) for part in parts}))
+
+
+def given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that were set."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def parse_settings(texts: Sequence[str], protocol: str) -> dict[str, Any]:
+    """`name=value` texts as the protocol's settings, each read as its type.
+
+    Raises:
+        UnknownNameError: the protocol has no such setting.
+        ProtocolError: a text without `=`, or a value of another type.
+    """
+    from dinorad_rt.protocols.registry import protocol_named
+
+    found = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise ProtocolError(f"--set {text!r} has no =.", "Example: --set temperature=0.1")
+        name = name.strip().replace("-", "_")
+        found[name] = protocol_named(protocol).settings_class().parsed(name, value.strip())
+    return found
 
 
 def _show(results: Results, folder: Path, as_json: bool) -> None:

@@ -13,23 +13,32 @@ from typing import Any
 import numpy as np
 
 from dinorad_rt.metrics.classification import ratio, tie_starts
+from dinorad_rt.metrics.decisions import calibration_gaps
 
 _EXACT_FLOAT32 = 2**24
 
 
 class RankingByPatient:
-    """AUROC and average precision of one class.
+    """AUROC, average precision and sensitivity at a specificity of one class.
 
     Args:
         positive: (samples,) bool.
         score: (samples,), higher means more positive.
         patient: (samples,) index of each sample's patient, from 0.
         patients: number of patients.
+        specificity: of the sensitivity; None leaves it out.
     """
 
     def __init__(
-        self, positive: np.ndarray, score: np.ndarray, patient: np.ndarray, patients: int
+        self,
+        positive: np.ndarray,
+        score: np.ndarray,
+        patient: np.ndarray,
+        patients: int,
+        *,
+        specificity: float | None = None,
     ) -> None:
+        self._specificity = specificity
         order = np.argsort(-score, kind="stable")
         tie = np.cumsum(np.isin(np.arange(len(order)), tie_starts(score[order]))) - 1
         truth, who = positive[order], patient[order]
@@ -47,8 +56,8 @@ class RankingByPatient:
         self.steps = len(steps)
 
     def __call__(self, counts: np.ndarray) -> np.ndarray:
-        """AUROC and average precision (2, resamples) of counts (resamples, patients); NaN if
-        undefined."""
+        """AUROC, average precision and, if asked for, sensitivity: (2 or 3, resamples) of counts
+        (resamples, patients); NaN if undefined."""
         drawn = np.ascontiguousarray(counts.T, dtype=self._positives.dtype)
         hits, tied = self._positives @ drawn, self._tied @ drawn
         wrong = self._between @ drawn
@@ -58,10 +67,27 @@ class RankingByPatient:
         total = found[-1].astype(np.float64) if self.steps else np.zeros(len(counts))
         negatives = counts @ self._negatives
         beaten = negatives * total - _dot(hits, wrong) + 0.5 * _dot(hits, tied)
+        rows = [ratio(beaten, negatives * total)]
+        sensitivity = self._sensitivity(found, wrong, negatives, total)
         wrong += found
         precision = np.zeros(found.shape)
         np.divide(found, wrong, out=precision, where=wrong > 0, dtype=np.float64)
-        return np.stack([ratio(beaten, negatives * total), ratio(_dot(hits, precision), total)])
+        rows.append(ratio(_dot(hits, precision), total))
+        return np.stack(rows + sensitivity)
+
+    def _sensitivity(
+        self, found: np.ndarray, wrong: np.ndarray, negatives: np.ndarray, total: np.ndarray
+    ) -> list[np.ndarray]:
+        """As `decisions.weighted_sensitivity_at`: the best threshold is a positive's score."""
+        if self._specificity is None:
+            return []
+        allowed = (1 - self._specificity) * negatives + 1e-9
+        last = (wrong <= allowed).sum(axis=0) - 1
+        best = np.zeros(len(total))
+        if self.steps:
+            best = np.take_along_axis(found, np.maximum(last, 0)[None], axis=0)[0].astype(float)
+            best[last < 0] = 0.0
+        return [np.where(negatives > 0, ratio(best, total), np.nan)]
 
 
 class SharesByPatient:
@@ -102,6 +128,42 @@ def recalls_by_patient(
     """Recall of each class that occurs in `truth`; their mean is the balanced accuracy."""
     member = truth[:, None] == np.unique(truth)
     return SharesByPatient(member & (truth == predicted)[:, None], member, patient, patients)
+
+
+def f1_by_patient(
+    truth: np.ndarray, predicted: np.ndarray, patient: np.ndarray, patients: int
+) -> SharesByPatient:
+    """F1 of each column of 0/1 (samples, labels); see `decisions.weighted_f1`."""
+    true, guess = truth.astype(np.float64), predicted.astype(np.float64)
+    return SharesByPatient(2 * true * guess, true + guess, patient, patients)
+
+
+def mean_by_patient(values: np.ndarray, patient: np.ndarray, patients: int) -> SharesByPatient:
+    """Mean over samples of (samples, columns) values, such as squared errors."""
+    return SharesByPatient(values, np.ones_like(values), patient, patients)
+
+
+class CalibrationByPatient:
+    """Expected calibration error; see `decisions.weighted_calibration_error`.
+
+    Args:
+        confidence: (samples,) in [0, 1].
+        right: (samples,) bool.
+        patient: (samples,) index of each sample's patient, from 0.
+        patients: number of patients.
+    """
+
+    def __init__(
+        self, confidence: np.ndarray, right: np.ndarray, patient: np.ndarray, patients: int
+    ) -> None:
+        rows = np.arange(len(patient))
+        gather = _sums(patient, rows, (patients, len(patient)), np.dtype(np.float64))
+        self._gaps = gather @ calibration_gaps(confidence, right)
+        self._samples = np.bincount(patient, minlength=patients).astype(np.float64)
+
+    def __call__(self, counts: np.ndarray) -> np.ndarray:
+        """(resamples,) values of counts (resamples, patients)."""
+        return ratio(np.abs(counts @ self._gaps).sum(axis=1), counts @ self._samples)
 
 
 def _sums(rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int], dtype: Any) -> Any:

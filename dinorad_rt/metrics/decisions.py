@@ -8,6 +8,16 @@ from __future__ import annotations
 import numpy as np
 
 from dinorad_rt.metrics.classification import Weights, ratio, tie_starts, weighted_auroc
+from dinorad_rt.types import Task
+
+CALIBRATION_BINS = 15
+
+
+def predicted_labels(scores: np.ndarray, task: Task) -> np.ndarray:
+    """Class index with the highest score, or for multi-label 0/1 at a threshold of 0.5."""
+    if task == "multilabel":
+        return (scores >= 0.5).astype(np.int64)
+    return np.asarray(scores.argmax(axis=1))
 
 
 def weighted_f1(truth: np.ndarray, predicted: np.ndarray, weights: Weights) -> np.ndarray:
@@ -77,7 +87,7 @@ def weighted_brier(hot: np.ndarray, scores: np.ndarray, weights: Weights) -> np.
 
 
 def weighted_calibration_error(
-    confidence: np.ndarray, right: np.ndarray, weights: Weights, *, bins: int = 15
+    confidence: np.ndarray, right: np.ndarray, weights: Weights, *, bins: int = CALIBRATION_BINS
 ) -> np.ndarray:
     """Expected calibration error over bins of equal width (Guo et al., arXiv 1706.04599).
 
@@ -87,7 +97,14 @@ def weighted_calibration_error(
         weights: (resamples, samples).
         bins: number of bins; a value on an edge belongs to the upper one.
     """
+    gap = weights @ calibration_gaps(confidence, right, bins)
+    return ratio(np.abs(gap).sum(axis=1), weights.sum(axis=1))
+
+
+def calibration_gaps(
+    confidence: np.ndarray, right: np.ndarray, bins: int = CALIBRATION_BINS
+) -> np.ndarray:
+    """(samples, bins): confidence minus outcome in the bin that a sample falls into, else 0."""
     index = np.minimum((confidence * bins).astype(int), bins - 1)
     member = (index[:, None] == np.arange(bins)).astype(np.float64)
-    gap = weights @ (member * (confidence - right)[:, None])
-    return ratio(np.abs(gap).sum(axis=1), weights.sum(axis=1))
+    return np.asarray(member * (confidence - right)[:, None])

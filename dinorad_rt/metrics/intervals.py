@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-RESAMPLES = 2000
+RESAMPLES = 10_000
 LEVEL = 0.95
 _CHUNK_VALUES = 300_000  # small enough for the cache: 2.5 × faster than 4 million
 
@@ -85,10 +85,46 @@ def bootstrap_patients(
         seed: same seed, same interval, to the bit.
         width: values that the metric holds per resample; bounds the memory of a chunk.
     """
+    once, draws = bootstrap_draws(metric, patients, resamples=resamples, seed=seed, width=width)
+    return [estimate(float(value), row) for value, row in zip(once, draws, strict=True)]
+
+
+def bootstrap_draws(
+    metric: CountMetric,
+    patients: int,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    width: int | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Values (metrics,) on the samples as they are, and (metrics, resamples) on the resamples.
+
+    Args: as `bootstrap_patients`.
+    """
     chunks = patient_counts(patients, resamples=resamples, seed=seed, width=width)
-    values = np.concatenate([metric(counts) for counts in chunks], axis=1)
-    once = metric(np.ones((1, patients), dtype=np.int64))[:, 0]
-    return [_estimate(float(value), row) for value, row in zip(once, values, strict=True)]
+    draws = np.concatenate([metric(counts) for counts in chunks], axis=1)
+    return metric(np.ones((1, patients), dtype=np.int64))[:, 0], draws
+
+
+def mean_of_repeats(values: np.ndarray, draws: np.ndarray, *, seed: int = 0) -> list[Estimate]:
+    """Means over repeats of a protocol, with intervals that cover patients and repeats.
+
+    Each resample of patients also draws the repeats with replacement.
+
+    Args:
+        values: (repeats, metrics).
+        draws: (repeats, metrics, resamples), all on the same resamples of patients.
+        seed: same seed, same interval.
+    """
+    repeats, _, resamples = draws.shape
+    chosen = np.random.default_rng([seed, repeats]).integers(repeats, size=(repeats, resamples))
+    means = np.zeros(draws.shape[1:])
+    for row in chosen:
+        means += draws[row, :, np.arange(resamples)].T
+    means /= repeats
+    return [
+        estimate(float(value), row) for value, row in zip(values.mean(axis=0), means, strict=True)
+    ]
 
 
 def patient_counts(
@@ -125,7 +161,8 @@ def patient_weights(patients: np.ndarray, *, resamples: int, seed: int) -> Itera
         yield counts[:, index].astype(np.float64)
 
 
-def _estimate(value: float, values: np.ndarray) -> Estimate:
+def estimate(value: float, values: np.ndarray) -> Estimate:
+    """A value with the percentile interval of its draws; NaN draws are left out and counted."""
     defined = values[~np.isnan(values)]
     low = high = float("nan")
     if len(defined) and not np.isnan(value):

@@ -1,25 +1,42 @@
-"""Which metrics a task gets, computed with intervals from scores."""
+"""Which metrics a task gets, computed with intervals from scores.
+
+    auroc, average_precision, sensitivity   each class against the rest, and their mean
+    auroc_micro                             all (image, class) pairs together
+    auroc_study                             the mean as the study has it: an absent class counts 0
+    accuracy, balanced_accuracy, f1         of decisions: highest score, or 0.5 for multi-label
+    brier, calibration_error                of scores as probabilities
+
+Sensitivity is that at a fixed specificity, the protocol's setting `specificity`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dinorad_rt.metrics.by_patient import (
+    CalibrationByPatient,
     RankingByPatient,
     accuracy_by_patient,
+    f1_by_patient,
+    mean_by_patient,
     recalls_by_patient,
 )
-from dinorad_rt.metrics.intervals import CountMetric, Estimate, bootstrap_patients
-from dinorad_rt.reports.results import MetricValue, Predictions, predicted_labels
+from dinorad_rt.metrics.decisions import predicted_labels
+from dinorad_rt.metrics.intervals import Estimate, bootstrap_draws, estimate, mean_of_repeats
+from dinorad_rt.reports.results import MetricValue, Predictions
 
 if TYPE_CHECKING:
     from dinorad_rt.embeddings.table import DatasetInfo, EmbeddingTable
+    from dinorad_rt.protocols.settings import AbstractSettings
 
 Key = tuple[str, int | None]
-RANKED = ("auroc", "average_precision")
+"""A metric and the class it is for; None for all."""
+
+RANKED = ("auroc", "average_precision", "sensitivity")
 
 
 def present_classes(
@@ -49,89 +66,240 @@ def one_vs_rest(labels: np.ndarray, classes: int) -> np.ndarray:
     return labels.astype(bool) if labels.ndim == 2 else labels[:, None] == np.arange(classes)
 
 
+@dataclass(frozen=True)
+class Panel:
+    """All metrics of one set of scores, as a function of how often each patient was drawn.
+
+    Attributes:
+        keys: what the rows are.
+        metric: counts (resamples, patients) → (keys, resamples).
+        width: values that it holds per resample.
+    """
+
+    keys: list[Key]
+    metric: Callable[[np.ndarray], np.ndarray]
+    width: int
+
+
 def evaluate_scores(
-    predictions: Predictions,
-    queries: EmbeddingTable,
+    predictions: Sequence[Predictions],
+    test: EmbeddingTable,
     dataset: DatasetInfo,
     usable: Sequence[int],
     *,
+    settings: AbstractSettings,
     seed: int,
-    resamples: int,
 ) -> list[MetricValue]:
-    """AUROC and average precision (macro and per class), accuracy, balanced accuracy.
+    """Every metric of every setting, with 95 % intervals by patient.
 
     Binary tasks rank by the score of the last class; multi-class and multi-label tasks take each
     class against the rest and the plain mean over the usable classes. A resample in which one of
-    them vanishes has no macro mean.
+    them vanishes has no macro mean. Repeats of a setting give one value, their mean, whose
+    interval covers patients and repeats.
 
     Args:
-        predictions: scores (samples, classes).
-        queries: truth and patients of the same samples.
+        predictions: scores (samples, classes) by setting.
+        test: truth and patients of the same samples.
         usable: class indices with positives and negatives.
-        seed, resamples: of the bootstrap by patient.
+        settings: `resamples` and `specificity` are used.
+        seed: of the bootstrap by patient.
     """
-    keys, metric, width = _metrics(predictions.scores, queries, dataset, usable)
-    patients = len(np.unique(queries.patients))
-    estimates = bootstrap_patients(metric, patients, resamples=resamples, seed=seed, width=width)
-    hot = one_vs_rest(queries.labels, len(dataset.class_names))
-    return [
-        _value(
-            key,
-            estimate,
-            setting=dict(predictions.setting),
-            class_name=None if key[1] is None else dataset.class_names[key[1]],
-            n=len(hot),
-            n_patients=patients,
-            n_positive=None if key[1] is None else int(hot[:, key[1]].sum()),
-        )
-        for key, estimate in zip(keys, estimates, strict=True)
-    ]
+    found: list[MetricValue] = []
+    for setting, repeats in grouped(predictions):
+        panels = [_panel(item.scores, test, dataset, usable, settings) for item in repeats]
+        runs = [
+            bootstrap_draws(
+                panel.metric,
+                len(np.unique(test.patients)),
+                resamples=settings.resamples,
+                seed=seed,
+                width=panel.width,
+            )
+            for panel in panels
+        ]
+        values = np.stack([run[0] for run in runs])
+        if len(runs) == 1:
+            estimates = [estimate(float(v), d) for v, d in zip(values[0], runs[0][1], strict=True)]
+        else:
+            estimates = mean_of_repeats(values, np.stack([run[1] for run in runs]), seed=seed)
+        found += _values(setting, panels[0].keys, estimates, values, test, dataset)
+    return found
 
 
-def _metrics(
-    scores: np.ndarray, queries: EmbeddingTable, dataset: DatasetInfo, usable: Sequence[int]
-) -> tuple[list[Key], CountMetric, int]:
-    """What the rows of the metric are, the metric, and its values per resample in memory."""
-    labels, (names, patient) = queries.labels, np.unique(queries.patients, return_inverse=True)
+def grouped(predictions: Sequence[Predictions]) -> list[tuple[dict[str, Any], list[Predictions]]]:
+    """Settings without `repeat`, each with its repeats, in order of first appearance."""
+    groups: dict[tuple[tuple[str, Any], ...], list[Predictions]] = {}
+    for item in predictions:
+        key = tuple((name, value) for name, value in item.setting.items() if name != "repeat")
+        groups.setdefault(key, []).append(item)
+    return [(dict(key), items) for key, items in groups.items()]
+
+
+def _panel(
+    scores: np.ndarray,
+    test: EmbeddingTable,
+    dataset: DatasetInfo,
+    usable: Sequence[int],
+    settings: AbstractSettings,
+) -> Panel:
+    names, patient = np.unique(test.patients, return_inverse=True)
+    return panel_of(
+        scores,
+        test.labels,
+        (patient, len(names)),
+        dataset,
+        usable=usable,
+        specificity=settings.specificity,
+    )
+
+
+def panel_of(
+    scores: np.ndarray,
+    labels: np.ndarray,
+    patients: tuple[np.ndarray, int],
+    dataset: DatasetInfo,
+    *,
+    usable: Sequence[int],
+    specificity: float,
+) -> Panel:
+    """All metrics of one set of scores.
+
+    Args:
+        scores: (samples, classes).
+        labels: (samples,) class indices, or (samples, classes) 0/1.
+        patients: index of each sample's patient, and how many there are.
+        dataset: task and classes.
+        usable: class indices with positives and negatives.
+        specificity: of the sensitivity.
+    """
     hot = one_vs_rest(labels, len(dataset.class_names))
+    ranked = _ranked(scores, hot, patients, dataset, usable, specificity)
+    decided = _decided(scores, labels, hot, patients, dataset)
+    parts = [ranked, decided]
+
+    def metric(counts: np.ndarray) -> np.ndarray:
+        return np.concatenate([part.metric(counts) for part in parts])
+
+    return Panel([key for part in parts for key in part.keys], metric, ranked.width)
+
+
+def _ranked(
+    scores: np.ndarray,
+    hot: np.ndarray,
+    patients: tuple[np.ndarray, int],
+    dataset: DatasetInfo,
+    usable: Sequence[int],
+    specificity: float,
+) -> Panel:
+    """Metrics of the order of scores."""
     each = [] if dataset.task == "binary" else list(usable)
     rankings = [
-        RankingByPatient(hot[:, c], scores[:, c], patient, len(names)) for c in each or [usable[-1]]
+        RankingByPatient(hot[:, c], scores[:, c], *patients, specificity=specificity)
+        for c in each or [usable[-1]]
     ]
-    predicted = predicted_labels(scores, dataset.task)
-    accuracy = accuracy_by_patient(labels, predicted, patient, len(names))
     keys: list[Key] = [(name, c) for name in RANKED for c in (None, *each)]
-    keys.append(("accuracy", None))
-    recalls = None
-    if dataset.task != "multilabel":
-        recalls = recalls_by_patient(labels, predicted, patient, len(names))
-        keys.append(("balanced_accuracy", None))
+    pairs: RankingByPatient | None = None
+    classes = len(dataset.class_names)
+    if each:
+        who = np.repeat(patients[0], classes)
+        pairs = RankingByPatient(hot.ravel(), scores.ravel(), who, patients[1])
+        keys.append(("auroc_micro", None))
+        if len(each) < classes:
+            keys.append(("auroc_study", None))
 
     def metric(counts: np.ndarray) -> np.ndarray:
         ranked = np.stack([ranking(counts) for ranking in rankings], axis=1)
         rows = [
             row for values in ranked for row in (values.mean(axis=0), *(values if each else ()))
         ]
-        rows.extend(accuracy(counts))
-        if recalls is not None:
-            rows.append(recalls(counts).mean(axis=0))
+        if pairs is not None:
+            rows.append(pairs(counts)[0])
+        if each and len(each) < classes:
+            rows.append(np.nan_to_num(ranked[0]).sum(axis=0) / classes)
         return np.stack(rows)
 
-    return keys, metric, max(ranking.steps for ranking in rankings)
+    steps = [item.steps for item in (*rankings, pairs) if item is not None]
+    return Panel(keys, metric, max(steps))
 
 
-def _value(key: Key, estimate: Estimate, **facts: object) -> MetricValue:
-    value = _defined(estimate.value)
-    return MetricValue(
-        name=key[0],
-        value=value,
-        ci_low=_defined(estimate.low),
-        ci_high=_defined(estimate.high),
-        resamples=estimate.resamples,
-        undefined=estimate.undefined,
-        values=(value,),
-        **facts,  # type: ignore[arg-type]
-    )
+def _decided(
+    scores: np.ndarray,
+    labels: np.ndarray,
+    hot: np.ndarray,
+    patients: tuple[np.ndarray, int],
+    dataset: DatasetInfo,
+) -> Panel:
+    """Metrics of decisions, and of scores as probabilities."""
+    predicted = predicted_labels(scores, dataset.task)
+    guessed = one_vs_rest(predicted, hot.shape[1])
+    parts: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+        "accuracy": accuracy_by_patient(labels, predicted, *patients)
+    }
+    if dataset.task != "multilabel":
+        parts["balanced_accuracy"] = recalls_by_patient(labels, predicted, *patients)
+    counted = hot.any(axis=0) if dataset.task != "binary" else np.array([False, True])
+    parts["f1"] = f1_by_patient(hot[:, counted], guessed[:, counted], *patients)
+    parts["brier"] = mean_by_patient(_squared(scores, hot, dataset)[:, None], *patients)
+    calibrations = _calibrations(scores, hot, predicted, patients, dataset)
+    parts["calibration_error"] = lambda counts: np.stack([part(counts) for part in calibrations])
+
+    def metric(counts: np.ndarray) -> np.ndarray:
+        return np.stack([part(counts).mean(axis=0) for part in parts.values()])
+
+    return Panel([(name, None) for name in parts], metric, 1)
+
+
+def _squared(scores: np.ndarray, hot: np.ndarray, dataset: DatasetInfo) -> np.ndarray:
+    """Squared errors per sample: of the positive class, summed over classes, or their mean."""
+    squared = (scores - hot) ** 2
+    if dataset.task == "binary":
+        return np.asarray(squared[:, -1])
+    return np.asarray(squared.mean(axis=1) if dataset.task == "multilabel" else squared.sum(axis=1))
+
+
+def _calibrations(
+    scores: np.ndarray,
+    hot: np.ndarray,
+    predicted: np.ndarray,
+    patients: tuple[np.ndarray, int],
+    dataset: DatasetInfo,
+) -> list[CalibrationByPatient]:
+    """Of the positive class, of the predicted class, or of every label."""
+    if dataset.task == "multiclass":
+        rows = np.arange(len(hot))
+        confidence = np.clip(scores[rows, predicted], 0.0, 1.0)
+        return [CalibrationByPatient(confidence, hot[rows, predicted], *patients)]
+    columns = [hot.shape[1] - 1] if dataset.task == "binary" else range(hot.shape[1])
+    return [CalibrationByPatient(scores[:, c], hot[:, c], *patients) for c in columns]
+
+
+def _values(
+    setting: Mapping[str, Any],
+    keys: Sequence[Key],
+    estimates: Sequence[Estimate],
+    values: np.ndarray,
+    test: EmbeddingTable,
+    dataset: DatasetInfo,
+) -> list[MetricValue]:
+    hot = one_vs_rest(test.labels, len(dataset.class_names))
+    patients = len(np.unique(test.patients))
+    return [
+        MetricValue(
+            name=name,
+            setting=dict(setting),
+            class_name=None if index is None else dataset.class_names[index],
+            value=_defined(item.value),
+            ci_low=_defined(item.low),
+            ci_high=_defined(item.high),
+            n=len(hot),
+            n_patients=patients,
+            n_positive=None if index is None else int(hot[:, index].sum()),
+            resamples=item.resamples,
+            undefined=item.undefined,
+            values=tuple(_defined(float(value)) for value in column),
+        )
+        for (name, index), item, column in zip(keys, estimates, values.T, strict=True)
+    ]
 
 
 def _defined(value: float) -> float | None:

@@ -9,21 +9,100 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from dinorad_rt.embeddings.table import joined
 from dinorad_rt.errors import ProtocolError
 from dinorad_rt.protocols.neighbours import neighbours
+from dinorad_rt.protocols.selection import score
+from dinorad_rt.protocols.settings import AbstractSettings
 
 if TYPE_CHECKING:
     from dinorad_rt.embeddings.table import DatasetInfo, EmbeddingTable
+    from dinorad_rt.protocols.truth import Truth
     from dinorad_rt.reports.results import Results
 
 TEMPERATURE = 0.07
+KS = {"dinorad": (5, 10, 20), "study": (5,), "dinov2": (10, 20, 100, 200)}
 _CHUNK_VALUES = 4_000_000
 
-__all__ = ["KNNClassifier", "evaluate_knn", "neighbours", "soft_vote"]
+__all__ = ["KNNClassifier", "KNNSettings", "evaluate_knn", "neighbours", "soft_vote"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class KNNSettings(AbstractSettings):
+    """Settings of `knn`.
+
+    Attributes:
+        ks: numbers of neighbours; None for the preset's list as far as it fits.
+        temperature: of the soft vote.
+        device: where similarities are computed, such as cpu or cuda.
+    """
+
+    ks: tuple[int, ...] | None = None
+    temperature: float = TEMPERATURE
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_ks(self)
+        self.require(self.temperature > 0, "temperature", "above 0; DINOv2 uses 0.07")
+
+    @classmethod
+    def preset(cls, name: str) -> KNNSettings:
+        """The settings of a preset: they differ in the list of k."""
+        return cls(preset_name=name)
+
+    def fitting(self, reference: int) -> tuple[int, ...]:
+        """The list of k for a reference set of so many rows."""
+        return fitting_ks(self.ks, KS[self.preset_name], reference)
+
+    def check(self, truth: Truth) -> None:
+        """Refuse k that the reference set cannot serve."""
+        self.fitting(truth.count("train", "val"))
+
+    def deviations(self, truth: Truth) -> list[str]:
+        """The study's multi-class script is not for multi-label, and does not run as published."""
+        if self.preset_name != "study":
+            return []
+        found = [
+            "study: its kNN script stops at start (it reads args.backbone, which its parser lacks) "
+            "and asks for top-5 accuracy of any number of classes; the vote here is as written.",
+            "study: its kNN resizes to 256 px and crops 224; here the preprocessing decides.",
+        ]
+        if truth.task == "multilabel":
+            found.append(
+                "study: multi-label sets go through ML-kNN (--protocol mlknn), not the soft vote."
+            )
+        return found
+
+
+def check_ks(settings: Any) -> None:
+    """Refuse a list of k that is empty or holds a number below one."""
+    ks = settings.ks
+    settings.require(ks is None or (len(ks) and min(ks) >= 1), "ks", "whole numbers from 1")
+
+
+def fitting_ks(
+    asked: tuple[int, ...] | None, default: tuple[int, ...], reference: int
+) -> tuple[int, ...]:
+    """The asked list, or the default one without what a small reference set cannot serve.
+
+    Raises:
+        ProtocolError: an asked k is larger than the reference set.
+    """
+    if asked is None:
+        return tuple(k for k in default if k <= reference) or (max(1, reference),)
+    if max(asked) > reference:
+        raise ProtocolError(
+            f"k = {max(asked)} is larger than the reference set of {reference} images "
+            "(train and val).",
+            f"Use --k with values up to {reference}.",
+        )
+    return tuple(sorted(set(asked)))
 
 
 class KNNClassifier:
@@ -114,61 +193,89 @@ def soft_vote(
 
 
 def evaluate_knn(
-    reference: EmbeddingTable,
-    queries: EmbeddingTable,
+    train: EmbeddingTable,
+    val: EmbeddingTable,
+    test: EmbeddingTable,
     dataset: DatasetInfo,
-    ks: Sequence[int],
+    settings: KNNSettings,
     *,
-    temperature: float = TEMPERATURE,
     seed: int = 0,
-    resamples: int = 2000,
     provenance: Mapping[str, Any] | None = None,
 ) -> Results:
-    """Judge queries by their neighbours in the reference, for every k from one search.
+    """Judge test images by their neighbours, for every k from one search.
+
+    The last block's class token is used. The k that validation would choose (neighbours in train
+    alone) is named in the results; test chooses nothing.
 
     Args:
-        reference, queries: embeddings of the reference (train, val) and test images; the last
-            block's class token is used.
+        train, val, test: embeddings of the splits; val may be empty.
         dataset: task and classes.
-        ks: numbers of neighbours.
-        temperature: of the soft vote.
-        seed, resamples: of the intervals.
+        settings: see `KNNSettings`.
+        seed: of the intervals' resampling.
         provenance: goes into the results as it is.
 
     Raises:
-        ProtocolError: no queries, a k below one, or one larger than the reference set.
+        ProtocolError: k is larger than the reference set.
     """
     from dinorad_rt.reports.results import Predictions, judge
 
-    if not len(reference.sample_ids) or not len(queries.sample_ids) or not ks:
-        raise ProtocolError(
-            f"kNN needs reference images, test images and a k; got {len(reference.sample_ids)}, "
-            f"{len(queries.sample_ids)} and {list(ks)}.",
-            "Check the splits of the data.",
-        )
-    start, chosen = time.perf_counter(), sorted(set(ks))
-    if chosen[0] < 1:
-        raise ProtocolError(f"k = {chosen[0]} neighbours cannot vote.", "Use k of at least 1.")
+    start = time.perf_counter()
+    reference = joined([train, val])
+    ks = settings.fitting(len(reference))
     votes = votes_of(reference.labels, len(dataset.class_names))
-    similarity, index = neighbours(queries.cls[:, -1], reference.cls[:, -1], chosen[-1])
-    predictions = [
-        Predictions({"k": k}, soft_vote(similarity[:, :k], index[:, :k], votes, temperature))
-        for k in chosen
-    ]
+    scores = scores_by_k(settings, ks, reference, votes, test)
     searched = time.perf_counter() - start
+    chosen, notes = _chosen_k(settings, ks, train, val, dataset)
     results = judge(
         "knn",
-        queries,
+        test,
         dataset,
-        predictions,
-        settings={"ks": chosen, "temperature": temperature, "reference": len(votes)},
+        [Predictions({"k": k}, found) for k, found in zip(ks, scores, strict=True)],
+        settings,
+        resolved={"ks": ks, "reference": len(reference)},
+        chosen=chosen,
         seed=seed,
-        resamples=resamples,
-        provenance=dict(provenance or {}),
+        provenance=provenance,
     )
     results.timings["knn_s"] = searched
-    results.notes.extend(_unseen(votes, dataset.class_names))
+    results.notes.extend([*_unseen(votes, dataset.class_names), *notes])
     return results
+
+
+def scores_by_k(
+    settings: KNNSettings,
+    ks: Sequence[int],
+    reference: EmbeddingTable,
+    votes: np.ndarray,
+    queries: EmbeddingTable,
+) -> list[np.ndarray]:
+    """Scores (queries, classes) for every k, from one search."""
+    similarity, index = neighbours(
+        queries.cls[:, -1], reference.cls[:, -1], max(ks), device=settings.device
+    )
+    return [soft_vote(similarity[:, :k], index[:, :k], votes, settings.temperature) for k in ks]
+
+
+def _chosen_k(
+    settings: KNNSettings,
+    ks: Sequence[int],
+    train: EmbeddingTable,
+    val: EmbeddingTable,
+    dataset: DatasetInfo,
+) -> tuple[dict[str, Any], list[str]]:
+    """The k with the best macro AUROC on validation, and what a reader must know."""
+    fit = [k for k in ks if k <= len(train)]
+    if len(ks) == 1:
+        return {"k": ks[0]}, []
+    if not len(val) or len(fit) < len(ks):
+        return {}, ["No k was chosen: there is no val split that could. Name one before you look."]
+    votes = votes_of(train.labels, len(dataset.class_names))
+    scores = scores_by_k(settings, ks, train, votes, val)
+    values = [score(item, val.labels, dataset.task, "auroc") for item in scores]
+    if np.isnan(values).all():
+        return {}, ["No k was chosen: AUROC is undefined on the val split."]
+    best = ks[int(np.nanargmax(np.round(values, 12)))]
+    return {"k": best}, [f"k = {best} is the choice of the {len(val)} validation images."]
 
 
 def _unseen(votes: np.ndarray, names: Sequence[str]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,14 +13,17 @@ import numpy as np
 
 from dinorad_rt.errors import DataError, ProtocolError
 from dinorad_rt.files import atomic_path, read_json, write_json
+from dinorad_rt.metrics.decisions import predicted_labels
 from dinorad_rt.types import Task
 
 if TYPE_CHECKING:
     from dinorad_rt.embeddings.table import DatasetInfo, EmbeddingTable
+    from dinorad_rt.protocols.settings import AbstractSettings
 
-SCHEMA = 1
+SCHEMA = 2
 RESULTS_FILE = "results.json"
 PREDICTIONS_FILE = "predictions.parquet"
+_FIXED_COLUMNS = ("sample_id", "patient", "split", "labels", "scores", "predicted")
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,8 @@ class Predictions:
     """Scores of all test images under one setting.
 
     Attributes:
-        setting: what tells this one from the others, such as {"k": 20}.
+        setting: what tells this one from the others, such as {"k": 20}. Those that differ only in
+            `repeat` are repeats of one setting, and are judged together.
         scores: (images, classes), higher means more likely.
     """
 
@@ -40,7 +45,7 @@ class MetricValue:
     """One metric of one setting, for one class or for all.
 
     Attributes:
-        name: auroc, average_precision, accuracy or balanced_accuracy.
+        name: see `metrics.report`, such as auroc or balanced_accuracy.
         setting: such as {"k": 20}.
         class_name: the class it is for; None for the macro mean or the whole.
         value: None if undefined.
@@ -76,8 +81,11 @@ class Results:
         class_names: index → name.
         metrics: every metric of every setting.
         excluded_classes: class → why it has no AUROC and is not in the macro mean.
-        settings: of the protocol.
+        settings: of the protocol, all of them, as they were resolved.
         seeds: one per repeat.
+        preset: the protocol preset: study, dinov2 or dinorad.
+        chosen: the setting that validation chose; empty if nothing could choose.
+        deviations: where the study's code, its text and this run differ from each other.
         timings: seconds by step.
         notes: what a reader must know.
         provenance: weights, graph, engine, preprocessing, data, splits, versions, machine.
@@ -93,6 +101,9 @@ class Results:
     excluded_classes: dict[str, str]
     settings: dict[str, Any]
     seeds: tuple[int, ...]
+    preset: str = "dinorad"
+    chosen: dict[str, Any] = field(default_factory=dict)
+    deviations: list[str] = field(default_factory=list)
     timings: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     provenance: dict[str, Any] = field(default_factory=dict)
@@ -133,7 +144,10 @@ class Results:
             "dataset": self.dataset,
             "class_names": list(self.class_names),
             "weights": self.weights_kind,
+            "preset": self.preset,
             "settings": self.settings,
+            "chosen": self.chosen,
+            "deviations": self.deviations,
             "seeds": list(self.seeds),
             "metrics": [asdict(value) for value in self.metrics],
             "excluded_classes": self.excluded_classes,
@@ -152,42 +166,71 @@ class Results:
         write_json(folder / RESULTS_FILE, self.as_dict())
 
     @classmethod
-    def open(cls, folder: Path) -> Self:
-        """Read results.json of a run; predictions stay in their Parquet file.
+    def open(cls, folder: Path, *, predictions: bool = False) -> Self:
+        """Read results.json of a run; those of schema 1 are brought to this one.
+
+        Args:
+            folder: of a run, or its results.json.
+            predictions: read every image's scores as well.
 
         Raises:
             DataError: there is none, or it has a schema that this version does not know.
         """
         path = folder / RESULTS_FILE if folder.is_dir() else folder
         try:
-            document = read_json(path)
+            document = migrated(read_json(path), path.name)
         except FileNotFoundError as error:
             raise DataError(f"{folder} holds no {RESULTS_FILE}.", "Name a run's folder.") from error
         except (json.JSONDecodeError, ValueError) as error:
             raise DataError(f"{path.name} is no results file: {error}.") from error
-        found = document.pop("schema", None)
-        if found != SCHEMA:
-            raise DataError(
-                f"{path.name} has schema {found!r}; this version reads schema {SCHEMA}.",
-                "Run the evaluation again with this version; stored embeddings are reused.",
-            )
-        document.pop("weights", None)
         try:
             rows = [
                 MetricValue(**row | {"values": tuple(row["values"])}) for row in document["metrics"]
             ]
             lists = {key: tuple(document[key]) for key in ("class_names", "seeds")}
-            return cls(**document | lists | {"metrics": rows})
+            results = cls(**document | lists | {"metrics": rows})
         except (KeyError, TypeError) as error:
             raise DataError(
                 f"{path.name} lacks or holds what schema {SCHEMA} does not: {error}.",
                 "Run the evaluation again; stored embeddings are reused.",
             ) from error
+        if predictions:
+            results._read_predictions(path.parent / PREDICTIONS_FILE)
+        return results
 
     def __str__(self) -> str:
         from dinorad_rt.reports.table import results_table, to_text
 
         return to_text(results_table(self))
+
+    def _read_predictions(self, path: Path) -> None:
+        import pyarrow.parquet as pq
+
+        try:
+            table = pq.read_table(path)
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"The scores of the run ({path.name}) cannot be read: {error}.",
+                "Run the evaluation again; stored embeddings are reused.",
+            ) from error
+        columns = [name for name in table.column_names if name not in _FIXED_COLUMNS]
+        count = table.num_rows // max(len(self._settings_in(table, columns)), 1)
+        first = table.slice(0, count)
+        labels = np.asarray(first["labels"].to_pylist(), dtype=np.int64)
+        self.labels = labels if self.task == "multilabel" else labels[:, 0]
+        self.sample_ids = np.asarray(first["sample_id"].to_pylist(), dtype=object)
+        self.patients = np.asarray(first["patient"].to_pylist(), dtype=object)
+        self.predictions = []
+        for start in range(0, table.num_rows, count):
+            part = table.slice(start, count)
+            scores = part["scores"].combine_chunks()
+            values = np.asarray(scores.flatten()).reshape(count, -1)
+            setting = {name: part[name][0].as_py() for name in columns}
+            self.predictions.append(Predictions(setting, values))
+
+    @staticmethod
+    def _settings_in(table: Any, columns: Sequence[str]) -> set[tuple[Any, ...]]:
+        return set(zip(*(table[name].to_pylist() for name in columns), strict=True)) or {()}
 
     def _prediction_rows(self) -> Any:
         import pyarrow as pa
@@ -211,43 +254,65 @@ class Results:
         return pa.concat_tables(tables)
 
 
-def predicted_labels(scores: np.ndarray, task: Task) -> np.ndarray:
-    """Class index with the highest score, or for multi-label 0/1 at a threshold of 0.5."""
-    if task == "multilabel":
-        return (scores >= 0.5).astype(np.int64)
-    return np.asarray(scores.argmax(axis=1))
+def migrated(document: dict[str, Any], name: str) -> dict[str, Any]:
+    """The content of a results.json in this version's schema, without the keys that are derived.
+
+    Raises:
+        DataError: a schema that this version does not know.
+    """
+    found = document.pop("schema", None)
+    document.pop("weights", None)
+    if found == 1:
+        document |= {"preset": "dinorad", "chosen": {}, "deviations": []}
+    elif found != SCHEMA:
+        raise DataError(
+            f"{name} has schema {found!r}; this version reads schemas 1 to {SCHEMA}.",
+            "Run the evaluation again with this version; stored embeddings are reused.",
+        )
+    return document
 
 
 def judge(
     protocol: str,
-    queries: EmbeddingTable,
+    test: EmbeddingTable,
     dataset: DatasetInfo,
     predictions: Sequence[Predictions],
+    settings: AbstractSettings,
     *,
-    settings: dict[str, Any],
     seed: int,
-    resamples: int,
-    provenance: dict[str, Any],
+    resolved: Mapping[str, Any] | None = None,
+    chosen: Mapping[str, Any] | None = None,
+    seeds: Sequence[int] | None = None,
+    provenance: Mapping[str, Any] | None = None,
 ) -> Results:
     """Metrics with intervals by patient for every setting, joined with what they came from.
+
+    Args:
+        protocol: its name.
+        test: truth of the images, in the order of the scores.
+        dataset: task and classes.
+        predictions: scores by setting.
+        settings: of the protocol; saved.
+        seed: of the intervals.
+        resolved: settings that were decided on the way; saved over the others.
+        chosen: the setting that validation chose.
+        seeds: one per repeat; None for `seed` alone.
+        provenance: saved as it is.
 
     Raises:
         ProtocolError: the test images show one class only.
     """
     from dinorad_rt.metrics.report import evaluate_scores, present_classes
 
-    usable, excluded = present_classes(queries.labels, dataset.class_names)
+    usable, excluded = present_classes(test.labels, dataset.class_names)
     if not usable:
         raise ProtocolError(
             f"No class has both positive and negative images in the test split of {dataset.name}: "
             + "; ".join(f"{name}: {why}" for name, why in excluded.items()),
             "Give the test split images of at least two classes.",
         )
-    metrics = [
-        value
-        for item in predictions
-        for value in evaluate_scores(item, queries, dataset, usable, seed=seed, resamples=resamples)
-    ]
+    start = time.perf_counter()
+    metrics = evaluate_scores(predictions, test, dataset, usable, settings=settings, seed=seed)
     return Results(
         protocol=protocol,
         task=dataset.task,
@@ -255,13 +320,16 @@ def judge(
         class_names=dataset.class_names,
         metrics=metrics,
         excluded_classes=excluded,
-        settings=settings | {"resamples": resamples},
-        seeds=(seed,),
+        settings=settings.as_dict() | dict(resolved or {}),
+        seeds=tuple(seeds or (seed,)),
+        preset=settings.preset_name,
+        chosen=dict(chosen or {}),
+        timings={"metrics_s": time.perf_counter() - start},
         notes=_notes(metrics),
-        provenance=provenance,
-        sample_ids=queries.sample_ids,
-        patients=queries.patients,
-        labels=queries.labels,
+        provenance=dict(provenance or {}),
+        sample_ids=test.sample_ids,
+        patients=test.patients,
+        labels=test.labels,
         predictions=list(predictions),
     )
 

@@ -9,7 +9,9 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from dinorad_rt.embeddings.table import DatasetInfo, EmbeddingTable
 from dinorad_rt.errors import ProtocolError
-from dinorad_rt.protocols.knn import KNNClassifier, evaluate_knn
+from dinorad_rt.protocols.knn import KNNClassifier, KNNSettings
+from dinorad_rt.protocols.knn import evaluate_knn as evaluate_splits
+from dinorad_rt.reports.results import Results
 
 
 def blobs(classes: int, rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -29,6 +31,18 @@ def table(points: np.ndarray, labels: np.ndarray, split: str) -> EmbeddingTable:
     return EmbeddingTable(
         names, patients, np.full(len(points), split), labels, np.stack([earlier, points], axis=1)
     )
+
+
+def evaluate_knn(
+    reference: EmbeddingTable,
+    queries: EmbeddingTable,
+    info: DatasetInfo,
+    ks: tuple[int, ...],
+    **settings: object,
+) -> Results:
+    """Without a val split."""
+    chosen = KNNSettings(ks=ks).changed({"resamples": 50} | settings)
+    return evaluate_splits(reference, reference.take(slice(0, 0)), queries, info, chosen)
 
 
 @pytest.mark.parametrize("classes", [2, 3, 11])
@@ -161,7 +175,7 @@ def test_settings_that_cannot_vote_are_refused(k: int, temperature: float) -> No
     points, labels = blobs(2, 60, 0)
     info = DatasetInfo("blobs", "binary", ("a", "b"))
     rows = table(points, labels, "test")
-    with pytest.raises(ProtocolError, match=f"k = {k}" if k < 1 else "not above 0"):
+    with pytest.raises(ProtocolError, match=f"ks = {k}" if k < 1 else "above 0"):
         evaluate_knn(rows, rows, info, (k,), temperature=temperature)
 
 

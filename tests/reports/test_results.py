@@ -11,7 +11,7 @@ import pytest
 
 from dinorad_rt.embeddings.table import DatasetInfo, EmbeddingTable
 from dinorad_rt.errors import DataError
-from dinorad_rt.protocols.knn import evaluate_knn
+from dinorad_rt.protocols.knn import KNNSettings, evaluate_knn
 from dinorad_rt.reports.results import Results
 from dinorad_rt.reports.table import results_table, rows_table, to_text
 
@@ -27,11 +27,11 @@ def results() -> Results:
     info = DatasetInfo("toy", "binary", ("normal", "nodule"))
     provenance = {"engine": {"weights_kind": "random", "model": "vits14", "loss": float("nan")}}
     return evaluate_knn(
-        rows.take(slice(0, 40)),
+        rows.take(slice(0, 30)),
+        rows.take(slice(30, 40)),
         rows.take(slice(40, 60)),
         info,
-        (3, 7),
-        resamples=100,
+        KNNSettings(ks=(3, 7), resamples=100),
         provenance=provenance,
     )
 
@@ -79,7 +79,7 @@ def test_the_table_shows_intervals_and_random_weights(results: Results) -> None:
 def test_an_unknown_schema_is_refused_by_name(results: Results, tmp_path: Path) -> None:
     results.write(tmp_path)
     path = tmp_path / "results.json"
-    path.write_text(path.read_text().replace('"schema": 1', '"schema": 99'))
+    path.write_text(path.read_text().replace('"schema": 2', '"schema": 99'))
     with pytest.raises(DataError, match="schema 99"):
         Results.open(tmp_path)
 

@@ -1,0 +1,71 @@
+"""What only embeddings can show: values that are not finite, and copies across splits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dinorad_rt.errors import ProtocolError
+from dinorad_rt.protocols.neighbours import neighbours
+from dinorad_rt.types import Split
+
+if TYPE_CHECKING:
+    from dinorad_rt.embeddings.table import EmbeddingTable
+
+NEAR_COPY = 0.9995
+"""Cosine of class tokens from which two images count as near copies of each other."""
+_LISTED = 5
+
+
+def check_finite(tables: Mapping[Split, EmbeddingTable]) -> None:
+    """Refuse embeddings that are not finite, or zero.
+
+    Raises:
+        ProtocolError: with their number per split, and the first rows and sample ids.
+    """
+    for split, table in tables.items():
+        parts = [table.cls.reshape(len(table), -1)]
+        if table.patch_mean is not None:
+            parts.append(table.patch_mean)
+        fine = np.all([np.isfinite(part).all(axis=1) for part in parts], axis=0)
+        fine &= (table.cls[:, -1] != 0).any(axis=1)
+        bad = np.flatnonzero(~fine)
+        if len(bad):
+            listed = ", ".join(f"row {row} ({table.sample_ids[row]})" for row in bad[:_LISTED])
+            more = f" and {len(bad) - _LISTED} more" if len(bad) > _LISTED else ""
+            raise ProtocolError(
+                f"{len(bad)} of {len(table)} {split} embeddings are not finite, or zero: "
+                f"{listed}{more}.",
+                "Look at these images (dinorad-rt inspect), or embed at another precision: "
+                "--precision fp32",
+            )
+
+
+def near_copies(tables: Mapping[Split, EmbeddingTable], threshold: float = NEAR_COPY) -> list[str]:
+    """What to say of test images whose embedding nearly equals one of another split.
+
+    Args:
+        tables: split → rows.
+        threshold: cosine from which a pair counts.
+    """
+    test = tables["test"]
+    notes = []
+    for split in ("train", "val"):
+        other = tables[split]
+        if not len(other) or not len(test):
+            continue
+        similarity, index = neighbours(test.cls[:, -1], other.cls[:, -1], 1)
+        copies = np.flatnonzero(similarity[:, 0] >= threshold)
+        if len(copies):
+            pairs = ", ".join(
+                f"{test.sample_ids[row]} ~ {other.sample_ids[index[row, 0]]}"
+                for row in copies[:_LISTED]
+            )
+            notes.append(
+                f"LEAKAGE? {len(copies)} of {len(test)} test images have a near copy in {split} "
+                f"(cosine of class tokens ≥ {threshold}), such as {pairs}: results may be too "
+                "good. Look at the pairs, and give copies one patient in the table."
+            )
+    return notes
