@@ -230,6 +230,9 @@ def _full_range(study: Study, pixels: np.ndarray, statistics: Statistics) -> tup
     stored = study.pixels.dtype
     if stored == np.bool_:
         return 0.0, 1.0
+    bits = study.facts.get("bits_stored", 0)
+    if stored.kind == "u" and 0 < bits < 8 * stored.itemsize:
+        return 0.0, float(2**bits - 1)
     if stored.kind in "iu":
         return float(np.iinfo(stored).min), float(np.iinfo(stored).max)
     return statistics.extrema(pixels, study.padding)

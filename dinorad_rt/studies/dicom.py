@@ -20,7 +20,7 @@ from dinorad_rt.studies.dicom_pixels import check_has_pixels, colour_or_grey, de
 from dinorad_rt.studies.pseudonym import pseudonym
 from dinorad_rt.studies.quiet import quiet
 from dinorad_rt.studies.read import check_frame
-from dinorad_rt.studies.study import Study, Units
+from dinorad_rt.studies.study import Study, Units, Window
 
 if TYPE_CHECKING:
     from pydicom.dataset import FileDataset
@@ -56,7 +56,7 @@ def read_stored(path: Path) -> np.ndarray:
 
 def _decoded(path: Path, frame: int | None) -> tuple[FileDataset, np.ndarray, int]:
     """Data set, stored values, and number of frames in the file."""
-    dataset = load_header(path, pixels=True)
+    dataset = load_header(path, pixels=True, defer=frame is not None)
     check_has_pixels(dataset, path)
     count = _frame_count(dataset, path)
     if frame is not None:
@@ -64,12 +64,15 @@ def _decoded(path: Path, frame: int | None) -> tuple[FileDataset, np.ndarray, in
     return dataset, decode(dataset, path, frame if count > 1 else None), count
 
 
-def load_header(path: Path, *, pixels: bool = False, tags: list[int] | None = None) -> FileDataset:
+def load_header(
+    path: Path, *, pixels: bool = False, defer: bool = False, tags: list[int] | None = None
+) -> FileDataset:
     """Parse a file's data set.
 
     Args:
         path: the file.
         pixels: read the pixel data, too.
+        defer: elements over 1 MB only when they are asked for.
         tags: only these, for speed.
 
     Raises:
@@ -78,7 +81,11 @@ def load_header(path: Path, *, pixels: bool = False, tags: list[int] | None = No
     pydicom = require("pydicom", "reading DICOM")
     try:
         dataset: FileDataset = pydicom.dcmread(
-            path, force=True, stop_before_pixels=not pixels, specific_tags=tags
+            path,
+            force=True,
+            stop_before_pixels=not pixels,
+            specific_tags=tags,
+            defer_size=1 << 20 if defer else None,
         )
     except Exception as error:
         raise UnreadableFileError(
@@ -101,7 +108,8 @@ def _frame_count(dataset: FileDataset, path: Path) -> int:
 def _study(dataset: FileDataset, stored: np.ndarray, views: list[FrameView]) -> Study:
     pixels = colour_or_grey(dataset, stored)
     problems = _warnings_of(dataset)
-    pixels, rescale, more = _modality(pixels, views)
+    padding = _padding(dataset, stored.dtype) if pixels.ndim == 3 else None
+    pixels, rescale, more = _modality(pixels, views, padding)
     problems += more
     place, more = _place(views)
     problems += more
@@ -110,9 +118,9 @@ def _study(dataset: FileDataset, stored: np.ndarray, views: list[FrameView]) -> 
         units=_units(dataset, pixels, views[0]),
         rescale=rescale,
         inverted=dataset.get("PhotometricInterpretation") == "MONOCHROME1",
-        windows=views[0].windows(),
+        **slice_windows([view.windows() for view in views]),
         voi_lut=views[0].voi_lut(),
-        padding=_padding(dataset, stored.dtype) if pixels.ndim == 3 else None,
+        padding=padding if pixels.dtype == stored.dtype else None,
         modality=str(dataset.get("Modality") or "") or None,
         patient=_key(dataset, "patient", "PatientID"),
         study=_key(dataset, "study", "StudyInstanceUID"),
@@ -129,22 +137,41 @@ def _key(dataset: FileDataset, kind: str, name: str) -> str | None:
 
 
 def _modality(
-    pixels: np.ndarray, views: list[FrameView]
+    pixels: np.ndarray, views: list[FrameView], padding: tuple[float, float] | None
 ) -> tuple[np.ndarray, tuple[float, float], list[str]]:
-    """Apply a modality LUT table, or pass the linear rescale on (PS3.3 C.11.1)."""
+    """Apply a modality LUT table, or pass the linear rescale on (PS3.3 C.11.1).
+
+    Where values are mapped here, padding becomes NaN, as the stored value that marked it is lost.
+    """
     if pixels.ndim == 4:
         return pixels, (1.0, 0.0), []
     table = views[0].modality_lut()
     if table is not None:
         first, values = table
         index = np.clip(pixels.astype(np.int64) - first, 0, len(values) - 1)
-        return values[index], (1.0, 0.0), ["a modality LUT table was applied"]
+        mapped = without_padding(values[index].astype(np.float32), pixels, padding)
+        return mapped, (1.0, 0.0), ["a modality LUT table was applied"]
     rescales = [view.rescale() for view in views]
     if len(set(rescales)) == 1:
         return pixels, rescales[0], []
     slopes, intercepts = np.asarray(rescales, np.float64).T
     scaled = pixels * slopes[:, None, None] + intercepts[:, None, None]
-    return scaled.astype(np.float32), (1.0, 0.0), []
+    return without_padding(scaled.astype(np.float32), pixels, padding), (1.0, 0.0), []
+
+
+def without_padding(
+    values: np.ndarray, stored: np.ndarray, padding: tuple[float, float] | None
+) -> np.ndarray:
+    """Float values with NaN, in place, where the stored ones mark "no data"."""
+    if padding is not None:
+        values[(stored >= padding[0]) & (stored <= padding[1])] = np.nan
+    return values
+
+
+def slice_windows(found: list[tuple[Window, ...]]) -> dict[str, Any]:
+    """`windows` and `slice_windows` of a study whose slices have these."""
+    same = len(set(found)) == 1
+    return {"windows": found[0], "slice_windows": () if same else tuple(found)}
 
 
 def _units(dataset: FileDataset, pixels: np.ndarray, view: FrameView) -> Units:
@@ -210,10 +237,16 @@ def _place(views: list[FrameView]) -> tuple[dict[str, Any], list[str]]:
     return place, list(stack.problems)
 
 
+_NOT_INTENSITIES = {"SEG": "labels of a segmentation", "RTDOSE": "radiation doses"}
+
+
 def _warnings_of(dataset: FileDataset) -> list[str]:
     problems = []
     if dataset.get("BurnedInAnnotation") == "YES":
         problems.append("burned-in annotation: the image itself may show who the patient is")
+    kind = _NOT_INTENSITIES.get(str(dataset.get("Modality")))
+    if kind is not None:
+        problems.append(f"values are {kind}, not intensities of an image")
     if dataset.get("Modality") == "PT" and dataset.get("Units") != "GML":
         problems.append(f"PET values are left in {dataset.get('Units') or 'unknown units'}, no SUV")
     if (

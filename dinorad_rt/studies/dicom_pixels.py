@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dinorad_rt.errors import MissingPackageError, UnreadableFileError
+from dinorad_rt.errors import DinoradError, MissingPackageError, UnreadableFileError
 from dinorad_rt.optional import require
 from dinorad_rt.studies import codestream
 from dinorad_rt.studies.colour import without_colour
@@ -50,10 +50,10 @@ def check_has_pixels(dataset: Dataset, path: Path) -> None:
                 f"{path} is no DICOM file, or its beginning is lost: no SOP class, no pixel data.",
                 "Fetch the file again.",
             )
-        fix = "Give the image files; reports, plans, structure sets and indices hold no pixels."
-        if "Media Storage Directory" in kind or "DirectoryRecordSequence" in dataset:
-            kind, fix = "a DICOMDIR (an index of files)", "Give the folder in which it lies."
-        raise UnreadableFileError(f"{path} is DICOM without pixel data: {kind}.", fix)
+        raise UnreadableFileError(
+            f"{path} is DICOM without pixel data: {kind}.",
+            "Give the image files; reports, plans and structure sets hold no pixels.",
+        )
     if getattr(dataset.file_meta, "TransferSyntaxUID", None) is None:
         raise UnreadableFileError(
             f"{path} is DICOM without a transfer syntax (no file meta information, PS3.10 7.1): "
@@ -78,11 +78,12 @@ def decode(dataset: Dataset, path: Path, frame: int | None) -> np.ndarray:
     _check_frames(dataset, path, frame)
     whole = dataset.get("BitsStored") == dataset.get("BitsAllocated")  # else unused bits are cut
     try:
-        pixels = pixels_module.pixel_array(dataset, index=frame, view_only=whole)
+        source = path if _can_seek(dataset, frame) else dataset
+        pixels = pixels_module.pixel_array(source, index=frame, view_only=whole)
     except BaseException as error:
         if not is_decoder_failure(error):
             raise
-        missing = missing_decoder(dataset)
+        missing = missing_decoder(dataset, path)
         if missing is not None:
             raise missing from error
         raise UnreadableFileError(
@@ -123,14 +124,18 @@ def palette_to_rgb(dataset: Dataset, pixels: np.ndarray) -> np.ndarray:
     return colours
 
 
-def missing_decoder(dataset: Dataset) -> MissingPackageError | None:
+def missing_decoder(dataset: Dataset, path: Path) -> DinoradError | None:
     """The error to raise if nothing installed decodes the file's transfer syntax, else None."""
     syntax = dataset.file_meta.TransferSyntaxUID
     get_decoder = require("pydicom.pixels", "reading DICOM").get_decoder
     try:
         decoder = get_decoder(syntax)
     except NotImplementedError:
-        return None
+        return UnreadableFileError(
+            f"{path} is compressed as {syntax.name} ({syntax}), which is not read here: video, "
+            "referenced or multi-component data.",
+            "Have its frames written as images: ffmpeg for video, else gdcmconv --raw OLD NEW.",
+        )
     if decoder.is_available:
         return None
     package = _PACKAGES.get(str(syntax), "pylibjpeg[all]")
@@ -138,6 +143,12 @@ def missing_decoder(dataset: Dataset) -> MissingPackageError | None:
         f"The pixels are compressed as {syntax.name} ({syntax}); no decoder for it is installed.",
         f"Install one: pip install '{package}'",
     )
+
+
+def _can_seek(dataset: Dataset, frame: int | None) -> bool:
+    """True if one frame of an uncompressed file can be read without the others."""
+    native = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
+    return frame is not None and str(dataset.file_meta.TransferSyntaxUID) in native
 
 
 def _check_size(dataset: Dataset, path: Path, frame: int | None) -> None:

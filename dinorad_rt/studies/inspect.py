@@ -10,14 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from dinorad_rt.errors import DinoradError, EmptyDataError
-from dinorad_rt.studies.read import read_study
-from dinorad_rt.studies.series import (
-    Series,
-    group_slices,
-    natural_key,
-    read_slice_header,
-    visible_files,
-)
+from dinorad_rt.studies.dicomdir import indexed_images
+from dinorad_rt.studies.grouping import Series, group_slices
+from dinorad_rt.studies.names import natural_key, visible_files
+from dinorad_rt.studies.read import file_kind, read_study
+from dinorad_rt.studies.series import read_slice_header
 from dinorad_rt.studies.sheet import contact_sheet
 from dinorad_rt.studies.study import Study
 
@@ -73,7 +70,7 @@ class Inspection:
 
 
 def inspect_path(path: str | Path) -> Inspection:
-    """Look into a file or folder. DICOM series are sorted by their headers, one slice is decoded.
+    """Look into a file, folder or DICOMDIR. Series are sorted by headers, one slice is decoded.
 
     Raises:
         EmptyDataError: there is nothing.
@@ -82,11 +79,15 @@ def inspect_path(path: str | Path) -> Inspection:
     path = Path(path)
     if not path.exists():
         raise EmptyDataError(f"{path} does not exist.", "Check the spelling.")
-    if path.is_file():
+    missing = 0
+    if path.is_dir():
+        paths = visible_files(path)
+    elif file_kind(path) == "dicomdir":
+        paths, missing = indexed_images(path)
+    else:
         study = read_study(path)
         one = _described(study, files=(path,), slices=study.num_slices)
         return Inspection((one,), _numbered([one]))
-    paths = visible_files(path)
     if not paths:
         raise EmptyDataError(f"{path} holds no files.", "Check the path.")
     headers = {one.path: one for one in map(read_slice_header, paths) if one is not None}
@@ -94,6 +95,8 @@ def inspect_path(path: str | Path) -> Inspection:
     series, problems = _inspect_volumes(volumes)
     loose, more, others = _inspect_loose([p for p in paths if p not in headers])
     series += loose
+    if missing:
+        problems.append(f"the DICOMDIR names {missing} more images that are not there")
     others += sum(not one.is_image for one in headers.values())
     if not series and not problems + more:
         raise EmptyDataError(f"{path} holds {len(paths)} files, but no image.", "Check the path.")
@@ -116,12 +119,14 @@ def _inspect_volumes(volumes: Sequence[Series]) -> tuple[list[InspectedSeries], 
 
 def _one_slice(volume: Series, problems: list[str]) -> Study | None:
     """Decode the middle file of a series, or another one if that fails, which is told."""
-    middle = len(volume.files) // 2
-    for path in (volume.files[middle], *volume.files[:2]):
+    middle = volume.files[len(volume.files) // 2]
+    for path in dict.fromkeys((middle, *volume.files[:2])):
         try:
             return read_study(path)
         except DinoradError as error:
-            problems.append(f"a series of {len(volume.files)} files: {_without_path(error)}")
+            count = len(volume.files)
+            said = f"one file of {count} in a series" if count > 1 else "a file"
+            problems.append(f"{said} cannot be read: {_without_path(error, path)}")
     return None
 
 
@@ -133,13 +138,16 @@ def _inspect_loose(paths: list[Path]) -> tuple[list[InspectedSeries], list[str],
     failures: list[str] = []
     others = 0
     for path in paths[::step]:
+        if file_kind(path) == "dicomdir":
+            others += 1
+            continue
         try:
             study = read_study(path)
         except DinoradError as error:
             if "no image format" in error.problem:
                 others += 1
             else:
-                failures.append(_without_path(error))
+                failures.append(_without_path(error, path))
             continue
         volume = path if study.num_slices > 1 else None
         kind = (study.facts.get("format"), study.pixels.dtype.str, study.units, volume)
@@ -205,7 +213,7 @@ def _millimetres(value: float) -> str:
     return "?" if math.isnan(value) else f"{value:.3g}"
 
 
-def _without_path(error: DinoradError) -> str:
+def _without_path(error: DinoradError, path: Path) -> str:
     """The reason without the file's name, which may name a patient."""
-    words = error.problem.split()
+    words = error.problem.replace(str(path), "(file)").split()
     return " ".join("(file)" if "/" in word or "\\" in word else word for word in words)

@@ -41,12 +41,10 @@ def read_nifti(path: Path, frame: int | None = None) -> Study:
     with quiet():
         image = _open(nibabel, path)
         data, rescale = _stored_values(image, path)
-        data, affine = _to_ras(nibabel, data, image.affine)
-        study = _study(data, affine, rescale, image)
-    if frame is None:
-        return study
-    check_frame(frame, study.num_slices, path)
-    return study.slice(frame)
+        data, affine = _to_ras(nibabel, data, _in_millimetres(image))
+        if frame is not None:
+            check_frame(frame, data.shape[2] * data.shape[3], path)
+        return _study(data, affine, rescale, image, frame)
 
 
 def _open(nibabel: Any, path: Path) -> Any:
@@ -114,15 +112,38 @@ def _to_ras(nibabel: Any, data: np.ndarray, affine: np.ndarray) -> tuple[np.ndar
     return turned, affine @ orientations.inv_ornt_aff(found, data.shape[:3])
 
 
-def _study(data: np.ndarray, affine: np.ndarray, rescale: tuple[float, float], image: Any) -> Study:
-    times = data.shape[3]
-    pixels = np.moveaxis(data, (3, 2, 1, 0), (0, 1, 2, 3))
-    pixels = np.ascontiguousarray(pixels.reshape(-1, *pixels.shape[2:]))
+def _in_millimetres(image: Any) -> np.ndarray:
+    """The affine in mm: NIfTI may count in metres or micrometres (`xyzt_units`)."""
+    affine = np.array(image.affine, np.float64)
+    units = image.header.get_xyzt_units()[0] if hasattr(image.header, "get_xyzt_units") else "mm"
+    affine[:3] *= {"meter": 1e3, "micron": 1e-3}.get(units, 1.0)
+    return affine
+
+
+def _slices_of(data: np.ndarray, frame: int | None) -> np.ndarray:
+    """(i, j, k, time[, rgb]) → (slices, rows, columns[, rgb]) of all slices or one, a copy."""
+    turned = np.moveaxis(data, (3, 2, 1, 0), (0, 1, 2, 3))
+    if frame is None:
+        return np.array(turned.reshape(-1, *turned.shape[2:]), order="C")
+    return np.array(turned[divmod(frame, data.shape[2])][None], order="C")
+
+
+def _study(
+    data: np.ndarray,
+    affine: np.ndarray,
+    rescale: tuple[float, float],
+    image: Any,
+    frame: int | None,
+) -> Study:
+    depth, times = data.shape[2:4]
+    pixels = _slices_of(data, frame)
     problems = []
     if times > 1:
-        problems.append(f"{times} volumes of {data.shape[2]} slices, one after another in time")
-    units, why = _units(pixels, rescale)
-    place, more = _place(affine)
+        problems.append(f"{times} volumes of {depth} slices, one after another in time")
+    units, why = _units(data, rescale)
+    shifted = affine.copy()
+    shifted[:3, 3] += affine[:3, 2] * ((frame or 0) % depth)
+    place, more = _place(shifted)
     problems += [*why, *more]
     header = image.header
     kind = {"format": type(image).__name__.removesuffix("Image"), "volumes": times}
@@ -156,11 +177,11 @@ def _place(affine: np.ndarray) -> tuple[dict[str, Any], list[str]]:
     return place, ["the voxel axes are not at right angles"] if sheared else []
 
 
-def _units(pixels: np.ndarray, rescale: tuple[float, float]) -> tuple[Units, list[str]]:
+def _units(data: np.ndarray, rescale: tuple[float, float]) -> tuple[Units, list[str]]:
     """NIfTI does not name the modality; air at -1024 or -1000 gives CT away."""
-    if pixels.ndim == 4 or pixels.dtype.kind == "u" and rescale == (1.0, 0.0):
+    if data.ndim == 5 or data.dtype.kind == "u" and rescale == (1.0, 0.0):
         return "stored", []
-    low, high = float(np.nanmin(pixels)), float(np.nanmax(pixels))
+    low, high = float(np.nanmin(data)), float(np.nanmax(data))
     low, high = sorted((low * rescale[0] + rescale[1], high * rescale[0] + rescale[1]))
     if -4096.0 <= low <= -900.0 and 100.0 <= high <= 32767.0:
         return "HU", [f"taken for CT in HU, because its lowest value is {low:g}"]

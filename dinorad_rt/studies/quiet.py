@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import warnings
 from collections.abc import Iterator
@@ -14,7 +15,9 @@ _stack = ExitStack()
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Ignore Python warnings while any thread is in the block.
+    """Ignore Python warnings and pydicom's log while any thread is in the block.
+
+    Both repeat values of the file, identifiers among them, and tracebacks of each decoder tried.
 
     `warnings.catch_warnings` alone is not safe with threads: two that overlap can leave the
     filters changed for ever. Here the first to enter changes them, the last to leave restores.
@@ -25,6 +28,7 @@ def quiet() -> Iterator[None]:
             _stack = ExitStack()
             _stack.enter_context(warnings.catch_warnings())
             warnings.simplefilter("ignore")
+            _stack.enter_context(_muted(logging.getLogger("pydicom")))
         _inside += 1
     try:
         yield
@@ -33,6 +37,16 @@ def quiet() -> Iterator[None]:
             _inside -= 1
             if _inside == 0:
                 _stack.close()
+
+
+@contextmanager
+def _muted(logger: logging.Logger) -> Iterator[None]:
+    before = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def is_decoder_failure(error: BaseException) -> bool:

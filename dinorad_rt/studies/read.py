@@ -38,7 +38,7 @@ _SUFFIXES = {
 
 
 def read_study(path: str | Path, *, frame: int | None = None) -> Study:
-    """Read one file, or a folder that holds one DICOM series.
+    """Read one file, or a folder (or DICOMDIR) that holds one series.
 
     Args:
         path: DICOM, NIfTI, MGH, PNG, JPEG, TIFF, BMP, GIF, WebP, JPEG 2000, NumPy, MATLAB 7.3.
@@ -52,13 +52,12 @@ def read_study(path: str | Path, *, frame: int | None = None) -> Study:
         MissingPackageError: an optional package or decoder is not installed.
     """
     path = Path(path)
-    if path.is_dir():
+    kind, head = ("series", b"") if path.is_dir() else _sniffed(path)
+    if kind in ("series", "dicomdir"):
         from dinorad_rt.studies.series import read_series
 
         study = read_series(path)
         return study if frame is None else _frame_of(study, frame, path)
-    head = _head(path)
-    kind = sniff(head, path)
     if kind is None:
         raise UnreadableFileError(
             f"Cannot read {path}: its content is no image format that is known here "
@@ -69,14 +68,14 @@ def read_study(path: str | Path, *, frame: int | None = None) -> Study:
 
 
 def sniff(head: bytes, path: Path) -> str | None:
-    """Name the format of a file: dicom, nifti, raster, npy, npz, mat; None if unknown.
+    """Name the format of a file: dicom, dicomdir, nifti, raster, npy, npz, mat; None if unknown.
 
     Args:
         head: the file's first kilobyte.
         path: consulted for formats that have no reliable magic number, and for gzip.
     """
     if head[128:132] == b"DICM" or _is_bare_dicom(head):
-        return "dicom"
+        return "dicomdir" if _is_dicomdir(head) else "dicom"
     if head.startswith(_RASTER_MAGIC) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP"):
         return "raster"
     if head[:2] in (b"P2", b"P5", b"P6") and head[2:3].isspace():
@@ -94,10 +93,18 @@ def sniff(head: bytes, path: Path) -> str | None:
     return _SUFFIXES.get(path.suffix.lower())
 
 
-def is_image_file(path: Path) -> bool:
-    """True if the content or the suffix says that `read_study` knows the format."""
+def file_kind(path: Path) -> str | None:
+    """`sniff` of a file; None as well where it cannot be opened or is empty."""
     try:
-        return sniff(_head(path), path) is not None
+        return sniff(_head(path), path)
+    except UnreadableFileError:
+        return None
+
+
+def is_image_file(path: Path) -> bool:
+    """True if the content or the suffix says that the file holds an image: no index is one."""
+    try:
+        return sniff(_head(path), path) not in (None, "dicomdir")
     except UnreadableFileError:
         return path.suffix.lower() in _SUFFIXES
 
@@ -112,6 +119,17 @@ def _is_bare_dicom(head: bytes) -> bool:
     return element in (0x00, 0x01, 0x02, 0x05, 0x08, 0x10, 0x12, 0x16) and (
         explicit or length <= 128
     )
+
+
+def _is_dicomdir(head: bytes) -> bool:
+    """Media Storage Directory Storage as the SOP class in the file meta information."""
+    at = head.find(b"1.2.840.10008.1.3.10", 132)
+    return at > 0 and head[at - 8 : at - 4] == b"\x02\x00\x02\x00"
+
+
+def _sniffed(path: Path) -> tuple[str | None, bytes]:
+    head = _head(path)
+    return sniff(head, path), head
 
 
 def _head(path: Path) -> bytes:

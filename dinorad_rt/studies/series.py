@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from collections import defaultdict
-from collections.abc import Hashable, Iterable
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,15 +12,32 @@ import numpy as np
 
 from dinorad_rt.errors import UnreadableFileError
 from dinorad_rt.studies import geometry
-from dinorad_rt.studies.dicom import load_header
+from dinorad_rt.studies.dicom import load_header, slice_windows, without_padding
 from dinorad_rt.studies.dicom_frames import numbers
+from dinorad_rt.studies.dicomdir import indexed_images
+from dinorad_rt.studies.grouping import Series, group_slices
+from dinorad_rt.studies.names import natural_key, visible_files
 from dinorad_rt.studies.pseudonym import pseudonym
 from dinorad_rt.studies.quiet import quiet
-from dinorad_rt.studies.read import read_study, sniff
+from dinorad_rt.studies.read import file_kind, read_study
 from dinorad_rt.studies.study import Study
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
+
+__all__ = [
+    "Series",
+    "SliceHeader",
+    "find_series",
+    "load_series",
+    "natural_key",
+    "read_series",
+    "read_slice_header",
+    "visible_files",
+]
+
+MAX_BYTES = 8 << 30
+"""Largest volume that is read at once, in bytes."""
 
 _TAGS = [
     0x00020010,  # TransferSyntaxUID
@@ -33,6 +49,7 @@ _TAGS = [
     0x0020000E,  # SeriesInstanceUID
     0x00200012,  # AcquisitionNumber
     0x00200013,  # InstanceNumber
+    0x00200052,  # FrameOfReferenceUID
     0x00200100,  # TemporalPositionIdentifier
     0x00200032,  # ImagePositionPatient
     0x00200037,  # ImageOrientationPatient
@@ -42,6 +59,7 @@ _TAGS = [
     0x00280008,  # NumberOfFrames
     0x00280010,  # Rows
     0x00280011,  # Columns
+    0x00280030,  # PixelSpacing
 ]
 _SPLITTERS = (
     "AcquisitionNumber",
@@ -67,7 +85,9 @@ class SliceHeader:
     orientation: tuple[float, ...] | None
     position: tuple[float, ...] | None
     instance: float
-    splitters: tuple[float | None, ...]
+    splitters: dict[str, float | None]
+    pixel_spacing: tuple[float, ...] | None = None
+    frame_of_reference: str = ""
 
     @property
     def is_image(self) -> bool:
@@ -75,30 +95,12 @@ class SliceHeader:
         return self.shape[1] > 0 and self.shape[2] > 0
 
 
-@dataclass(frozen=True)
-class Series:
-    """One volume, or one set of images that belong together.
-
-    Attributes:
-        key: pseudonymous key of the series, with `.2`, `.3`, ... where it holds several volumes.
-        files: the slices in the order of the volume.
-        geometry: None for images without a position.
-        problems: found while sorting.
-    """
-
-    key: str
-    files: tuple[Path, ...]
-    modality: str | None = None
-    geometry: geometry.Stack | None = None
-    problems: tuple[str, ...] = ()
-
-
-def read_series(folder: Path, *, series: str | None = None) -> Study:
-    """Read the one volume of a folder.
+def read_series(path: Path, *, series: str | None = None) -> Study:
+    """Read the one volume of a folder or a DICOMDIR.
 
     Args:
-        folder: DICOM slices of one series (sub-folders included), else raster images of one size,
-            in the order of the numbers in their names.
+        path: DICOM slices of one series (sub-folders included), else raster images of one size,
+            in the order of the numbers in their names; or a DICOMDIR.
         series: key of one series where there are several.
 
     Returns:
@@ -107,81 +109,149 @@ def read_series(folder: Path, *, series: str | None = None) -> Study:
     Raises:
         UnreadableFileError: no images, several volumes, or slices that do not fit together.
     """
-    found = find_series(folder)
+    found = find_series(path)
     if series is not None:
         found = tuple(one for one in found if one.key == series)
     if len(found) == 1:
         return load_series(found[0])
     if not found:
-        raise UnreadableFileError(f"{folder} holds no images.", "Give a folder with one series.")
+        raise UnreadableFileError(f"{path} holds no images.", "Give a folder with one series.")
     listed = "; ".join(f"{one.key}: {one.modality}, {len(one.files)} files" for one in found[:6])
     raise UnreadableFileError(
-        f"{folder} holds {len(found)} volumes, but one is asked for ({listed}).",
-        "Give one folder per series, or choose: read_series(folder, series=KEY).",
+        f"{path} holds {len(found)} volumes, but one is asked for ({listed}).",
+        "Give one folder per series, or choose: read_series(path, series=KEY).",
     )
 
 
-def find_series(folder: Path) -> tuple[Series, ...]:
-    """Group the images under a folder into volumes; headers only are read.
+def find_series(path: Path) -> tuple[Series, ...]:
+    """Group the images under a folder, or those that a DICOMDIR names, into volumes.
 
-    A series is split where orientation or size of its slices differ (localisers), and where
-    several volumes share their positions (echoes, b-values, time points, acquisitions).
+    Headers only are read. See `group_slices` for what is split.
     """
-    paths = visible_files(folder)
+    paths, missing = (visible_files(path), 0) if path.is_dir() else indexed_images(path)
     headers = [header for header in map(read_slice_header, paths) if header is not None]
     if not headers:
-        rasters = tuple(path for path in paths if _kind(path) == "raster")
-        key = pseudonym("series", str(folder.resolve()))
+        rasters = tuple(one for one in paths if file_kind(one) == "raster")
+        key = pseudonym("series", str(path.resolve()))
         return (Series(key, tuple(sorted(rasters, key=natural_key))),) if rasters else ()
-    return group_slices([header for header in headers if header.is_image])
+    found = group_slices([header for header in headers if header.is_image])
+    if not missing:
+        return found
+    said = f"the DICOMDIR names {missing} more images that are not there"
+    return tuple(replace(one, problems=(*one.problems, said)) for one in found)
 
 
-def group_slices(headers: Iterable[SliceHeader]) -> tuple[Series, ...]:
-    """Sort slices into volumes, the largest volume of a series first."""
-    groups: dict[Hashable, list[SliceHeader]] = defaultdict(list)
-    for header in headers:
-        groups[(header.series, header.shape, _rounded(header.orientation))].append(header)
-    found: dict[str, list[Series]] = defaultdict(list)
-    for members in groups.values():
-        found[members[0].series].extend(_volumes(members))
-    return tuple(
-        one if index == 0 else replace(one, key=f"{one.key}.{index + 1}")
-        for volumes in found.values()
-        for index, one in enumerate(sorted(volumes, key=lambda one: -len(one.files)))
-    )
+def load_series(series: Series, *, workers: int | None = None) -> Study:
+    """Read the files of one series into one volume, several at once.
 
-
-def load_series(series: Series) -> Study:
-    """Read the files of one series into one volume.
+    Args:
+        series: from `find_series`.
+        workers: threads; None for every usable core. Memory: the volume, and one slice for each.
 
     Raises:
         UnreadableFileError: a file is damaged, or the slices do not fit together.
     """
-    slices = [read_study(path) for path in series.files]
-    first = slices[0]
-    if len(slices) == 1:
+    first = read_study(series.files[0])
+    if len(series.files) == 1:
         return replace(first, problems=(*first.problems, *series.problems))
-    shapes = {one.pixels.shape[1:] for one in slices}
-    if len(shapes) > 1:
+    pixels, parts = _filled(series.files, first, workers)
+    stored = pixels.dtype
+    pixels, rescale = _rescaled(pixels, parts)
+    problems = dict.fromkeys((*(p for one in parts for p in one.problems), *series.problems))
+    if any(not _same_lut(first, one) for one in parts):
+        problems["VOI LUT tables differ from slice to slice: that of the first one is used"] = None
+    return replace(
+        first,
+        pixels=pixels,
+        rescale=rescale,
+        padding=first.padding if pixels.dtype == stored else None,
+        problems=tuple(problems),
+        **_windows(parts, first.num_slices),
+        **_place(series.geometry, first),
+    )
+
+
+def _filled(
+    files: Sequence[Path], first: Study, workers: int | None
+) -> tuple[np.ndarray, list[Study]]:
+    """One array with the pixels of all files, and the studies without their pixels."""
+    from dinorad_rt.machine import usable_cores
+
+    each, size = first.num_slices, first.pixels.nbytes * len(files)
+    if size > MAX_BYTES:
         raise UnreadableFileError(
-            f"The slices in {series.files[0].parent} differ in size: {sorted(shapes)[:4]}.",
-            "Only slices of one size make a volume.",
+            f"The series in {files[0].parent} holds {size / 2**30:.1f} GiB of pixels; at most "
+            f"{MAX_BYTES >> 30} GiB are read at once.",
+            "Read its files one by one.",
         )
-    pixels, rescale = _joined(slices)
-    problems = dict.fromkeys((*(p for one in slices for p in one.problems), *series.problems))
-    place: dict[str, Any] = {}
-    stack = series.geometry
-    if stack is not None and first.orientation is not None:
-        row, column = first.orientation[:, 1], first.orientation[:, 2]
-        place["orientation"] = geometry.orientation_matrix(stack.slice_axis, row, column)
-        if first.spacing is not None:
-            place["spacing"] = (stack.spacing, *first.spacing[1:])
-    return replace(first, pixels=pixels, rescale=rescale, problems=tuple(problems), **place)
+    pixels = np.empty((each * len(files), *first.pixels.shape[1:]), first.pixels.dtype)
+
+    def fill(index: int) -> Study:
+        one = read_study(files[index]) if index else first
+        _check_fits(one, first, files)
+        pixels[index * each : (index + 1) * each] = one.pixels
+        return replace(one, pixels=one.pixels[:0].copy())
+
+    with ThreadPoolExecutor(workers or usable_cores()) as pool:
+        return pixels, list(pool.map(fill, range(len(files))))
+
+
+def _check_fits(one: Study, first: Study, files: Sequence[Path]) -> None:
+    """Raise UnreadableFileError if a slice cannot lie in one array with the first one."""
+    for what, value, expected in (
+        ("size", one.pixels.shape, first.pixels.shape),
+        ("type of pixels", one.pixels.dtype.name, first.pixels.dtype.name),
+        ("meaning of pixels", one.units, first.units),
+        ("photometric interpretation (inverted)", one.inverted, first.inverted),
+    ):
+        if value != expected:
+            raise UnreadableFileError(
+                f"The slices in {files[0].parent} differ in {what}: {expected} and {value}.",
+                "Only slices of one kind make a volume: give each kind a folder of its own.",
+            )
+
+
+def _rescaled(pixels: np.ndarray, parts: list[Study]) -> tuple[np.ndarray, tuple[float, float]]:
+    """Apply slope and intercept where they differ by slice (PET); else pass them on."""
+    rescales = [one.rescale for one in parts]
+    if len(set(rescales)) == 1:
+        return pixels, rescales[0]
+    each = len(pixels) // len(parts)
+    result = np.empty(pixels.shape, np.float32)
+    for index, (slope, intercept) in enumerate(rescales):
+        part = slice(index * each, (index + 1) * each)
+        result[part] = pixels[part].astype(np.float64) * slope + intercept
+        without_padding(result[part], pixels[part], parts[index].padding)
+    return result, (1.0, 0.0)
+
+
+def _windows(parts: list[Study], each: int) -> dict[str, Any]:
+    found = [own for one in parts for own in (one.slice_windows or (one.windows,) * each)]
+    return slice_windows(found)
+
+
+def _same_lut(first: Study, one: Study) -> bool:
+    if first.voi_lut is None or one.voi_lut is None:
+        return first.voi_lut is one.voi_lut
+    return first.voi_lut[0] == one.voi_lut[0] and np.array_equal(first.voi_lut[1], one.voi_lut[1])
+
+
+def _place(stack: geometry.Stack | None, first: Study) -> dict[str, Any]:
+    """Slice axis and spacing of the stack, in-plane ones of the first slice."""
+    if stack is None or first.orientation is None:
+        return {}
+    row, column = first.orientation[:, 1], first.orientation[:, 2]
+    place: dict[str, Any] = {
+        "orientation": geometry.orientation_matrix(stack.slice_axis, row, column)
+    }
+    if first.spacing is not None:
+        place["spacing"] = (stack.spacing, *first.spacing[1:])
+    return place
 
 
 def read_slice_header(path: Path) -> SliceHeader | None:
     """Header of a DICOM file; None for every other file, damaged ones included."""
-    if _kind(path) != "dicom":
+    if file_kind(path) != "dicom":
         return None
     try:
         with quiet():
@@ -206,84 +276,7 @@ def _slice_header(dataset: Dataset, path: Path) -> SliceHeader:
         orientation=numbers(dataset, "ImageOrientationPatient"),
         position=numbers(dataset, "ImagePositionPatient"),
         instance=one("InstanceNumber") or 0.0,
-        splitters=tuple(one(name) for name in _SPLITTERS),
+        splitters={name: one(name) for name in _SPLITTERS},
+        pixel_spacing=numbers(dataset, "PixelSpacing"),
+        frame_of_reference=str(dataset.get("FrameOfReferenceUID") or ""),
     )
-
-
-def visible_files(folder: Path) -> list[Path]:
-    """All files under a folder in sorted order, without hidden ones and hidden folders."""
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if not any(part.startswith((".", "__MACOSX")) for part in path.relative_to(folder).parts)
-        and path.is_file()
-    )
-
-
-def natural_key(path: Path) -> tuple[Any, ...]:
-    """Sort key that puts `slice 2` before `slice 10`."""
-    parts = re.split(r"(\d+)", path.name.lower())
-    return (str(path.parent), *((int(p), "") if p.isdigit() else (-1, p) for p in parts))
-
-
-def _kind(path: Path) -> str | None:
-    try:
-        with path.open("rb") as file:
-            return sniff(file.read(1024), path)
-    except OSError:
-        return None
-
-
-def _rounded(orientation: tuple[float, ...] | None) -> Hashable:
-    return None if orientation is None else tuple(round(value, 2) + 0.0 for value in orientation)
-
-
-def _volumes(members: list[SliceHeader]) -> list[Series]:
-    """Split slices of one series, size and orientation into volumes."""
-    unique: dict[Hashable, SliceHeader] = {}
-    for header in members:
-        unique.setdefault(header.sop or header.path, header)
-    copies = len(members) - len(unique)
-    problems = (f"copies of other files left out: {copies}",) if copies else ()
-    return [_sorted_series(group, problems) for group in _separated(list(unique.values()))]
-
-
-def _separated(members: list[SliceHeader]) -> list[list[SliceHeader]]:
-    """Split slices that share positions by the first attribute that tells the volumes apart."""
-    if _repeats(members):
-        for index in range(len(_SPLITTERS)):
-            groups: dict[float | None, list[SliceHeader]] = defaultdict(list)
-            for header in members:
-                groups[header.splitters[index]].append(header)
-            if len(groups) > 1 and not any(map(_repeats, groups.values())):
-                return list(groups.values())
-    return [members]
-
-
-def _repeats(members: list[SliceHeader]) -> bool:
-    """True if two slices lie at one position."""
-    places = [header.position for header in members if header.position is not None]
-    return len({tuple(round(x, 2) for x in place) for place in places}) < len(places)
-
-
-def _sorted_series(members: list[SliceHeader], problems: tuple[str, ...]) -> Series:
-    ordered = sorted(members, key=lambda header: (header.instance, natural_key(header.path)))
-    key, modality = pseudonym("series", ordered[0].series), ordered[0].modality
-    axes = geometry.in_plane_axes(ordered[0].orientation)
-    positions = [header.position for header in ordered]
-    if axes is None or any(position is None or len(position) != 3 for position in positions):
-        if len(ordered) > 1:
-            problems = (*problems, "slices without position: kept in the order of their numbers")
-        return Series(key, tuple(h.path for h in ordered), modality, None, problems)
-    stack = geometry.stack_slices(np.asarray(positions), geometry.normal_of(*axes))
-    files = tuple(ordered[index].path for index in stack.order)
-    return Series(key, files, modality, stack, (*problems, *stack.problems))
-
-
-def _joined(slices: list[Study]) -> tuple[np.ndarray, tuple[float, float]]:
-    """Stack pixels; where slope or intercept differ by slice (PET), apply them."""
-    rescales = {one.rescale for one in slices}
-    if len(rescales) == 1:
-        return np.concatenate([one.pixels for one in slices]), rescales.pop()
-    scaled = [one.values().astype(np.float32) for one in slices]
-    return np.concatenate(scaled), (1.0, 0.0)

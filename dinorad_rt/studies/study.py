@@ -40,6 +40,8 @@ class Study:
         inverted: True when low values are bright (MONOCHROME1). The readers do not invert:
             preprocessing does, after the window, as the standard's order asks.
         windows: display windows the file names, first one first; empty if none.
+        slice_windows: the windows of each slice, where they differ from slice to slice (MR, PET,
+            per-frame groups); else empty. `windows` are then those of the first slice.
         voi_lut: lookup table of the file instead of a window: (first mapped value, table), or None.
         padding: (low, high) stored values that mark "no data", or None.
         spacing: (slice, row, column) spacing in millimetres; None where the file does not say.
@@ -58,6 +60,7 @@ class Study:
     rescale: tuple[float, float] = (1.0, 0.0)
     inverted: bool = False
     windows: tuple[Window, ...] = ()
+    slice_windows: tuple[tuple[Window, ...], ...] = ()
     voi_lut: tuple[int, np.ndarray] | None = None
     padding: tuple[float, float] | None = None
     spacing: tuple[float, float, float] | None = None
@@ -82,10 +85,13 @@ class Study:
 
     def slice(self, index: int) -> Study:
         """The study reduced to one slice; the pixels are a view."""
+        depth = max(1, self.num_slices // self.facts.get("volumes", 1))  # of a time series
         return replace(
             self,
             pixels=self.pixels[index : index + 1],
-            origin=self._position(index, 0, 0),
+            origin=self._position(index % depth, 0, 0),
+            windows=self.slice_windows[index] if self.slice_windows else self.windows,
+            slice_windows=(),
         )
 
     def values(self) -> np.ndarray:
