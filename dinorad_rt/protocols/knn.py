@@ -8,7 +8,7 @@ T = 0.07). For multi-label tasks each label gets the sum of its neighbours' weig
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -225,7 +225,12 @@ def evaluate_knn(
     votes = votes_of(reference.labels, len(dataset.class_names))
     scores = scores_by_k(settings, ks, reference, votes, test)
     searched = time.perf_counter() - start
-    chosen, notes = _chosen_k(settings, ks, train, val, dataset)
+
+    def on_validation(fitting: Sequence[int]) -> list[np.ndarray]:
+        known = votes_of(train.labels, len(dataset.class_names))
+        return scores_by_k(settings, fitting, train, known, val)
+
+    chosen, notes = choice_of_k(ks, len(train), val, dataset, on_validation)
     results = judge(
         "knn",
         test,
@@ -256,26 +261,34 @@ def scores_by_k(
     return [soft_vote(similarity[:, :k], index[:, :k], votes, settings.temperature) for k in ks]
 
 
-def _chosen_k(
-    settings: KNNSettings,
+def choice_of_k(
     ks: Sequence[int],
-    train: EmbeddingTable,
+    most: int,
     val: EmbeddingTable,
     dataset: DatasetInfo,
+    scores_of: Callable[[Sequence[int]], list[np.ndarray]],
 ) -> tuple[dict[str, Any], list[str]]:
-    """The k with the best macro AUROC on validation, and what a reader must know."""
-    fit = [k for k in ks if k <= len(train)]
+    """The k with the best macro AUROC on validation, and what a reader must know.
+
+    Args:
+        ks: the list.
+        most: the largest k that train alone can serve.
+        val: validation rows; may be empty.
+        dataset: task and classes.
+        scores_of: list of k → scores of the validation rows, with train as the reference.
+    """
     if len(ks) == 1:
         return {"k": ks[0]}, []
-    if not len(val) or len(fit) < len(ks):
+    if not len(val) or max(ks) > most:
         return {}, ["No k was chosen: there is no val split that could. Name one before you look."]
-    votes = votes_of(train.labels, len(dataset.class_names))
-    scores = scores_by_k(settings, ks, train, votes, val)
-    values = [score(item, val.labels, dataset.task, "auroc") for item in scores]
+    values = [score(item, val.labels, dataset.task, "auroc") for item in scores_of(ks)]
     if np.isnan(values).all():
         return {}, ["No k was chosen: AUROC is undefined on the val split."]
     best = ks[int(np.nanargmax(np.round(values, 12)))]
-    return {"k": best}, [f"k = {best} is the choice of the {len(val)} validation images."]
+    return {"k": best}, [
+        f"k = {best} has the best AUROC of {', '.join(map(str, ks))} on the {len(val)} validation "
+        "images; test chose nothing."
+    ]
 
 
 def _unseen(votes: np.ndarray, names: Sequence[str]) -> list[str]:

@@ -76,6 +76,7 @@ PROTOCOLS: dict[str, Entry] = {
     entry.name: entry
     for entry in (
         Entry("knn", "soft vote of the nearest neighbours", "knn", "KNNSettings", "evaluate_knn"),
+        Entry("mlknn", "ML-kNN for multi-label sets", "mlknn", "MLKNNSettings", "evaluate_mlknn"),
     )
 }
 
