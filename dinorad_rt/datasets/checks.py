@@ -11,21 +11,36 @@ from typing import Any
 import numpy as np
 
 from dinorad_rt.datasets.dataset import Dataset, Sample
+from dinorad_rt.datasets.duplicates import identical_files
+from dinorad_rt.datasets.facts import FileFacts
 from dinorad_rt.datasets.labels import Labels
 from dinorad_rt.datasets.record import Record
+from dinorad_rt.datasets.saved_splits import load_splits, save_splits, splits_file
+from dinorad_rt.datasets.split_lists import apply_split_list, read_split_list
 from dinorad_rt.datasets.splits import FRACTIONS, stratified_splits
 from dinorad_rt.datasets.traces import trace_of
 from dinorad_rt.errors import EmptyDataError, LeakageError, TableError
 from dinorad_rt.files import sha256_json
+from dinorad_rt.identifiers import listed
 from dinorad_rt.studies.pseudonym import pseudonym
 from dinorad_rt.types import SPLITS, Split
 
 MISSING_SHARE = 0.5
 """Part of listed files that may be missing before the table is taken for that of other data."""
 
+MAX_JOINED = 5
+"""Patients that one file may join."""
+
 
 def build_dataset(
-    name: str, root: Path, records: Sequence[Record], labels: Labels, *, seed: int = 0
+    name: str,
+    root: Path,
+    records: Sequence[Record],
+    labels: Labels,
+    *,
+    seed: int = 0,
+    splits: Path | None = None,
+    facts: FileFacts | None = None,
 ) -> Dataset:
     """Check records and make the dataset of them.
 
@@ -35,27 +50,38 @@ def build_dataset(
         records: rows with their labels already in place.
         labels: task and classes, and the notes so far.
         seed: of the splits, if none are given.
+        splits: a split list that replaces the records' own splits.
+        facts: remembers what was read of the files; None for a memory of the root.
 
     Raises:
         EmptyDataError, LabelError, LeakageError, TableError: what is wrong with the data.
     """
     records, notes = _without_repeats(records)
-    traces = [trace_of(record.path) for record in records]
+    if splits is not None:
+        records, more = apply_split_list(records, read_split_list(splits))
+        notes += more
+    files = facts or FileFacts(root)
+    traces = files.of("trace", [record.path for record in records], trace_of)
     notes += _missing(records, traces, root)
     if all(record.patient is None for record in records):
         notes.append("no patient column: each image counts as a patient of its own")
-    records, how, split_notes = _with_splits(records, labels, seed)
+    same = identical_files([record.path for record in records], traces)
+    records, how, split_notes = _with_splits(records, labels, seed, same, root)
+    if splits is not None:
+        how = f"imported: {how}"
     check_leakage(records)
-    notes += split_notes + _absent_classes(records, labels)
+    shared, more = _copies(records, same)
+    notes += split_notes + _absent_classes(records, labels) + more
+    decided = {"splits": how, "label_columns": list(labels.columns), "copies_across_splits": shared}
     return Dataset(
         name=name,
         task=labels.task,
         class_names=labels.class_names,
-        samples=tuple(map(_sample, records)),
-        fingerprint=_fingerprint(records, labels, traces),
+        samples=tuple(map(sample_of, records)),
+        fingerprint=_fingerprint(records, labels, traces, _masks_traced(records, labels, files)),
         split_hash=sha256_json(sorted((record.key, str(record.split)) for record in records)),
         notes=(*labels.notes, *notes),
-        facts={"splits": how, "label_columns": list(labels.columns), **labels.facts},
+        facts={**decided, **labels.facts},
         root=root,
     )
 
@@ -64,7 +90,7 @@ def check_leakage(records: Sequence[Record]) -> None:
     """Refuse a patient in two splits.
 
     Raises:
-        LeakageError: with the number of such patients and two images of one of them.
+        LeakageError: with the number of such patients; names where they are kept.
     """
     seen: dict[str, dict[Split, str]] = defaultdict(dict)
     for record in records:
@@ -72,10 +98,14 @@ def check_leakage(records: Sequence[Record]) -> None:
             seen[patient_of(record)].setdefault(record.split, record.name)
     leaking = [places for places in seen.values() if len(places) > 1]
     if leaking:
-        example = " and ".join(f"{name} ({split})" for split, name in leaking[0].items())
+        pairs = sorted({" and ".join(sorted(places)) for places in leaking})
+        names = [
+            " and ".join(f"{name} ({split})" for split, name in places.items())
+            for places in leaking
+        ]
         raise LeakageError(
-            f"{len(leaking)} of {len(seen)} patients stand in more than one split, such as the one "
-            f"of {example}: test results would be too good.",
+            f"{len(leaking)} of {len(seen)} patients stand in more than one split "
+            f"({', '.join(pairs)}): test results would be too good{listed(names)}.",
             "Give each patient one split, or leave the split column out (rename it): a split by "
             "patient is then made.",
         )
@@ -86,7 +116,8 @@ def patient_of(record: Record) -> str:
     return f"file:{record.name}" if record.patient is None else record.patient
 
 
-def _sample(record: Record) -> Sample:
+def sample_of(record: Record) -> Sample:
+    """The sample of a checked record: identifiers become keyed hashes."""
     return Sample(
         sample_id=pseudonym("sample", record.key),
         path=record.path,
@@ -97,6 +128,9 @@ def _sample(record: Record) -> Sample:
         frame=record.frame,
         study=None if record.study is None else pseudonym("study", record.study),
         series=None if record.series is None else pseudonym("series", record.series),
+        mask_parts=record.mask_parts,
+        mask_values=record.mask_values,
+        mask_threshold=record.mask_threshold,
     )
 
 
@@ -115,7 +149,8 @@ def _without_repeats(records: Sequence[Record]) -> tuple[list[Record], list[str]
             record.patient,
         ):
             raise TableError(
-                f"{record.name} is listed twice, with different label, split or patient.",
+                "An image is listed twice, with different label, split or patient"
+                f"{listed([record.name])}.",
                 "Give each image one row; several findings of one image go into one cell: a|b.",
             )
     return list(unique.values()), [f"{repeats} rows repeat others: left out"] if repeats else []
@@ -127,22 +162,20 @@ def _missing(records: Sequence[Record], traces: Sequence[str], root: Path) -> li
     missing = [record for record, trace in zip(records, traces, strict=True) if not trace]
     if not missing:
         return []
-    listed = "\n".join(f"  {record.name}" for record in missing[:10])
-    more = f"\n  ... and {len(missing) - 10} more" if len(missing) > 10 else ""
+    names = listed([record.name for record in missing])
     if len(missing) > MISSING_SHARE * len(records):
         raise EmptyDataError(
-            f"{len(missing)} of {len(records)} listed files do not exist below {root}:\n"
-            f"{listed}{more}",
+            f"{len(missing)} of {len(records)} listed files do not exist below {root}{names}.",
             "Check the folder of the images: paths are relative to the table's folder.",
         )
     return [
         f"{len(missing)} of {len(records)} listed files do not exist: they will stand in the "
-        "failures"
+        f"failures{names}"
     ]
 
 
 def _with_splits(
-    records: Sequence[Record], labels: Labels, seed: int
+    records: Sequence[Record], labels: Labels, seed: int, same: list[list[int]], root: Path
 ) -> tuple[list[Record], str, list[str]]:
     """Keep the given splits, or make them by patient; how it was done; and what to say."""
     given = Counter(record.split for record in records)
@@ -152,22 +185,79 @@ def _with_splits(
         )
     if len(given) == 1:
         alone = next(iter(given))
-        splits = stratified_splits(
-            [patient_of(record) for record in records], _targets(records, labels), seed=seed
-        )
-        made = [replace(r, split=s) for r, s in zip(records, splits, strict=True)]
+        made, kept = _made(records, labels, seed, same, root)
         parts = ", ".join(f"{split} {share:.0%}" for split, share in FRACTIONS.items())
         why = "no splits are given" if alone is None else f"every image is in {alone}"
         how = f"made by patient, stratified, seed {seed}"
-        return made, how, [f"{why}: split by patient, stratified ({parts}), seed {seed}"]
+        notes = [f"{why}: split by patient, stratified ({parts}), seed {seed}; saved"]
+        if kept:
+            notes.append(f"{kept} patients keep the split of an earlier run")
+        return made, how, notes
     if "test" not in given:
         moved = [replace(r, split="test") if r.split == "val" else r for r in records]
         return moved, "given; val used as test", ["no test split: val is used as test"]
     return list(records), "given", []
 
 
+def _made(
+    records: Sequence[Record], labels: Labels, seed: int, same: list[list[int]], root: Path
+) -> tuple[list[Record], int]:
+    """Splits by patient, those of earlier runs kept; and the number of the patients kept.
+
+    Patients who share a byte-identical image count as one, so that no copy crosses splits.
+    """
+    patients = _joined_by_copies([patient_of(record) for record in records], same)
+    source = splits_file(root, labels.columns or (labels.task,), seed)
+    fixed = load_splits(source, patients)
+    splits = stratified_splits(patients, _targets(records, labels), seed=seed, fixed=fixed)
+    save_splits(source, dict(zip(patients, splits, strict=True)))
+    return [replace(r, split=s) for r, s in zip(records, splits, strict=True)], len(fixed)
+
+
+def _joined_by_copies(patients: list[str], same: list[list[int]]) -> list[str]:
+    """Give patients that share a file one name, the first of theirs in alphabet.
+
+    A file that many patients share (a blank slice) joins none of them.
+    """
+    leader = {name: name for name in patients}
+
+    def find(name: str) -> str:
+        while leader[name] != name:
+            name = leader[name]
+        return name
+
+    for group in same:
+        if len({patients[index] for index in group}) > MAX_JOINED:
+            continue
+        names = sorted({find(patients[index]) for index in group})
+        for name in names[1:]:
+            leader[name] = names[0]
+    return [find(name) for name in patients]
+
+
+def _copies(records: Sequence[Record], same: list[list[int]]) -> tuple[int, list[str]]:
+    """Number of images that have a byte-identical copy in another split, and what to say."""
+    crossing = [group for group in same if len({records[i].split for i in group}) > 1]
+    count = sum(len(group) for group in crossing)
+    notes = []
+    if crossing:
+        names = [" = ".join(f"{records[i].name} ({records[i].split})" for i in g) for g in crossing]
+        tested = sum(records[i].split == "test" for group in crossing for i in group)
+        notes.append(
+            f"COPIES ACROSS SPLITS: {count} images are byte-identical to one in another split, "
+            f"{tested} of them in test; results on them are too good{listed(names)}"
+        )
+    if len(same) > len(crossing):
+        inside = sum(len(group) - 1 for group in same) - sum(len(g) - 1 for g in crossing)
+        notes.append(f"{inside} images are byte-identical copies of one in the same split")
+    return count, notes
+
+
 def _targets(records: Sequence[Record], labels: Labels) -> np.ndarray:
     """(samples, classes) 0/1 of any task."""
+    if labels.task == "segmentation":
+        none = (0,) * len(labels.class_names)
+        return np.asarray([record.present or none for record in records], np.int64)
     rows = np.asarray([record.labels for record in records], np.int64)
     if labels.task == "multilabel":
         return rows
@@ -175,6 +265,8 @@ def _targets(records: Sequence[Record], labels: Labels) -> np.ndarray:
 
 
 def _absent_classes(records: Sequence[Record], labels: Labels) -> list[str]:
+    if labels.task == "segmentation" and any(record.present is None for record in records):
+        return []  # not known without reading every mask
     targets = _targets(records, labels)
     splits = np.asarray([record.split for record in records])
     notes = []
@@ -187,13 +279,25 @@ def _absent_classes(records: Sequence[Record], labels: Labels) -> list[str]:
                 if count == 0
             ]
             if absent:
-                notes.append(f"{split} has no sample of: {', '.join(absent)}")
+                out = "; they do not count in means over classes" if split == "test" else ""
+                notes.append(f"{split} has no sample of: {', '.join(absent)}{out}")
     return notes
 
 
-def _fingerprint(records: Sequence[Record], labels: Labels, traces: Sequence[str]) -> str:
+def _masks_traced(records: Sequence[Record], labels: Labels, files: FileFacts) -> list[str]:
+    """The traces of all masks of a segmentation set, in order of names; else none."""
+    if labels.task != "segmentation":
+        return []
+    masks = {path for one in records for path in (one.mask, *one.mask_parts) if path is not None}
+    return sorted(files.of("trace", sorted(masks), trace_of))
+
+
+def _fingerprint(
+    records: Sequence[Record], labels: Labels, traces: Sequence[str], masks: Sequence[str]
+) -> str:
     rows: list[Any] = sorted(
         (r.key, trace, list(r.labels), patient_of(r), str(r.split))
         for r, trace in zip(records, traces, strict=True)
     )
-    return sha256_json({"classes": list(labels.class_names), "task": labels.task, "rows": rows})
+    facts = {"classes": list(labels.class_names), "task": labels.task, "rows": rows}
+    return sha256_json(facts | {"masks": list(masks)} if masks else facts)

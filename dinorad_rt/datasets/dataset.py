@@ -28,6 +28,7 @@ class Sample:
         mask_parts: where each class has a file of its own: those of class 1, 2, ... in order.
         mask_values: stored value of each class in the order of the class names; None where the
             stored values are the indices.
+        mask_threshold: of a two-class mask with grey edges: values from here on are class 1.
         frame: frame of a multi-frame file or slice of a volume, or None for all.
         study, series: pseudonymous keys where the data names them.
     """
@@ -43,6 +44,7 @@ class Sample:
     series: str | None = None
     mask_parts: tuple[Path, ...] = ()
     mask_values: tuple[int, ...] | None = None
+    mask_threshold: int | None = None
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,8 @@ class Dataset:
         class_names: index → name. Binary tasks have two names, the positive one last; for
             segmentation the background comes first.
         samples: all splits together, in a stable order.
-        fingerprint: SHA-256 of names, sizes, labels, patients and splits; the same on every
-            machine, whatever the key of the pseudonyms.
+        fingerprint: SHA-256 of names, traces of content, labels, patients and splits; the same on
+            every machine, whatever the key of the pseudonyms.
         split_hash: SHA-256 of (name, split) pairs: equal hashes, equal splits, on any machine.
         notes: what was decided for the user, in words ("no patient column: ..."). Free of
             identifiers and of file names.

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dinorad_rt.datasets.locate import suffix_of
 from dinorad_rt.datasets.record import Record
-from dinorad_rt.studies.series import SliceHeader, read_slice_header
+from dinorad_rt.errors import LabelError
+from dinorad_rt.studies.series import SliceHeader, read_slice_header, visible_files
 
 _LEVELS = ("sop", "series", "study", "patient")
+READERS = 8
+"""Threads: they hide the wait for network folders; parsing itself holds Python's lock."""
+
 _MAYBE_DICOM = (".dcm", ".dicom", ".ima", "")
 
 
@@ -38,8 +43,9 @@ class HeaderIndex:
 
 
 def index_headers(paths: Iterable[Path]) -> HeaderIndex:
-    """Read the headers of all DICOM images among the paths."""
-    found = (read_slice_header(path) for path in paths if is_maybe_dicom(path))
+    """Read the headers of all DICOM images among the paths, several at once."""
+    with ThreadPoolExecutor(READERS) as pool:
+        found = list(pool.map(read_slice_header, filter(is_maybe_dicom, paths)))
     return HeaderIndex(tuple(one for one in found if one is not None and one.is_image))
 
 
@@ -77,3 +83,28 @@ def patients_from_headers(records: list[Record]) -> tuple[list[Record], list[str
     else:
         note = f"patients come from the DICOM headers: {len(patients)} patients"
     return filled, [note]
+
+
+def is_dicom(path: Path) -> bool:
+    """True for a DICOM file, or a folder whose first file is one."""
+    if path.is_dir():
+        return any(is_dicom(entry) for entry in visible_files(path)[:1])
+    return is_maybe_dicom(path) and read_slice_header(path) is not None
+
+
+def refuse_patients_as_classes(records: Sequence[Record], classes: Sequence[str]) -> None:
+    """Refuse class folders that are one patient each: these are the patients, not the classes.
+
+    Raises:
+        LabelError: every class holds one patient, and every patient one class.
+    """
+    pairs = {(record.labels, record.patient) for record in records}
+    patients = {patient for _, patient in pairs}
+    if None in patients or not len(pairs) == len(patients) == len(classes):
+        return
+    raise LabelError(
+        f"Each of the {len(classes)} folders holds the images of one patient, by their DICOM "
+        "headers: the folders are patients, not classes.",
+        "Give a CSV with the columns patient (or study, series, SOP instance) and label beside "
+        "them.",
+    )

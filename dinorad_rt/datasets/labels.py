@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from dinorad_rt import identifiers
 from dinorad_rt.datasets.table import Table
 from dinorad_rt.errors import LabelError, TableError
 from dinorad_rt.types import Task
@@ -26,6 +27,7 @@ METADATA_WORDS = frozenset(
 NAME_COLUMNS = ("class", "classname", "labelname", "diagnosisname")
 SEPARATOR = "|"
 MAX_CLASSES = 1000
+MAX_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def labels_of_table(table: Table, wanted: str | None, taken: set[str]) -> Labels
     column = table.find("label", wanted)
     if column is not None:
         return labels_of_column(table, column)
-    names = _flag_columns(table, taken)
+    names = flag_columns(table, taken)
     if not names:
         raise table.missing("label", "--label-column")
     return labels_of_flags(table, names)
@@ -104,7 +106,7 @@ def labels_of_names(cells: Sequence[str], names: Sequence[str]) -> Labels:
     if len(names) > MAX_CLASSES or (len(names) > 10 and len(names) > 0.9 * len(cells)):
         raise LabelError(
             f"The labels have {len(names)} different values in {len(cells)} samples "
-            f"({', '.join(map(repr, names[:3]))}, ...): these are no classes.",
+            f"({shown_values(names)}): these are no classes.",
             "Choose the column of the class with --label-column.",
         )
     index = {name: i for i, name in enumerate(names)}
@@ -157,6 +159,13 @@ def positive_note(names: Sequence[str]) -> str:
     return f"positive class: {names[1]}; the other is {names[0]}"
 
 
+def shown_values(values: Sequence[str]) -> str:
+    """A few values in words; many different ones may be names, and are only counted."""
+    if len(values) <= MAX_SHOWN or identifiers.are_kept():
+        return ", ".join(map(repr, values[:MAX_SHOWN])) + (", ..." if len(values) > 5 else "")
+    return f"{len(values)} different values"
+
+
 def looks_like_paths(cells: Sequence[str]) -> bool:
     """True if labels are file names: the data is for segmentation."""
     ends = (".nii", ".nii.gz", ".png", ".tif", ".tiff", ".dcm", ".npy", ".npz", ".mha", ".nrrd")
@@ -187,7 +196,7 @@ def _one_flag(column: list[int], name: str, notes: list[str]) -> Labels:
     return Labels("binary", names, labels.rows, (*notes, positive_note(names)), (name,))
 
 
-def _flag_columns(table: Table, taken: set[str]) -> list[str]:
+def flag_columns(table: Table, taken: set[str]) -> list[str]:
     """Columns that hold nothing but 0, 1 and blanks, at least one of them filled."""
     found = []
     for name in table.header:
@@ -225,10 +234,10 @@ def _sorted_names(cells: Sequence[str]) -> list[str]:
     names = set(cells)
     if looks_like_paths(cells):
         raise LabelError(
-            f"The label column holds files (such as {cells[0]!r}): this is a set of segmentation "
-            "masks, not a classification set.",
-            "For classification give a table with a class per image; segmentation protocols "
-            "take the masks.",
+            "The label column holds files: this is a set of segmentation masks, not a "
+            "classification set.",
+            "For classification give a table with a class per image; for the masks add "
+            "--task segmentation.",
         )
     fractions = [name for name in names if _is_fraction(name)]
     if fractions and len(fractions) > 0.5 * len(names):

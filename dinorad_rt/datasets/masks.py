@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,12 @@ from dinorad_rt.studies.read import read_study
 from dinorad_rt.studies.study import Study
 
 MAX_CLASSES = 255
+THRESHOLD = 128
+"""Half of the range of an 8-bit mask."""
+GREY = (32, 224)
+MAX_GREY = 0.02
+"""An 8-bit mask of two classes may have this part of its pixels between these values: edges that
+were smoothed when it was resized or compressed."""
 READERS = 8
 
 
@@ -50,6 +56,8 @@ def read_mask_study(sample: Sample) -> Study:
         )
     if not sample.mask_parts:
         study = _read(sample.mask, sample.frame)
+        if sample.mask_threshold is not None:
+            return _plain(study, (_integers(study) >= sample.mask_threshold).astype(np.uint8))
         return _indexed(study, sample.mask_values)
     parts = [_read(path, sample.frame) for path in sample.mask_parts]
     shapes = {part.pixels.shape for part in parts}
@@ -59,7 +67,8 @@ def read_mask_study(sample: Sample) -> Study:
         )
     pixels = np.zeros(parts[0].pixels.shape, np.uint8)
     for index, part in enumerate(parts, start=1):
-        pixels[part.pixels > 0] = index
+        stored = _integers(part)
+        pixels[stored >= (THRESHOLD if stored.max(initial=0) == 255 else 1)] = index
     return _plain(parts[0], pixels)
 
 
@@ -73,26 +82,27 @@ def values_of(path: Path) -> tuple[int, ...]:
     return tuple(int(value) for value in np.unique(_integers(study)))
 
 
-def check_grids(samples: Sequence[Sample], names: Sequence[str] | None = None) -> None:
+def grey_share(path: Path) -> float:
+    """Part of a mask's pixels that are neither dark nor bright."""
+    stored = _integers(_read(path, None))
+    return float(((stored >= GREY[0]) & (stored < GREY[1])).mean())
+
+
+def check_grids(pairs: Sequence[tuple[Path, Path]], names: Sequence[str] | None = None) -> None:
     """Refuse images whose masks have another shape or lie elsewhere; headers only are read.
 
     Args:
-        samples: those with masks are checked, whole files once.
-        names: what to call the samples in the message; None to count them only.
+        pairs: image and mask; a pair that comes again (slices of a volume) is read once.
+        names: what to call the pairs in the message; None for their numbers.
 
     Raises:
         MaskError: with up to ten of them and their shapes.
     """
-    pairs = {
-        (one.path, mask): index
-        for index, one in enumerate(samples)
-        for mask in (one.mask_parts or ((one.mask,) if one.mask is not None else ()))
-    }
+    first = {pair: index for index, pair in reversed(list(enumerate(pairs)))}
+    unique = sorted(first, key=lambda pair: first[pair])
     with ThreadPoolExecutor(READERS) as pool:
-        found = list(pool.map(_difference, pairs))
-    wrong = [
-        (index, text) for index, text in zip(pairs.values(), found, strict=True) if text is not None
-    ]
+        found = list(pool.map(_difference, unique))
+    wrong = [(first[pair], text) for pair, text in zip(unique, found, strict=True) if text]
     if not wrong:
         return
     lines = [f"  {names[i] if names else f'pair {i + 1}'}: {text}" for i, text in wrong[:10]]
@@ -100,30 +110,11 @@ def check_grids(samples: Sequence[Sample], names: Sequence[str] | None = None) -
         lines.append(f"  ... and {len(wrong) - 10} more")
     listed = "\n".join(lines)
     raise MaskError(
-        f"{len(wrong)} of {len(pairs)} masks do not lie on their image (image and mask have):\n"
+        f"{len(wrong)} of {len(unique)} masks do not lie on their image (image and mask have):\n"
         f"{listed}",
-        "Resample these masks onto their images, or take the pairs out.",
+        "Resample these masks onto their images, or take the pairs out. --keep-identifiers names "
+        "the files.",
     )
-
-
-@dataclass(frozen=True)
-class MaskValues:
-    """Values found in mask files.
-
-    Attributes:
-        values: all different ones, sorted.
-        of_file: (sorted values) per file, in the order asked for.
-    """
-
-    values: tuple[int, ...]
-    of_file: tuple[tuple[int, ...], ...]
-
-
-def collect_values(paths: Sequence[Path]) -> MaskValues:
-    """Read mask files for the values in them; several at once."""
-    with ThreadPoolExecutor(READERS) as pool:
-        of_file = tuple(pool.map(values_of, paths))
-    return MaskValues(tuple(sorted({v for values in of_file for v in values})), of_file)
 
 
 def _difference(pair: tuple[Path, Path]) -> str | None:

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
+from dinorad_rt import identifiers
 from dinorad_rt.datasets.checks import build_dataset
 from dinorad_rt.datasets.dataset import Dataset
+from dinorad_rt.datasets.facts import FileFacts, Progress
 from dinorad_rt.datasets.folders import records_of_folders
-from dinorad_rt.datasets.headers import patients_from_headers
-from dinorad_rt.datasets.rows import Columns, records_of_table
+from dinorad_rt.datasets.headers import is_dicom, patients_from_headers, refuse_patients_as_classes
+from dinorad_rt.datasets.labels import Labels
+from dinorad_rt.datasets.pairs import Pairs, has_pairs, records_of_pairs
+from dinorad_rt.datasets.record import Record
+from dinorad_rt.datasets.rows import Columns, is_segmentation, records_of_table
+from dinorad_rt.datasets.segmentation import with_classes
 from dinorad_rt.datasets.splits import parse_split
 from dinorad_rt.datasets.table import Table, read_table
 from dinorad_rt.errors import EmptyDataError, TableError
 from dinorad_rt.types import Split
 
+TaskChoice = Literal["auto", "classification", "segmentation"]
 TABLE_NAME = "labels.csv"
 _TABLE_SUFFIXES = (".csv", ".tsv")
 
@@ -26,16 +35,27 @@ def open_dataset(
     label_column: str | None = None,
     patient_column: str | None = None,
     split_column: str | None = None,
+    mask_column: str | None = None,
+    class_names: Sequence[str] | None = None,
+    task: TaskChoice = "auto",
+    splits: str | Path | None = None,
     seed: int = 0,
+    progress: Progress | None = None,
 ) -> Dataset:
     """Open labelled images.
 
     Args:
-        data: class folders (DIR/class/..., DIR/train/class/...), a CSV or TSV, or a folder with
-            labels.csv or one other table. Paths in a table are relative to its folder.
-        image_column, label_column, patient_column, split_column: columns of the table; without
-            them the usual names are understood. Several label columns of 0/1 are given as `a,b,c`.
-        seed: of the split by patient that is made where none is given.
+        data: class folders (DIR/class/..., DIR/train/class/...), images and labels folders, a CSV
+            or TSV, or a folder with labels.csv or one other table. Paths in a table are relative
+            to its folder.
+        image_column, label_column, patient_column, split_column, mask_column: columns of the
+            table; without them the usual names are understood. Several label columns of 0/1 are
+            given as `a,b,c`; several mask columns are one file per class.
+        class_names: of the masks, background first; without them by `dataset.json` or by value.
+        task: classification or segmentation; auto prefers a class per image where there is one.
+        splits: a split list to follow, see `split_lists`.
+        seed: of the split by patient that is made, and saved, where none is given.
+        progress: called with what is read, the number done and the total.
 
     Returns:
         A dataset whose patients each stand in one split.
@@ -44,32 +64,83 @@ def open_dataset(
         EmptyDataError: nothing there, or most listed files are missing.
         TableError: a column is missing, or a cell cannot be read.
         LabelError: one class only, or no classes (masks, real numbers).
+        MaskError: masks that do not lie on their images.
         LeakageError: a patient in two splits.
     """
     path = Path(data).expanduser()
-    columns = Columns(image_column, label_column, patient_column, split_column)
-    table = _table_of(path)
+    columns = Columns(image_column, label_column, patient_column, split_column, mask_column)
+    masks = _Masks(tuple(class_names) if class_names else None, progress)
+    table = _table_of(path, task)
     if table is not None:
-        root = table.source.parent
-        records, labels, notes = records_of_table(table, columns, root)
-        named_by_folder = path.is_dir() or table.source.name.lower() == TABLE_NAME
-        name = root.resolve().name if named_by_folder else table.source.stem
-        labels = replace(labels, notes=(*labels.notes, *notes))
-        return build_dataset(name, root, records, labels, seed=seed)
-    if columns.named:
+        root, name, records, labels = _of_table(table, path.is_dir(), columns, task, masks)
+    elif columns.named:
         raise TableError(
             f"{path} has no table, so there is no column {columns.named[0]!r}.",
             "Give the CSV itself with --data.",
         )
+    else:
+        root, name = path, path.resolve().name
+        segmented = task == "segmentation" or (task == "auto" and has_pairs(path))
+        records, labels = _of_pairs(path, masks) if segmented else _of_folders(path)
+    listing = None if splits is None else Path(splits).expanduser()
+    dataset = build_dataset(name, root, records, labels, seed=seed, splits=listing)
+    return _without_telling_name(dataset)
+
+
+@dataclass(frozen=True)
+class _Masks:
+    """How masks are read."""
+
+    class_names: tuple[str, ...] | None
+    progress: Progress | None
+
+    def labels(
+        self, records: Sequence[Record], root: Path, found: Pairs | None = None
+    ) -> tuple[list[Record], Labels]:
+        names = self.class_names or (found.class_names if found else None)
+        values = found.values if found and not self.class_names else None
+        return with_classes(records, names, values, FileFacts(root, self.progress))
+
+
+def _of_table(
+    table: Table, in_folder: bool, columns: Columns, task: TaskChoice, masks: _Masks
+) -> tuple[Path, str, list[Record], Labels]:
+    root = table.source.parent
+    segmented = is_segmentation(table, columns, task)
+    records, labels, notes = records_of_table(table, columns, root, masks=segmented)
+    if labels is None:
+        records, labels = masks.labels(records, root)
+    named_by_folder = in_folder or table.source.name.lower() == TABLE_NAME
+    name = root.resolve().name if named_by_folder else table.source.stem
+    return root, name, records, replace(labels, notes=(*labels.notes, *notes))
+
+
+def _of_folders(path: Path) -> tuple[list[Record], Labels]:
     records, labels, notes = records_of_folders(path)
     if all(record.patient is None for record in records):
         records, more = patients_from_headers(records)
+        refuse_patients_as_classes(records, labels.class_names)
         notes += more
-    labels = replace(labels, notes=tuple(notes))
-    return build_dataset(path.resolve().name, path, records, labels, seed=seed)
+    return records, replace(labels, notes=tuple(notes))
 
 
-def _table_of(path: Path) -> Table | None:
+def _of_pairs(path: Path, masks: _Masks) -> tuple[list[Record], Labels]:
+    pairs = records_of_pairs(path)
+    records, labels = masks.labels(pairs.records, path, pairs)
+    records, more = patients_from_headers(records)
+    return records, replace(labels, notes=(*labels.notes, *pairs.notes, *more))
+
+
+def _without_telling_name(dataset: Dataset) -> Dataset:
+    """Folders of DICOM files are often named after patients: such a name is not passed on."""
+    if identifiers.are_kept() or not any(is_dicom(one.path) for one in dataset.samples[:1]):
+        return dataset
+    note = "DICOM: the folder's name is not used, it could name a patient"
+    name = f"dicom-{dataset.fingerprint[:8]}"
+    return replace(dataset, name=name, notes=(*dataset.notes, note))
+
+
+def _table_of(path: Path, task: TaskChoice) -> Table | None:
     """The table that a path means; None for class folders."""
     if not path.exists():
         raise EmptyDataError(f"{path} does not exist.", "Check the spelling of --data.")
@@ -91,6 +162,8 @@ def _table_of(path: Path) -> Table | None:
     by_split = {split: entry for entry in tables if (split := parse_split(entry.stem)) is not None}
     if len(by_split) > 1 and len(by_split) == len(tables):
         return _joined({split: read_table(entry) for split, entry in by_split.items()})
+    if tables and task == "segmentation" and has_pairs(path):
+        return None
     if tables:
         listed = ", ".join(entry.name for entry in tables[:6])
         raise TableError(

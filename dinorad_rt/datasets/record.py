@@ -16,6 +16,8 @@ class Record:
         name: path relative to the dataset's root, or the absolute one if it lies elsewhere.
         labels: as in `Sample`.
         patient: identifier, or None where the data names none.
+        mask, mask_parts, mask_values, mask_threshold: as in `Sample`.
+        present: 0/1 per class of what the mask holds, or None where it was not read.
     """
 
     name: str
@@ -27,6 +29,10 @@ class Record:
     frame: int | None = None
     study: str | None = None
     series: str | None = None
+    mask_parts: tuple[Path, ...] = ()
+    mask_values: tuple[int, ...] | None = None
+    mask_threshold: int | None = None
+    present: tuple[int, ...] | None = None
 
     @property
     def key(self) -> str:

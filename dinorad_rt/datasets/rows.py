@@ -8,12 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dinorad_rt.datasets.headers import index_headers, is_maybe_dicom, patients_from_headers
-from dinorad_rt.datasets.labels import Labels, labels_of_table
+from dinorad_rt.datasets.labels import (
+    Labels,
+    flag_columns,
+    labels_of_table,
+    looks_like_paths,
+    shown_values,
+)
 from dinorad_rt.datasets.locate import IMAGE_SUFFIXES, Locator, suffix_of
 from dinorad_rt.datasets.record import Record
 from dinorad_rt.datasets.splits import parse_split
 from dinorad_rt.datasets.table import ALIASES, Table
 from dinorad_rt.errors import TableError
+from dinorad_rt.identifiers import listed
 from dinorad_rt.types import Split
 
 _PROBED_ROWS = 50
@@ -27,11 +34,12 @@ class Columns:
     label: str | None = None
     patient: str | None = None
     split: str | None = None
+    mask: str | None = None
 
     @property
     def named(self) -> list[str]:
         """The ones that were named."""
-        return [c for c in (self.image, self.label, self.patient, self.split) if c is not None]
+        return [name for name in vars(self).values() if name is not None]
 
 
 @dataclass(frozen=True)
@@ -52,13 +60,32 @@ class _Layout:
         return {name for name in vars(self).values() if name is not None}
 
 
+def is_segmentation(table: Table, columns: Columns, task: str) -> bool:
+    """Whether a table is read for its masks: if asked for, or if it holds no class per image."""
+    if task != "auto" or columns.mask is not None:
+        return task != "classification"
+    if columns.label is not None:
+        return False
+    label = table.find("label", None)
+    if label is not None:
+        return looks_like_paths(table.column(label))
+    taken = {name for kind in ALIASES if (name := table.find(kind, None)) is not None}
+    return table.find("mask", None) is not None and not flag_columns(table, taken)
+
+
 def records_of_table(
-    table: Table, columns: Columns, root: Path
-) -> tuple[list[Record], Labels, list[str]]:
+    table: Table, columns: Columns, root: Path, *, masks: bool = False
+) -> tuple[list[Record], Labels | None, list[str]]:
     """Interpret a table.
 
+    Args:
+        table: the table.
+        columns: those that the user named.
+        root: folder that paths start from.
+        masks: read it for its masks, see `is_segmentation`.
+
     Returns:
-        Records in the table's order, their labels, and notes.
+        Records in the table's order, their labels (None for masks), and notes.
 
     Raises:
         TableError: a column or cell that cannot be understood.
@@ -70,9 +97,10 @@ def records_of_table(
         image=_image_column(table, columns.image, locator),
         patient=table.find("patient", columns.patient),
         split=split,
-        **{kind: table.find(kind, None) for kind in ("mask", "frame", "study", "series", "sop")},
+        mask=_mask_column(table, columns) if masks else table.find("mask", None),
+        **{kind: table.find(kind, None) for kind in ("frame", "study", "series", "sop")},
     )
-    labels = labels_of_table(table, columns.label, layout.taken)
+    labels = None if masks else labels_of_table(table, columns.label, layout.taken)
     if layout.image is None:
         pairs, more = _files_by_uid(table, layout, locator)
     else:
@@ -105,6 +133,24 @@ def _image_column(table: Table, wanted: str | None, locator: Locator) -> str | N
     return usual[0] if usual else None
 
 
+def _mask_column(table: Table, columns: Columns) -> str:
+    """The column of masks, several separated by commas for one file per class.
+
+    Raises:
+        TableError: there is none.
+    """
+    if columns.mask is not None and columns.mask not in table.header and "," in columns.mask:
+        parts = [table.find("mask", part.strip()) or "" for part in columns.mask.split(",")]
+        return ",".join(parts)
+    found = table.find("mask", columns.mask)
+    if found is not None:
+        return found
+    label = table.find("label", columns.label)
+    if label is not None and looks_like_paths(table.column(label)):
+        return label
+    raise table.missing("mask", "--mask-column")
+
+
 def _is_file_name(cell: str) -> bool:
     """False for what is no name of a file, such as the small numbers of a label column."""
     return bool(cell) and not (cell.isdigit() and len(cell) < 3)
@@ -122,8 +168,8 @@ def _split_column(table: Table, wanted: str | None) -> tuple[str | None, list[st
     if wanted is None and _simple(name) != "split":
         return None, [f"column {name!r} holds no train, val, test: not used as split"]
     raise TableError(
-        f"{table.source.name}: split column {name!r} holds {', '.join(map(repr, unknown[:5]))} "
-        f"in {sum(cell in unknown for cell in cells)} rows.",
+        f"{table.source.name}: split column {name!r} holds {shown_values(unknown)} in "
+        f"{sum(cell in unknown for cell in cells)} rows.",
         "Allowed: train, val, test (also training, valid, validation, dev, testing).",
     )
 
@@ -155,39 +201,59 @@ def _files_by_uid(table: Table, layout: _Layout, locator: Locator) -> tuple[Pair
         cells = table.column(column)
         pairs = [(row, path) for row, cell in enumerate(cells) for path in by_id.get(cell, ())]
         if pairs:
-            without = sum(cell not in by_id for cell in cells)
             notes = [f"labels are joined to DICOM files by {level}: {len(pairs)} images"]
+            without = [cell for cell in cells if cell not in by_id]
             if without:
-                notes.append(f"{without} rows name a {level} of which no file is here")
+                more = listed(without)
+                notes.append(f"{len(without)} rows name a {level} of which no file is here{more}")
+            joined = {path for _, path in pairs}
+            rest = [str(one.path) for one in headers.headers if one.path not in joined]
+            if rest:
+                more = listed(rest)
+                notes.append(f"{len(rest)} DICOM images have a {level} that no row names{more}")
             return pairs, notes
     raise table.missing("image", "--image-column")
 
 
 def _records(
-    table: Table, layout: _Layout, labels: Labels, pairs: Pairs, locator: Locator
+    table: Table, layout: _Layout, labels: Labels | None, pairs: Pairs, locator: Locator
 ) -> list[Record]:
     empty = [""] * len(table.rows)
+    masks = _masks(table, layout, locator)
 
     def cells(column: str | None) -> Sequence[str]:
         return empty if column is None else table.column(column)
 
-    patients, splits, masks = cells(layout.patient), cells(layout.split), cells(layout.mask)
+    patients, splits = cells(layout.patient), cells(layout.split)
     studies, series, frames = cells(layout.study), cells(layout.series), cells(layout.frame)
     numbered = all(cell.isdigit() for cell in frames)
     return [
         Record(
             name=_name(path, locator.root),
             path=path,
-            labels=labels.rows[row],
+            labels=() if labels is None else labels.rows[row],
             patient=patients[row] or None,
             split=_parsed(splits[row]),
-            mask=locator.find(masks[row]),
+            mask=masks[row][0] if masks[row] else None,
             frame=int(frames[row]) if numbered else None,
             study=studies[row] or None,
             series=series[row] or None,
+            mask_parts=masks[row] if len(masks[row]) > 1 else (),
         )
         for row, path in pairs
     ]
+
+
+def _masks(table: Table, layout: _Layout, locator: Locator) -> list[tuple[Path, ...]]:
+    """Mask files of each row: none if blank or if one of several does not exist."""
+    if layout.mask is None:
+        return [()] * len(table.rows)
+    columns = [layout.mask] if layout.mask in table.header else layout.mask.split(",")
+    found = []
+    for cells in zip(*(table.column(name) for name in columns), strict=True):
+        paths = [locator.find(cell) for cell in cells]
+        found.append(tuple(p for p in paths if p is not None) if all(paths) else ())
+    return found
 
 
 def _parsed(cell: str) -> Split | None:
@@ -199,19 +265,21 @@ def _name(path: Path, root: Path) -> str:
 
 
 def _unlisted(records: Sequence[Record]) -> list[str]:
-    """Count images that lie beside the listed ones, but in no row."""
-    listed = {record.path for record in records}
-    folders = {path.parent for path in listed if path.exists()}
-    count = 0
-    for folder in folders:
+    """Images that lie beside the listed ones, but in no row."""
+    known = {record.path for record in records}
+    folders = {path.parent for path in known if path.exists()}
+    known |= {path for one in records for path in (one.mask, *one.mask_parts) if path is not None}
+    found = []
+    for folder in sorted(folders):
         with os.scandir(folder) as entries:
             for entry in entries:
                 path = Path(entry.path)
-                known = suffix_of(path) in IMAGE_SUFFIXES and not entry.name.startswith(".")
-                count += known and path not in listed and entry.is_file()
-    masks = {record.mask for record in records if record.mask is not None}
-    count -= sum(mask.parent in folders for mask in masks - listed)
-    return [f"{count} images beside the listed ones stand in no row"] if count > 0 else []
+                image = suffix_of(path) in IMAGE_SUFFIXES and not entry.name.startswith(".")
+                if image and path not in known and entry.is_file():
+                    found.append(str(path))
+    if not found:
+        return []
+    return [f"{len(found)} images beside the listed ones stand in no row{listed(sorted(found))}"]
 
 
 def _simple(name: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -25,7 +25,11 @@ def parse_split(word: str) -> Split | None:
 
 
 def stratified_splits(
-    patients: Sequence[str], targets: np.ndarray, *, seed: int = 0
+    patients: Sequence[str],
+    targets: np.ndarray,
+    *,
+    seed: int = 0,
+    fixed: Mapping[str, Split] | None = None,
 ) -> list[Split]:
     """Split by patient so that each class keeps its share in each split.
 
@@ -33,6 +37,7 @@ def stratified_splits(
         patients: identifier per sample.
         targets: (samples, classes) 0/1.
         seed: another seed, another split; the same on every machine and for any order of rows.
+        fixed: patients that have their split already; the others fill up around them.
 
     Returns:
         One split per sample; all samples of a patient in one.
@@ -53,19 +58,23 @@ def stratified_splits(
     counts = np.zeros((len(names), targets.shape[1] + 1))
     np.add.at(counts[:, :-1], rows, targets)
     np.add.at(counts[:, -1], rows, 1)
-    chosen = _assign(counts)
+    given = np.asarray([SPLITS.index(fixed[n]) if fixed and n in fixed else -1 for n in names])
+    chosen = _assign(counts, given)
     return [SPLITS[chosen[row]] for row in rows]
 
 
-def _assign(counts: np.ndarray) -> np.ndarray:
+def _assign(counts: np.ndarray, given: np.ndarray) -> np.ndarray:
     """Greedy assignment of patients, the rarest class first, to the split that needs it most.
 
     Args:
         counts: (patients, classes + 1) samples per class; the last column counts all samples.
+        given: (patients,) index of the split that is fixed, or -1.
     """
     shares = np.asarray([FRACTIONS[split] for split in SPLITS])
     need = shares[:, None] * counts.sum(axis=0)
-    chosen = np.full(len(counts), -1)
+    chosen = given.copy()
+    for split in range(len(SPLITS)):
+        need[split] -= counts[given == split].sum(axis=0)
     present = counts > 0
     for column in _rarest_first(present):
         waiting = np.flatnonzero((chosen < 0) & present[:, column])

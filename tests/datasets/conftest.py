@@ -28,7 +28,7 @@ def write_images(tmp_path: Path) -> WriteImages:
         for name in names:
             path = root / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            seed = sum(name.encode())
+            seed = list(name.encode())
             pixels = np.random.default_rng(seed).integers(0, 256, (4, 4), np.uint8)
             Image.fromarray(pixels).save(path, format="PNG")
 

@@ -12,6 +12,7 @@ import pytest
 
 from dinorad_rt.datasets.open import open_dataset
 from dinorad_rt.errors import EmptyDataError, LabelError, LeakageError, TableError
+from dinorad_rt.identifiers import kept
 from dinorad_rt.studies.pseudonym import pseudonym
 
 WriteImages = Callable[..., None]
@@ -53,7 +54,7 @@ def test_real_sets(
 
 def test_a_segmentation_set_is_no_classification_set(shared_data: Path) -> None:
     with pytest.raises(LabelError, match="segmentation masks, not a classification set"):
-        open_dataset(shared_data / "mr_hippocampus3d")
+        open_dataset(shared_data / "mr_hippocampus3d", task="classification")
 
 
 def test_masks_are_found(shared_data: Path) -> None:
@@ -151,6 +152,9 @@ def test_a_few_missing_files_are_said_and_many_refused(
     shutil.rmtree(tmp_path / "img")
     with pytest.raises(EmptyDataError, match="20 of 20 listed files do not exist") as caught:
         open_dataset(table)
+    assert NAMES[0] not in caught.value.problem and "--keep-identifiers" in caught.value.problem
+    with kept(), pytest.raises(EmptyDataError) as caught:
+        open_dataset(table)
     assert NAMES[0] in caught.value.problem and "10 more" in caught.value.problem
 
 
@@ -228,6 +232,9 @@ def test_a_patient_in_two_splits_is_refused(
     write_images(*NAMES)
     rows = [(*row, "train" if i != 1 else "test") for i, row in enumerate(ROWS)]
     with pytest.raises(LeakageError, match="1 of 10 patients") as caught:
+        open_dataset(write_table("image,label,patient,split", rows))
+    assert NAMES[1] not in caught.value.problem and "p0" not in caught.value.problem
+    with kept(), pytest.raises(LeakageError) as caught:
         open_dataset(write_table("image,label,patient,split", rows))
     assert NAMES[1] in caught.value.problem and "p0" not in caught.value.problem
 

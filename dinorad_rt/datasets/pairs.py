@@ -1,0 +1,234 @@
+"""Segmentation sets without a table: image and mask folders, nnU-Net and MSD, names in pairs."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dinorad_rt.datasets.locate import could_be_image, stem_of
+from dinorad_rt.datasets.record import Record
+from dinorad_rt.datasets.splits import parse_split
+from dinorad_rt.errors import EmptyDataError, MaskError, TableError
+from dinorad_rt.studies.series import natural_key, visible_files
+from dinorad_rt.types import Split
+
+DESCRIPTION = "dataset.json"
+_IMAGE_FOLDERS = frozenset("images image imgs img imagestr imagesva scans volumes".split())
+_MASK_FOLDERS = frozenset(
+    "labels label masks mask labelstr labelsva segmentations segmentation segs seg annotations "
+    "groundtruth gt".split()
+)
+_MASK_WORDS = re.compile(
+    r"[._ -](mask|masks|seg|segmentation|label|labels|gt|groundtruth|manual)$", re.IGNORECASE
+)
+_NNUNET_CHANNEL = re.compile(r"_(\d{4})$")
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Images with their masks.
+
+    Attributes:
+        class_names: from `dataset.json`, or None.
+        values: stored value of each class; None where they are 0, 1, 2, ...
+    """
+
+    records: tuple[Record, ...]
+    class_names: tuple[str, ...] | None
+    values: tuple[int, ...] | None
+    notes: tuple[str, ...]
+
+
+def has_pairs(root: Path) -> bool:
+    """True for a folder that can only be a segmentation set: images beside labels or masks."""
+    return root.is_dir() and any(_folders(place) for _, place in _places(root))
+
+
+def records_of_pairs(root: Path) -> Pairs:
+    """Pair the images of a folder with their masks by name.
+
+    Args:
+        root: `images` and `labels` (or `masks`, `imagesTr` and `labelsTr`, ...) in it or in
+            train, val and test folders of it; or files called X and X_mask or X_seg side by side.
+
+    Raises:
+        MaskError: no pairs, or names that fit two files.
+        TableError: a `dataset.json` that cannot be understood.
+    """
+    notes: list[str] = []
+    records: list[Record] = []
+    names, values = _described_classes(root)
+    for split, place in _places(root):
+        folders = _folders(place)
+        for images, masks in folders:
+            found, more = _of_folders(root, images, masks, split)
+            records += found
+            notes += more
+        if not folders:
+            records += _side_by_side(root, place, split)
+    if not records:
+        if not any(could_be_image(path) for path in visible_files(root)):
+            raise EmptyDataError(f"{root} holds no images.", "Check the path.")
+        raise MaskError(
+            f"{root} holds no pairs of images and masks.",
+            "Give images/ and labels/ with equal names, X and X_mask side by side, or a CSV with "
+            "the columns image and mask.",
+        )
+    return Pairs(tuple(records), names, values, tuple(notes))
+
+
+def _places(root: Path) -> list[tuple[Split | None, Path]]:
+    """train, val and test folders; the root itself if there are none."""
+    folders = [entry for entry in sorted(root.iterdir()) if entry.is_dir()]
+    by_split = [(parse_split(entry.name), entry) for entry in folders]
+    named = [(split, entry) for split, entry in by_split if split is not None]
+    return list(named) if named and not _folders(root) else [(None, root)]
+
+
+def _folders(place: Path) -> list[tuple[Path, Path]]:
+    """(images, masks) folders that belong together: imagesTr and labelsTr, img and label, ..."""
+    if not place.is_dir():
+        return []
+    folders = {_simple(entry.name): entry for entry in sorted(place.iterdir()) if entry.is_dir()}
+    pairs = []
+    for suffix in ("", "tr", "va"):
+        images = [folders[n] for n in folders if n in _IMAGE_FOLDERS and _suffix(n) == suffix]
+        masks = [folders[n] for n in folders if n in _MASK_FOLDERS and _suffix(n) == suffix]
+        if len(images) == 1 and len(masks) == 1:
+            pairs.append((images[0], masks[0]))
+    return pairs
+
+
+def _suffix(name: str) -> str:
+    return name[-2:] if name[-2:] in ("tr", "va") else ""
+
+
+def _of_folders(
+    root: Path, images: Path, masks: Path, split: Split | None
+) -> tuple[list[Record], list[str]]:
+    by_name: dict[str, Path] = {}
+    for path in visible_files(masks):
+        if could_be_image(path):
+            key = _key(path, masks)
+            if key in by_name:
+                raise MaskError(
+                    f"Two masks in {masks.name} have one name but for the suffix.",
+                    "Keep one mask per image.",
+                )
+            by_name[key] = path
+    records, without, channels = [], 0, 0
+    used: set[str] = set()
+    for path in sorted(filter(could_be_image, visible_files(images)), key=natural_key):
+        key = _key(path, images)
+        channel = _NNUNET_CHANNEL.search(key)
+        if channel and key not in by_name:
+            if channel[1] != "0000":
+                channels += 1
+                continue
+            key = key[: channel.start()]
+        if key in by_name:
+            used.add(key)
+            records.append(_record(root, path, by_name[key], split))
+        else:
+            without += 1
+    idle = len(by_name.keys() - used)
+    notes = []
+    if without:
+        notes.append(f"{without} images without a mask: left out")
+    if idle:
+        notes.append(f"{idle} masks without an image: left out")
+    if channels:
+        notes.append(f"{channels} files of further channels (_0001, ...) left out: one is read")
+    return records, notes
+
+
+def _side_by_side(root: Path, place: Path, split: Split | None) -> list[Record]:
+    files = sorted(filter(could_be_image, visible_files(place)), key=natural_key)
+    masks = {
+        (path.parent, _MASK_WORDS.sub("", stem_of(path))): path
+        for path in files
+        if _MASK_WORDS.search(stem_of(path))
+    }
+    return [
+        _record(root, path, masks[path.parent, stem_of(path)], split)
+        for path in files
+        if (path.parent, stem_of(path)) in masks
+    ]
+
+
+def _record(root: Path, path: Path, mask: Path, split: Split | None) -> Record:
+    name = path.relative_to(root).as_posix()
+    return Record(name=name, path=path, labels=(), split=split, mask=mask)
+
+
+def _key(path: Path, folder: Path) -> str:
+    """Name that image and mask share: the place below their folder, without suffix and word."""
+    stem = _MASK_WORDS.sub("", stem_of(path))
+    return (path.relative_to(folder).parent / stem).as_posix().lower()
+
+
+def _described_classes(root: Path) -> tuple[tuple[str, ...] | None, tuple[int, ...] | None]:
+    source = root / DESCRIPTION
+    if not source.is_file():
+        return None, None
+    return classes_of_description(read_description(source))
+
+
+def read_description(source: Path) -> dict[str, Any]:
+    """Read a `dataset.json`.
+
+    Raises:
+        TableError: no JSON object.
+    """
+    try:
+        document = json.loads(source.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise TableError(
+            f"{source.name} cannot be read: {error}.", "Fetch it again, or remove it."
+        ) from error
+    if not isinstance(document, dict):
+        raise TableError(f"{source.name} holds no JSON object.", "Fetch it again, or remove it.")
+    return document
+
+
+def classes_of_description(
+    document: dict[str, Any],
+) -> tuple[tuple[str, ...] | None, tuple[int, ...] | None]:
+    """Classes and their values of MSD ({"1": "liver"}) and nnU-Net ({"liver": 1}).
+
+    Raises:
+        TableError: values that are no whole numbers, such as regions.
+    """
+    labels = document.get("labels")
+    if not isinstance(labels, dict) or not labels:
+        return None, None
+    try:
+        if all(str(key).lstrip("-").isdigit() for key in labels):
+            pairs = sorted((int(key), str(name)) for key, name in labels.items())
+        else:
+            pairs = sorted((int(value), str(name)) for name, value in labels.items())
+    except (TypeError, ValueError) as error:
+        raise TableError(
+            f"{DESCRIPTION} numbers its labels by {list(labels.items())[:3]}.",
+            "Give each class one number: regions of several labels are not supported.",
+        ) from error
+    return ordered_classes(pairs)
+
+
+def ordered_classes(
+    pairs: Sequence[tuple[int, str]],
+) -> tuple[tuple[str, ...], tuple[int, ...] | None]:
+    """(value, name) pairs → names in order and values; background is added where it lacks."""
+    if pairs[0][0] != 0:
+        pairs = [(0, "background"), *pairs]
+    values = tuple(value for value, _ in pairs)
+    names = tuple(name for _, name in pairs)
+    return names, None if values == tuple(range(len(values))) else values
+
+
+def _simple(name: str) -> str:
+    return "".join(character for character in name.lower() if character.isalnum())

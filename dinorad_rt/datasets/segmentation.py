@@ -1,0 +1,158 @@
+"""From images with masks to a checked segmentation set: classes, grids, what each mask holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from dinorad_rt import identifiers
+from dinorad_rt.datasets.facts import FileFacts
+from dinorad_rt.datasets.labels import Labels
+from dinorad_rt.datasets.masks import (
+    MAX_CLASSES,
+    MAX_GREY,
+    THRESHOLD,
+    check_grids,
+    grey_share,
+    values_of,
+)
+from dinorad_rt.datasets.record import Record
+from dinorad_rt.errors import LabelError, MaskError, UnreadableFileError
+
+MAX_GUESSED = 40
+"""More different values than these are no classes but an image, unless the classes are named."""
+
+
+def with_classes(
+    records: Sequence[Record],
+    names: Sequence[str] | None,
+    values: Sequence[int] | None,
+    facts: FileFacts,
+) -> tuple[list[Record], Labels]:
+    """Read the values of all masks (once; they are remembered) and give each record its classes.
+
+    Args:
+        records: images with masks.
+        names: classes with the background first; None to name them by their values.
+        values: stored value of each class; None where they are 0, 1, 2, ...
+        facts: remembers what was read.
+
+    Raises:
+        MaskError: no record has a mask, or masks do not lie on their images.
+        LabelError: values that stand for no class.
+    """
+    usable = [one for one in records if one.mask is not None]
+    notes = []
+    if len(usable) < len(records):
+        notes.append(f"{len(records) - len(usable)} images without a mask: left out")
+    if not usable:
+        raise MaskError("No image has a mask.", "Check the mask column, or the labels folder.")
+    parts = max(len(one.mask_parts) for one in usable)
+    found = [()] * len(usable) if parts else _values(usable, facts)
+    if parts:
+        names = names or ("background", *(f"class {i}" for i in range(1, parts + 1)))
+    elif _are_grey(found, names, usable, facts):
+        notes.append(f"masks with grey edges: values from {THRESHOLD} on are the foreground")
+        usable = [replace(one, mask_threshold=THRESHOLD) for one in usable]
+        found = [(0, 1)[: 1 + (held[-1:] >= (THRESHOLD,))] for held in found]
+        names, values = names or ("background", "foreground"), None
+    else:
+        names, values = _classes(found, names, values)
+    index = {v: i for i, v in enumerate(values)} if values else None
+    chosen = tuple(values) if values else None
+    checked = [
+        replace(one, mask_values=chosen, present=_present(held, index, len(names)))
+        for one, held in zip(usable, found, strict=True)
+    ]
+    check_record_grids(checked)
+    notes.append(f"classes of the masks: {', '.join(names)}")
+    return checked, Labels("segmentation", tuple(names), tuple(() for _ in checked), tuple(notes))
+
+
+def check_record_grids(records: Sequence[Record]) -> None:
+    """As `masks.check_grids`, for records.
+
+    Raises:
+        MaskError: masks of another shape or place than their image.
+    """
+    pairs = [
+        (one.path, mask, one.name)
+        for one in records
+        if one.mask is not None
+        for mask in one.mask_parts or (one.mask,)
+    ]
+    names = [name for *_, name in pairs] if identifiers.are_kept() else None
+    check_grids([(image, mask) for image, mask, _ in pairs], names)
+
+
+def _values(records: Sequence[Record], facts: FileFacts) -> list[tuple[int, ...]]:
+    def read(path: Path) -> list[int]:
+        try:
+            return list(values_of(path))
+        except UnreadableFileError:
+            return []  # it will stand in the failures, like every file that cannot be read
+
+    found = facts.of("mask values", [one.mask for one in records if one.mask], read)
+    return [tuple(values) for values in found]
+
+
+def _are_grey(
+    found: Sequence[tuple[int, ...]],
+    names: Sequence[str] | None,
+    records: Sequence[Record],
+    facts: FileFacts,
+) -> bool:
+    """True for 8-bit masks of two classes that are dark and bright but for a few pixels."""
+    seen = {value for held in found for value in held}
+    if len(seen) < 3 or min(seen) != 0 or max(seen) != 255 or (names and len(names) != 2):
+        return False
+    grey = [one.mask for one, held in zip(records, found, strict=True) if one.mask and held[2:]]
+    return all(share <= MAX_GREY for share in facts.of("grey share", grey, grey_share))
+
+
+def _classes(
+    found: Sequence[tuple[int, ...]], names: Sequence[str] | None, values: Sequence[int] | None
+) -> tuple[tuple[str, ...], tuple[int, ...] | None]:
+    """Names and values of the classes; what is in the masks must be among them."""
+    seen = sorted({value for held in found for value in held})
+    if names is None:
+        return _guessed(seen)
+    if values is None and len(names) == 2 and len(seen) == 2 and seen[0] == 0 and seen[1] > 1:
+        values = seen  # 0 and 255
+    allowed = list(range(len(names)) if values is None else values)
+    unknown = [value for value in seen if value not in allowed]
+    if unknown:
+        count = sum(bool(set(held) & set(unknown)) for held in found)
+        raise LabelError(
+            f"{count} of {len(found)} masks hold the values {unknown[:10]}, which stand for no "
+            f"class. Allowed: {', '.join(map(str, allowed[:20]))} ({', '.join(names[:20])}).",
+            "Mend the masks, or name all classes: --class-names background,...",
+        )
+    return tuple(names), None if allowed == list(range(len(names))) else tuple(allowed)
+
+
+def _guessed(seen: Sequence[int]) -> tuple[tuple[str, ...], tuple[int, ...] | None]:
+    if len(seen) > MAX_GUESSED or not any(seen):
+        what = f"{len(seen)} different values" if any(seen) else "nothing but background"
+        raise LabelError(
+            f"The masks hold {what}: these are no classes.",
+            "Check the mask column; lossy formats (JPEG) cannot hold masks. If it is right, name "
+            "the classes: --class-names background,...",
+        )
+    values = (0, *(value for value in seen if value))
+    if len(values) == 2:
+        return ("background", "foreground"), None if values[1] == 1 else values
+    if values[-1] <= MAX_CLASSES and len(values) > values[-1] // 2:
+        return ("background", *(f"class {i}" for i in range(1, values[-1] + 1))), None
+    return ("background", *(f"class {value}" for value in values[1:])), values
+
+
+def _present(
+    held: Sequence[int], index: dict[int, int] | None, count: int
+) -> tuple[int, ...] | None:
+    """Classes in a mask as 0/1; None where it was not read."""
+    if not held:
+        return None
+    inside = {value if index is None else index[value] for value in held}
+    return tuple(int(i in inside) for i in range(count))

@@ -1,0 +1,166 @@
+"""Masks: class indices that lie on their image, or a refusal that says what differs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+from PIL import Image
+
+from dinorad_rt.datasets.masks import read_mask
+from dinorad_rt.datasets.open import open_dataset
+from dinorad_rt.errors import LabelError, MaskError, TableError
+from dinorad_rt.identifiers import kept
+from dinorad_rt.studies.read import read_study
+
+WriteTable = Callable[..., Path]
+
+LPS = np.diag([-1.0, -1.0, 2.0, 1.0])
+RAS = np.diag([1.0, 1.0, 2.0, 1.0])
+
+
+def write_volume(path: Path, voxels: np.ndarray, affine: np.ndarray = RAS) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nibabel.save(nibabel.Nifti1Image(voxels, affine), path)
+
+
+def write_pair(root: Path, number: int, affine: np.ndarray = RAS) -> np.ndarray:
+    """An image and a mask of its bright half; returns the mask as stored."""
+    voxels = np.random.default_rng(number).integers(0, 100, (6, 5, 4)).astype(np.int16)
+    mask = (voxels > 50).astype(np.uint8) + (voxels > 80)
+    write_volume(root / "imagesTr" / f"case_{number:02d}_0000.nii.gz", voxels, affine)
+    write_volume(root / "labelsTr" / f"case_{number:02d}.nii.gz", mask.astype(np.uint8), affine)
+    return mask
+
+
+def test_real_volumes_equal_nibabel(shared_data: Path) -> None:
+    dataset = open_dataset(shared_data / "mr_hippocampus3d")
+    assert (dataset.task, len(dataset.samples)) == ("segmentation", 100)
+    assert [len(dataset.of_split(s)) for s in ("train", "val", "test")] == [60, 20, 20]
+    for sample in dataset.samples[:3]:
+        assert sample.mask is not None
+        canonical = nibabel.as_closest_canonical(nibabel.load(sample.mask))
+        expected = np.asarray(canonical.dataobj).transpose(2, 1, 0)
+        found = read_mask(sample)
+        assert found.dtype == np.uint8 and np.array_equal(found, expected)
+        assert found.shape == read_study(sample.path).pixels.shape
+
+
+def test_real_radiographs_with_grey_edges(shared_data: Path) -> None:
+    dataset = open_dataset(shared_data / "cxr_montgomery_tb_lung", task="segmentation")
+    assert (dataset.task, len(dataset.samples)) == ("segmentation", 138)
+    assert dataset.class_names == ("background", "foreground")
+    sample = dataset.samples[0]
+    assert sample.mask is not None
+    expected = np.asarray(Image.open(sample.mask)) >= 128
+    assert np.array_equal(read_mask(sample)[0], expected)
+    assert open_dataset(shared_data / "cxr_montgomery_tb_lung").task == "binary"
+
+
+def test_masks_turn_with_their_image(tmp_path: Path) -> None:
+    for number in range(6):
+        write_pair(tmp_path, number, LPS if number % 2 else RAS)
+    dataset = open_dataset(tmp_path)
+    assert dataset.task == "segmentation" and len(dataset.samples) == 6
+    for sample in dataset.samples:
+        image = read_study(sample.path)
+        assert np.array_equal(read_mask(sample) > 0, image.pixels > 50)
+        assert np.array_equal(read_mask(sample, displayed=True) > 0, image.displayed().pixels > 50)
+
+
+def test_nnunet_names_its_classes(tmp_path: Path) -> None:
+    for number in range(6):
+        write_pair(tmp_path, number)
+    (tmp_path / "dataset.json").write_text('{"labels": {"background": 0, "b": 2, "a": 1}}')
+    assert open_dataset(tmp_path).class_names == ("background", "a", "b")
+    (tmp_path / "dataset.json").write_text('{"labels": {"0": "background", "1": "only"}}')
+    with pytest.raises(LabelError, match=r"6 of 6 masks hold the values \[2\]"):
+        open_dataset(tmp_path)
+
+
+def test_other_shapes_and_affines_are_listed(tmp_path: Path) -> None:
+    for number in range(6):
+        write_pair(tmp_path, number)
+    moved = RAS.copy()
+    moved[0, 3] = 3.0
+    write_volume(tmp_path / "labelsTr" / "case_02.nii.gz", np.ones((6, 5, 4), np.uint8), moved)
+    write_volume(tmp_path / "labelsTr" / "case_04.nii.gz", np.ones((6, 5, 3), np.uint8))
+    with pytest.raises(MaskError) as caught:
+        open_dataset(tmp_path)
+    assert "2 of 6 masks do not lie on their image" in caught.value.problem
+    assert "4 × 5 × 6 and 3 × 5 × 6 voxels" in caught.value.problem
+    assert "corners lie 3 mm apart" in caught.value.problem
+    assert "case_02" not in caught.value.problem
+    with kept(), pytest.raises(MaskError, match="case_02"):
+        open_dataset(tmp_path)
+
+
+def test_rounded_headers_are_the_same_place(tmp_path: Path) -> None:
+    for number in range(6):
+        write_pair(tmp_path, number)
+    nearly = RAS.copy()
+    nearly[:3, 3] += 1e-3
+    write_volume(tmp_path / "labelsTr" / "case_02.nii.gz", np.ones((6, 5, 4), np.uint8), nearly)
+    assert len(open_dataset(tmp_path).samples) == 6
+
+
+def test_files_in_pairs_and_255(tmp_path: Path) -> None:
+    for number in range(6):
+        pixels = np.random.default_rng(number).integers(0, 255, (8, 8)).astype(np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+        mask = np.where(pixels > 100, 255, 0).astype(np.uint8)
+        Image.fromarray(mask).save(tmp_path / f"{number}_mask.png")
+    dataset = open_dataset(tmp_path, task="segmentation")
+    assert len(dataset.samples) == 6 and dataset.class_names == ("background", "foreground")
+    assert dataset.samples[0].mask_values == (0, 255)
+    image = np.asarray(Image.open(dataset.samples[0].path))
+    assert np.array_equal(read_mask(dataset.samples[0])[0], image > 100)
+
+
+def test_one_file_per_class(tmp_path: Path, write_table: WriteTable) -> None:
+    left, right = np.zeros((4, 6), np.uint8), np.zeros((4, 6), np.uint8)
+    left[:, :2], right[:, 4:] = 255, 255
+    for number in range(6):
+        pixels = np.random.default_rng(number).integers(0, 255, (4, 6)).astype(np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+        Image.fromarray(left).save(tmp_path / f"{number}_l.png")
+        Image.fromarray(right).save(tmp_path / f"{number}_r.png")
+    rows = [(f"{n}.png", f"{n}_l.png", f"{n}_r.png") for n in range(6)]
+    table = write_table("image,left,right", rows)
+    names = ("background", "left", "right")
+    dataset = open_dataset(table, mask_column="left,right", class_names=names)
+    assert dataset.class_names == names
+    assert np.array_equal(read_mask(dataset.samples[0])[0][0], [1, 1, 0, 0, 2, 2])
+
+
+@pytest.mark.parametrize("kind", ["probabilities", "photograph"])
+def test_what_is_no_mask_is_refused(tmp_path: Path, write_table: WriteTable, kind: str) -> None:
+    for number in range(6):
+        random = np.random.default_rng(number)
+        write_volume(tmp_path / f"{number}.nii", random.random((4, 4, 2)).astype(np.float32))
+        mask = (
+            random.random((4, 4, 2))
+            if kind == "probabilities"
+            else random.integers(0, 200, (4, 4, 2))
+        )
+        write_volume(tmp_path / f"m{number}.nii", mask.astype(np.float32))
+    table = write_table("image,mask", [(f"{n}.nii", f"m{n}.nii") for n in range(6)])
+    with pytest.raises(LabelError, match=r"fractions|no classes"):
+        open_dataset(table)
+
+
+def test_missing_masks(tmp_path: Path, write_table: WriteTable) -> None:
+    for number in range(6):
+        write_pair(tmp_path, number)
+    names = [f"imagesTr/case_{n:02d}_0000.nii.gz" for n in range(6)]
+    masks = [f"labelsTr/case_{n:02d}.nii.gz" for n in range(5)] + ["nowhere.nii.gz"]
+    dataset = open_dataset(write_table("image,mask", list(zip(names, masks, strict=True))))
+    assert len(dataset.samples) == 5
+    assert any("1 images without a mask: left out" in note for note in dataset.notes)
+    with pytest.raises(TableError, match="column for the mask"):
+        open_dataset(write_table("image,age", [(n, 1) for n in names]), task="segmentation")
+    with pytest.raises(MaskError, match="No image has a mask"):
+        open_dataset(write_table("image,mask", [(n, "x.nii") for n in names]))
