@@ -19,6 +19,7 @@ from dinorad_rt.cli import (
     inspect,
     listing,
     prepare,
+    report,
 )
 from dinorad_rt.cli.console import print_error
 from dinorad_rt.errors import DinoradError
@@ -45,6 +46,7 @@ for _verb, _function in (
     ("embed", embed.embed),
     ("eval", evaluate.evaluate),
     ("bench", bench.bench),
+    ("report", report.report),
 ):
     app.command(_verb)(_function)
 app.add_typer(cache.app, name="cache")

@@ -39,14 +39,14 @@ class Interval:
 
     Attributes:
         value, low, high: None if undefined.
-        start, end: the bar's axis.
+        start, end: the bar's axis; no bar without them.
     """
 
     value: float | None
     low: float | None = None
     high: float | None = None
-    start: float = 0.0
-    end: float = 1.0
+    start: float | None = None
+    end: float | None = None
 
 
 @dataclass(frozen=True)
@@ -243,15 +243,19 @@ def _interval_cell(cell: Interval) -> str:
     text = f"{cell.value:.3f}"
     if cell.low is None or cell.high is None:
         return f'<td data-value="{cell.value!r}">{text}</td>'
-    span = (cell.end - cell.start) or 1.0
-    at, low, high = (
-        100 * min(max((x - cell.start) / span, 0.0), 1.0) for x in (cell.value, cell.low, cell.high)
-    )
+    ends = f'<span class="soft">[{cell.low:.3f}, {cell.high:.3f}]</span>'
+    bar = _bar((cell.low, cell.value, cell.high), cell.start, cell.end)
+    return f'<td data-value="{cell.value!r}">{text} {ends}{bar}</td>'
+
+
+def _bar(values: Sequence[float], start: float | None, end: float | None) -> str:
+    """Low, value and high as a bar on an axis; nothing without one."""
+    if start is None or end is None or end <= start:
+        return ""
+    low, at, high = (100 * min(max((x - start) / (end - start), 0.0), 1.0) for x in values)
     return (
-        f'<td data-value="{cell.value!r}">{text} '
-        f'<span class="soft">[{cell.low:.3f}, {cell.high:.3f}]</span>'
         f'<span class="bar" aria-hidden="true"><i style="left:{low:.1f}%;'
-        f'width:{max(high - low, 0.5):.1f}%"></i><b style="left:{at:.1f}%"></b></span></td>'
+        f'width:{max(high - low, 0.5):.1f}%"></i><b style="left:{at:.1f}%"></b></span>'
     )
 
 

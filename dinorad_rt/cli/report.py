@@ -1,0 +1,49 @@
+"""`dinorad-rt report`: runs become a page to look at, tables to cite, and plots to print."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dinorad_rt.cli.console import note, warn
+
+
+def report(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUNS...",
+            help="Folders of runs, or folders that hold them at any depth; bench.json too.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the report.")] = Path("report"),
+    bench: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="bench.json, or its folder: adds accuracy against latency and energy, where "
+            "the engine key is the same. Several times."
+        ),
+    ] = None,
+    plots: Annotated[
+        str, typer.Option(metavar="FORMATS", help="Also write each plot: svg, pdf, png.")
+    ] = "",
+    title: Annotated[str, typer.Option(help="Title of the page.")] = "dinorad-rt report",
+) -> None:
+    """Write report.html (one file, no network), report.md and report.csv from runs.
+
+    Runs on different test images are shown apart and never ranked together.
+    """
+    from dinorad_rt.reports.report import Extras, write_report
+    from dinorad_rt.reports.runs import read_material
+
+    material = read_material(runs, bench or ())
+    formats = tuple(part.strip().lower() for part in plots.split(",") if part.strip())
+    files = write_report(material, out, Extras(title=title, plots=formats), say=note)
+    if any(run.results.is_random for run in material.runs):
+        warn("weights: random in some runs; the report says which.")
+    for path in files[:3]:
+        typer.echo(path)
+    if len(files) > 3:
+        typer.echo(f"{files[3].parent}: {len(files) - 3} plots")

@@ -1,0 +1,256 @@
+"""Which plots a report shows: data of runs → curves → figures with captions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+import numpy as np
+
+from dinorad_rt.metrics.report import one_vs_rest, present_classes
+from dinorad_rt.reports import curves, figures
+from dinorad_rt.reports.figures import Drawing, Estimate
+from dinorad_rt.reports.pareto import Joined, front
+from dinorad_rt.reports.published import ALL, published_for
+from dinorad_rt.reports.results import MetricValue
+from dinorad_rt.reports.runs import Run, TestSet, words_of
+from dinorad_rt.reports.table import TITLES
+
+Item = TypeVar("Item")
+LINES_PER_PLOT = 6
+FEW_SHOT = "few-shot"
+SHOTS = "shots"
+BAND = f"Bands: pointwise 95 % intervals by patient, {curves.RESAMPLES} resamples."
+
+
+def drawings_of(test_set: TestSet) -> Iterator[Drawing]:
+    """The plots of the runs on one test set, those with scores only."""
+    yield from forests(test_set)
+    yield from few_shot(test_set)
+    for protocol in test_set.protocols:
+        if protocol == FEW_SHOT:
+            continue  # its plot is over the shots
+        runs = [run for run in test_set.runs if run.results.protocol == protocol]
+        scored = [run for run in runs if run.predictions() is not None]
+        parts = _parts(scored, LINES_PER_PLOT)
+        for number, part in enumerate(parts, start=1):
+            suffix = f" ({number} of {len(parts)})" if len(parts) > 1 else ""
+            yield from _curves(test_set, protocol, part, suffix)
+
+
+def forests(test_set: TestSet) -> Iterator[Drawing]:
+    """The main metric of every run, with its interval, best first; one plot per protocol."""
+    for protocol in test_set.protocols:
+        shown = [
+            (run, value)
+            for run in test_set.runs
+            if run.results.protocol == protocol and (value := known(run.headline())) is not None
+        ]
+        if not shown:
+            continue
+        title = title_of(shown[0][1].name)
+        rows = [(f"{run.label} · {run.setting_words}", _estimate(value)) for run, value in shown]
+        yield Drawing(
+            file_name(test_set.name, protocol, "forest"),
+            figures.forest_figure(rows, title),
+            f"{protocol} on {test_set.name}: {title} with 95 % intervals by patient.",
+            f"{title} of {protocol} on {test_set.name}: "
+            + "; ".join(f"{run.label} {value_words(value)}" for run, value in shown),
+        )
+
+
+def few_shot(test_set: TestSet) -> Iterator[Drawing]:
+    """The main metric over the number of shots, and what others published of the same."""
+    lines: dict[str, list[Estimate]] = {}
+    name = "auroc"
+    for run in test_set.runs:
+        for value in run.results.metrics:
+            if SHOTS in value.setting and (value.name, value.class_name) == (name, None):
+                if known(value) is None or not isinstance(value.setting[SHOTS], (int, float)):
+                    continue
+                others = {k: v for k, v in value.setting.items() if k != SHOTS}
+                label = " ".join(filter(None, (run.label, words_of(others))))
+                lines.setdefault(label, []).append(_over_seeds(value))
+    if not lines:
+        return
+    for line in lines.values():
+        line.sort(key=lambda item: item.x)
+    published = _published_shots(test_set)
+    for number, part in enumerate(_parts(list(lines), LINES_PER_PLOT), start=1):
+        chosen = {label: lines[label] for label in part}
+        yield Drawing(
+            file_name(test_set.name, "few-shot", str(number)),
+            figures.shots_figure(
+                chosen, published, x="shots per class", y=f"{title_of(name)} (mean of the repeats)"
+            ),
+            f"Few-shot on {test_set.name}. Bands: lowest to highest repeat, each with a subset of "
+            "its own." + (" Dashed: published by others." if published else ""),
+            f"Few-shot {title_of(name)} on {test_set.name}: "
+            + "; ".join(
+                f"{label}: " + ", ".join(f"{e.x:g} shots {e.value:.3f}" for e in line)
+                for label, line in chosen.items()
+            ),
+        )
+
+
+def paretos(test_set: TestSet, joined: Sequence[Joined]) -> Iterator[Drawing]:
+    """Accuracy against time, and against energy where it was measured."""
+    axes: tuple[tuple[str, str, Callable[[Joined], float | None]], ...] = (
+        ("time", "ms per image at full load", lambda item: item.ms_per_image),
+        ("latency", "ms per call, median", lambda item: item.latency_ms),
+        ("energy", "J per image", lambda item: item.joules),
+    )
+    for kind, label, cost in axes:
+        points, title = [], ""
+        for item in joined:
+            at, one = cost(item), _estimate(item.value)
+            if at is not None:
+                title = title_of(item.value.name)
+                name = f"{item.run.label} · {item.run.results.protocol}"
+                points.append((name, Estimate(at, one.value, one.low, one.high)))
+        if not points:
+            continue
+        best = front([(point.x, point.value) for _, point in points])
+        yield Drawing(
+            file_name(test_set.name, "pareto", kind),
+            figures.pareto_figure(points, label, title, front=best),
+            f"{title} on {test_set.name} against {label}, of the same engines. Grey: what no "
+            "other run beats in both.",
+            f"{title} against {label}: "
+            + "; ".join(f"{name} {p.value:.3f} at {p.x:.3g}" for name, p in points),
+        )
+
+
+def file_name(*parts: str) -> str:
+    """A file name made of words."""
+    return re.sub(r"[^a-z0-9]+", "-", " ".join(parts).lower()).strip("-")
+
+
+def title_of(metric: str) -> str:
+    """A metric as people write it."""
+    return TITLES.get(metric, metric.replace("_", " "))
+
+
+def value_words(value: MetricValue) -> str:
+    """A value with its interval, in three decimals."""
+    if value.value is None:
+        return "undefined"
+    if value.ci_low is None or value.ci_high is None:
+        return f"{value.value:.3f}"
+    return f"{value.value:.3f} [{value.ci_low:.3f}, {value.ci_high:.3f}]"
+
+
+def judged_scores(run: Run) -> tuple[np.ndarray, np.ndarray]:
+    """Truth (samples, classes) bool and scores of the classes that a run's curves are made of.
+
+    One column, of the positive class, for binary tasks; else those with positives and negatives.
+    """
+    results, predictions = run.results, run.predictions()
+    assert predictions is not None
+    usable, _ = present_classes(results.labels, results.class_names)
+    columns = usable[-1:] if results.task == "binary" else usable
+    hot = one_vs_rest(results.labels, len(results.class_names))
+    return hot[:, columns], predictions.scores[:, columns]
+
+
+def _curves(
+    test_set: TestSet, protocol: str, runs: Sequence[Run], suffix: str
+) -> Iterator[Drawing]:
+    scored = {run.label: (run, *judged_scores(run)) for run in runs}
+    classes = next(iter(scored.values()))[1].shape[1]
+    mean = f", mean of {classes} classes" if classes > 1 else ""
+    for kind, metric, draw, axes in (
+        ("ROC", "auroc", curves.roc_curve, ("false positive rate", "true positive rate")),
+        ("precision-recall", "average_precision", curves.pr_curve, ("recall", "precision")),
+    ):
+        lines = {
+            f"{label} {_short(run, metric)}": draw(hot, scores, run.results.patients)
+            for label, (run, hot, scores) in scored.items()
+        }
+        yield Drawing(
+            file_name(test_set.name, protocol, kind, suffix),
+            figures.curves_figure(lines, *axes, steps=kind != "ROC"),
+            f"{kind} curves of {protocol} on {test_set.name}{mean}{suffix}. {BAND}",
+            f"{kind} curves of {protocol} on {test_set.name}{mean}, with {title_of(metric)}: "
+            + "; ".join(lines),
+        )
+    yield from _reliability(test_set, protocol, runs, suffix)
+
+
+def _reliability(
+    test_set: TestSet, protocol: str, runs: Sequence[Run], suffix: str
+) -> Iterator[Drawing]:
+    lines = {}
+    for run in runs:
+        hot, said = _said(run)
+        if said.min() >= 0 and said.max() <= 1:
+            patients = np.repeat(run.results.patients, len(said) // len(run.results.patients))
+            lines[run.label] = curves.reliability(hot, said, patients)
+    if not lines:
+        return
+    what = {
+        "binary": "score of the positive class",
+        "multiclass": "score of the predicted class",
+        "multilabel": "scores of all classes",
+    }[test_set.results.task]
+    yield Drawing(
+        file_name(test_set.name, protocol, "reliability", suffix),
+        figures.reliability_figure(lines, what, "share that was so"),
+        f"Reliability of {protocol} on {test_set.name}{suffix}: ten bins of equal width, "
+        "intervals by patient.",
+        f"Reliability of {protocol} on {test_set.name}: "
+        + "; ".join(
+            f"{label}: "
+            + ", ".join(f"said {s:.2f} was {f:.2f}" for s, f in zip(r.said, r.found, strict=True))
+            for label, r in lines.items()
+        ),
+    )
+
+
+def _said(run: Run) -> tuple[np.ndarray, np.ndarray]:
+    """Whether it was so, and the score that said so; row by row."""
+    predictions = run.predictions()
+    assert predictions is not None
+    scores, labels = predictions.scores, run.results.labels
+    if run.results.task == "binary":
+        return labels == scores.shape[1] - 1, scores[:, -1]
+    if run.results.task == "multilabel":
+        return labels.astype(bool).ravel(), scores.ravel()
+    predicted = scores.argmax(axis=1)
+    return labels == predicted, scores.max(axis=1)
+
+
+def _over_seeds(value: MetricValue) -> Estimate:
+    known = [item for item in value.values if item is not None]
+    assert value.value is not None
+    ends = (min(known), max(known)) if len(known) > 1 else (None, None)
+    return Estimate(float(value.setting[SHOTS]), value.value, *ends)
+
+
+def _published_shots(test_set: TestSet) -> dict[str, list[tuple[float, float]]]:
+    return {
+        f"{item.model}, published": [
+            (float(shots), value) for shots, value in item.values.items() if shots != ALL
+        ]
+        for item in published_for(test_set.results.dataset, FEW_SHOT)
+    }
+
+
+def _estimate(value: MetricValue) -> Estimate:
+    assert value.value is not None
+    return Estimate(0.0, value.value, value.ci_low, value.ci_high)
+
+
+def known(value: MetricValue | None) -> MetricValue | None:
+    """The metric if it has a value."""
+    return None if value is None or value.value is None else value
+
+
+def _short(run: Run, metric: str) -> str:
+    value = run.headline(metric)
+    return value_words(value) if value is not None else ""
+
+
+def _parts(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
+    return [items[start : start + size] for start in range(0, len(items), size)]

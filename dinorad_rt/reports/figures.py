@@ -1,0 +1,193 @@
+"""The plots of the report. Each function draws plain values and gives a matplotlib figure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dinorad_rt.reports.curves import Curve, Reliability
+from dinorad_rt.reports.plots import (
+    add_legend,
+    draw_front,
+    new_axes,
+    plain_ticks,
+    series_style,
+)
+from dinorad_rt.reports.svg import INK
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A plot of the report.
+
+    Attributes:
+        name: of its file, without a suffix.
+        figure: drawn by matplotlib.
+        caption: what it shows.
+        alternative: the same for those who do not see it, with the numbers.
+    """
+
+    name: str
+    figure: Any
+    caption: str
+    alternative: str
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A point with an interval; no interval where the ends are None."""
+
+    x: float
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+def forest_figure(rows: Sequence[tuple[str, Estimate]], x: str) -> Any:
+    """Values with their intervals under each other, the first on top, each under its name.
+
+    Args:
+        rows: name → estimate; its `x` is not used.
+        x: label of the axis.
+    """
+    figure, axes = new_axes(x, "", size=(5.0, 0.9 + 0.42 * len(rows)))
+    for place, (name, estimate) in enumerate(rows):
+        if estimate.low is not None and estimate.high is not None:
+            axes.plot([estimate.low, estimate.high], [place, place], color="#0072B2", linewidth=2)
+        axes.plot(estimate.value, place, "o", color="#0072B2", markersize=6)
+        axes.annotate(
+            name,
+            (0.0, place),
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            xytext=(2, 5),
+            fontsize=9,
+            color=INK,
+        )
+    axes.set_ylim(len(rows) - 0.4, -0.9)
+    axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
+    return figure
+
+
+def curves_figure(lines: Mapping[str, Curve], x: str, y: str, *, steps: bool = False) -> Any:
+    """ROC or precision-recall curves with their bands.
+
+    Args:
+        lines: name → curve.
+        x, y: axis labels.
+        steps: draw steps instead of straight lines (precision-recall); without them the line of
+            chance is drawn (ROC).
+    """
+    figure, axes = new_axes(x, y, size=(4.6, 4.2))
+    if not steps:
+        axes.plot([0, 1], [0, 1], color="#888888", linestyle=":", linewidth=1)
+    for index, (name, curve) in enumerate(lines.items()):
+        style = series_style(index) | {"marker": ""}
+        axes.fill_between(
+            curve.grid, curve.low, curve.high, color=style["color"], alpha=0.15, linewidth=0
+        )
+        drawstyle = "steps-pre" if steps else "default"
+        axes.plot(*_thinned(curve), label=name, drawstyle=drawstyle, linewidth=1.6, **style)
+    _unit_square(axes)
+    add_legend(figure)
+    return figure
+
+
+def reliability_figure(lines: Mapping[str, Reliability], x: str, y: str) -> Any:
+    """How often it was so, against how often it was said, with intervals by patient."""
+    figure, axes = new_axes(x, y, size=(4.6, 4.2))
+    axes.plot([0, 1], [0, 1], color="#888888", linestyle=":", linewidth=1)
+    for index, (name, line) in enumerate(lines.items()):
+        style = series_style(index)
+        spread = np.stack([line.found - line.low, line.high - line.found]).clip(min=0)
+        axes.errorbar(
+            line.said, line.found, yerr=spread, label=name, linewidth=1, elinewidth=0.8, **style
+        )
+    _unit_square(axes)
+    add_legend(figure)
+    return figure
+
+
+def shots_figure(
+    lines: Mapping[str, Sequence[Estimate]],
+    published: Mapping[str, Sequence[Point]],
+    *,
+    x: str,
+    y: str,
+) -> Any:
+    """Few-shot curves: a line over the number of shots, a band over the seeds.
+
+    Args:
+        lines: name → estimates, `x` the shots, the ends the lowest and highest seed.
+        published: name → (shots, value) of others, dashed.
+        x, y: axis labels.
+    """
+    figure, axes = new_axes(x, y, "x")
+    for index, (name, line) in enumerate(lines.items()):
+        style = series_style(index)
+        at = [item.x for item in line]
+        low = [item.value if item.low is None else item.low for item in line]
+        high = [item.value if item.high is None else item.high for item in line]
+        axes.fill_between(at, low, high, color=style["color"], alpha=0.15, linewidth=0)
+        axes.plot(at, [item.value for item in line], label=name, linewidth=1.6, **style)
+    for index, (name, points) in enumerate(published.items()):
+        style = series_style(index) | {"linestyle": "--", "color": "#777777"}
+        axes.plot(*zip(*points, strict=True), label=name, linewidth=1, **style)
+    every = [item.x for line in lines.values() for item in line]
+    plain_ticks(axes, every + [at for points in published.values() for at, _ in points])
+    add_legend(figure)
+    return figure
+
+
+def pareto_figure(
+    points: Sequence[tuple[str, Estimate]], x: str, y: str, *, front: Sequence[Point]
+) -> Any:
+    """Accuracy with its interval against a cost, and the front of what nothing beats.
+
+    Args:
+        points: name → estimate, `x` the cost.
+        x, y: axis labels.
+        front: (cost, accuracy), cheapest first.
+    """
+    figure, axes = new_axes(x, y)
+    axes.set_xscale("log")
+    draw_front(axes, front)
+    for index, (name, point) in enumerate(points):
+        style = series_style(index) | {"linestyle": ""}
+        spread = None
+        if point.low is not None and point.high is not None:
+            spread = [[max(point.value - point.low, 0)], [max(point.high - point.value, 0)]]
+        axes.errorbar(point.x, point.value, yerr=spread, label=name, elinewidth=0.8, **style)
+    costs = [point.x for _, point in points]
+    axes.set_xlim(min(costs) / 1.5, max(costs) * 1.5)
+    _plain_log_axis(axes)
+    add_legend(figure)
+    return figure
+
+
+def _plain_log_axis(axes: Any) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axes.xaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _unit_square(axes: Any) -> None:
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_ylim(-0.02, 1.02)
+    axes.set_aspect("equal")
+
+
+def _thinned(curve: Curve, most: int = 1000) -> tuple[np.ndarray, np.ndarray]:
+    """At most about `most` points of a long curve, ends included: a plot shows no more."""
+    if len(curve.x) <= most:
+        return curve.x, curve.y
+    keep = np.unique(np.linspace(0, len(curve.x) - 1, most).astype(int))
+    return curve.x[keep], curve.y[keep]

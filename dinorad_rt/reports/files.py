@@ -1,0 +1,143 @@
+"""The report as Markdown for a repository and CSV for other programs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from dinorad_rt.reports.drawings import title_of
+from dinorad_rt.reports.page import Interval, Link, format_number
+from dinorad_rt.reports.published import Published
+from dinorad_rt.reports.runs import Material, Run
+from dinorad_rt.reports.sections import (
+    RANDOM,
+    leaderboard_rows,
+    published_rows,
+    study_rows,
+)
+
+CSV_COLUMNS = (
+    *("run", "dataset", "test_set", "protocol", "preset", "model", "weights", "weights_sha256"),
+    *("backend", "precision", "engine_key", "preprocessing", "image_size", "setting", "counts"),
+    *("metric", "class", "value", "ci_low", "ci_high", "n", "n_patients", "n_positive"),
+    *("resamples", "undefined", "values", "dataset_fingerprint", "split_hash"),
+)
+
+
+def to_csv(material: Material) -> str:
+    """Every metric of every run in full precision; `counts` is 1 under the run's own setting."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, CSV_COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for test_set in material.test_sets:
+        for run in test_set.runs:
+            writer.writerows(_csv_rows(run, test_set.key[:12]))
+    return text.getvalue()
+
+
+def _csv_rows(run: Run, test_set: str) -> Iterator[dict[str, Any]]:
+    results, provenance = run.results, run.results.provenance
+    preprocessing = provenance.get("preprocessing") or {}
+    data = provenance.get("dataset") or {}
+    weights = run.engine.get("weights")
+    shared = {
+        "run": run.label,
+        "dataset": results.dataset,
+        "test_set": test_set,
+        "protocol": results.protocol,
+        "preset": results.preset,
+        "model": run.model,
+        "weights": results.weights_kind,
+        "weights_sha256": weights.get("sha256") if isinstance(weights, Mapping) else weights,
+        "backend": run.engine.get("backend"),
+        "precision": run.engine.get("precision"),
+        "engine_key": run.engine.get("key"),
+        "preprocessing": preprocessing.get("preset"),
+        "image_size": preprocessing.get("image_size"),
+        "dataset_fingerprint": data.get("fingerprint"),
+        "split_hash": data.get("split_hash"),
+    }
+    for value in results.metrics:
+        yield shared | {
+            "setting": json.dumps(value.setting),
+            "counts": int(value.setting == run.setting),
+            "metric": value.name,
+            "class": value.class_name,
+            **{key: _exact(getattr(value, key)) for key in ("value", "ci_low", "ci_high")},
+            "n": value.n,
+            "n_patients": value.n_patients,
+            "n_positive": value.n_positive,
+            "resamples": value.resamples,
+            "undefined": value.undefined,
+            "values": json.dumps(list(value.values)),
+        }
+
+
+def _exact(value: float | None) -> str:
+    return "" if value is None else repr(float(value))
+
+
+def to_markdown(
+    title: str, material: Material, published: Sequence[Published], failures: Sequence[str] = ()
+) -> str:
+    """The tables of the report.
+
+    Args:
+        title: of the report.
+        material: its runs.
+        published: numbers of others to show beside them.
+        failures: what could not be run, one sentence each.
+    """
+    lines = [f"# {title}", ""]
+    if any(run.results.is_random for run in material.runs):
+        lines += [f"> **{RANDOM}.**", ""]
+    if failures:
+        lines += ["## Failed", "", *(f"- {line}" for line in failures), ""]
+    for test_set in material.test_sets:
+        images, patients = test_set.count
+        lines += [f"## {test_set.name}", "", f"{images} test images of {patients} patients; "]
+        lines[-1] += "95 % intervals by patient."
+        lines += ["", *pipe_table(leaderboard_rows(test_set)), ""]
+        notes = dict.fromkeys(note for run in test_set.runs for note in run.results.notes)
+        lines += [*(f"- {note}" for note in notes), ""]
+    lines += ["## Models by datasets and protocols", ""]
+    lines += [*pipe_table(study_rows(material, published)), ""]
+    if published:
+        lines += ["## Published by others", "", *pipe_table(published_rows(published)), ""]
+    return "\n".join(lines)
+
+
+def pipe_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A Markdown table; the first row's keys are the columns."""
+    if not rows:
+        return []
+    heads = list(rows[0])
+    body = ["| " + " | ".join(_text(row.get(key)) for key in heads) + " |" for row in rows]
+    return [
+        "| " + " | ".join(_text(title_of(head)) for head in heads) + " |",
+        "|" + "---|" * len(heads),
+        *body,
+    ]
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, Link):
+        value = value.text
+    if isinstance(value, Interval):
+        return _interval(value)
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return format_number(value)
+    return str(value).replace("|", "\\|")
+
+
+def _interval(cell: Interval) -> str:
+    if cell.value is None:
+        return "undefined"
+    if cell.low is None or cell.high is None:
+        return f"{cell.value:.3f}"
+    return f"{cell.value:.3f} [{cell.low:.3f}, {cell.high:.3f}]"

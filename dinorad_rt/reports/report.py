@@ -1,0 +1,125 @@
+"""`report`: runs become one HTML page, Markdown, CSV, and plots for papers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from dinorad_rt import __version__
+from dinorad_rt.errors import unknown_name
+from dinorad_rt.files import atomic_path, claim_output_dir
+from dinorad_rt.reports import sections
+from dinorad_rt.reports.drawings import drawings_of, paretos
+from dinorad_rt.reports.figures import Drawing
+from dinorad_rt.reports.files import to_csv, to_markdown
+from dinorad_rt.reports.page import Page
+from dinorad_rt.reports.pareto import joined_with_benches
+from dinorad_rt.reports.plots import FORMATS, save_figure
+from dinorad_rt.reports.published import Published, published_for
+from dinorad_rt.reports.runs import Material
+
+HTML, MARKDOWN, CSV = "report.html", "report.md", "report.csv"
+PLOTS = "plots"
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What a report may have beyond its runs.
+
+    Attributes:
+        title: of the page.
+        plots: formats of the plots that are also written as files: svg, pdf, png.
+        failures: what could not be run, one sentence each.
+        gallery: adds the part with pictures, if any.
+    """
+
+    title: str = "dinorad-rt report"
+    plots: tuple[str, ...] = ()
+    failures: tuple[str, ...] = ()
+    gallery: Callable[[Page], None] | None = None
+
+
+def write_report(
+    material: Material, out: Path, extras: Extras | None = None, *, say: Say = lambda _: None
+) -> tuple[Path, ...]:
+    """Write report.html, report.md, report.csv, and plots if asked.
+
+    Args:
+        material: runs and benchmarks, from `read_material`.
+        out: folder; its older report is replaced.
+        extras: title, formats of plots, failures, pictures.
+        say: told each step.
+
+    Returns:
+        The files, the page first.
+
+    Raises:
+        UnknownNameError: a format of plots that does not exist.
+        OutputExistsError: `out` holds something else.
+    """
+    extras = extras or Extras()
+    for kind in extras.plots:
+        if kind not in FORMATS:
+            raise unknown_name("format of plots", kind, FORMATS, "dinorad-rt report --help")
+    claim_output_dir(out, HTML)
+    published = tuple(
+        item
+        for name in dict.fromkeys(run.results.dataset for run in material.runs)
+        for item in published_for(name)
+    )
+    page, drawings = _page(material, published, extras, say)
+    texts = {
+        MARKDOWN: to_markdown(extras.title, material, published, extras.failures),
+        CSV: to_csv(material),
+        HTML: page.render(),
+    }
+    written = [_write(out / name, text) for name, text in texts.items()]
+    for drawing in drawings:
+        for kind in extras.plots:
+            written.append(out / PLOTS / f"{drawing.name}.{kind}")
+            save_figure(drawing.figure, written[-1])
+    return (out / HTML, *(path for path in written if path.name != HTML))
+
+
+def _page(
+    material: Material, published: Sequence[Published], extras: Extras, say: Say
+) -> tuple[Page, list[Drawing]]:
+    page = Page(extras.title)
+    made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    page.paragraph(f"Made by dinorad-rt {__version__}, {made}.", soft=True)
+    sections.add_head(page, material)
+    if extras.failures:
+        page.heading("Failed")
+        page.warning(f"{len(extras.failures)} cells could not be run; the others are below.")
+        page.bullets(extras.failures)
+    shown: list[Drawing] = []
+    for test_set in material.test_sets:
+        say(f"drawing {test_set.name}: {len(test_set.runs)} runs")
+        drawings = list(drawings_of(test_set))
+        shown += drawings
+        sections.add_test_set(page, test_set, drawings)
+    sections.add_study_table(page, material, published)
+    shown += _add_pareto(page, material)
+    sections.add_published(page, published)
+    if extras.gallery is not None:
+        extras.gallery(page)
+    sections.add_runs(page, material)
+    return page, shown
+
+
+def _add_pareto(page: Page, material: Material) -> list[Drawing]:
+    parts = []
+    for test_set in material.test_sets:
+        joined = joined_with_benches(test_set, material)
+        parts.append((test_set, joined, list(paretos(test_set, joined))))
+    sections.add_pareto(page, parts, len(material.benches))
+    return [drawing for _, _, drawings in parts for drawing in drawings]
+
+
+def _write(target: Path, text: str) -> Path:
+    with atomic_path(target) as part:
+        part.write_text(text, encoding="utf-8")
+    return target

@@ -1,0 +1,280 @@
+"""Runs as a report sees them: found on disk, told apart by what differs, grouped by test set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dinorad_rt.errors import DataError
+from dinorad_rt.files import read_json, sha256_json
+from dinorad_rt.reports.results import RESULTS_FILE, MetricValue, Predictions, Results
+
+BENCH_FILE = "bench.json"
+MAIN_METRICS = ("auroc", "dice", "accuracy")
+"""What a run is judged by: the first of them that it has."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run and its place in the report.
+
+    Attributes:
+        results: read from results.json, with every image's scores where they are kept.
+        number: from 1, in the order of the report.
+        label: its model, and whatever else tells it from the other runs.
+    """
+
+    results: Results
+    number: int
+    label: str = ""
+
+    @property
+    def anchor(self) -> str:
+        """Id of its part of the page."""
+        return f"run-{self.number}"
+
+    @property
+    def engine(self) -> Mapping[str, Any]:
+        """Facts of its engine; empty if the provenance tells none."""
+        return self.results.provenance.get("engine") or {}
+
+    @property
+    def model(self) -> str:
+        """Name of the backbone."""
+        return str(self.engine.get("model") or "unknown")
+
+    @property
+    def setting(self) -> dict[str, Any]:
+        """The setting that the run is judged by.
+
+        It is the one that validation chose; without one, the last of the list, which was fixed
+        before the test images were looked at.
+        """
+        chosen = self.results.chosen
+        found = [value.setting for value in self.results.metrics if value.class_name is None]
+        fitting = [setting for setting in found if setting.items() >= chosen.items()]
+        return dict((fitting or found or [{}])[-1])
+
+    @property
+    def setting_words(self) -> str:
+        """The setting in words, such as `k 20`."""
+        return words_of(self.setting)
+
+    def headline(self, name: str | None = None) -> MetricValue | None:
+        """The macro or whole value of a metric under `setting`; of the main metric if not named."""
+        names = MAIN_METRICS if name is None else (name,)
+        for wanted in names:
+            for value in self.results.metrics:
+                whole = (value.name, value.class_name) == (wanted, None)
+                if whole and value.setting == self.setting:
+                    return value
+        return None
+
+    def predictions(self) -> Predictions | None:
+        """Scores of the test images under `setting`, the first repeat; None if not kept."""
+        for item in self.results.predictions:
+            if item.setting.items() >= self.setting.items():
+                return item
+        return None
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """Runs that were judged on the same images.
+
+    Attributes:
+        key: of dataset, split and test images.
+        runs: best first.
+        name: of the dataset, with a number where several test sets share it.
+    """
+
+    key: str
+    runs: tuple[Run, ...]
+    name: str
+
+    __test__ = False  # for pytest: no test
+
+    @property
+    def results(self) -> Results:
+        """Any of the runs' results, for what they share."""
+        return self.runs[0].results
+
+    @property
+    def count(self) -> tuple[int, int]:
+        """Test images and patients."""
+        first = self.results.metrics[0]
+        return first.n, first.n_patients
+
+    @property
+    def protocols(self) -> tuple[str, ...]:
+        """Protocols among the runs."""
+        return tuple(dict.fromkeys(run.results.protocol for run in self.runs))
+
+
+@dataclass(frozen=True)
+class Material:
+    """Everything that a report is made of.
+
+    Attributes:
+        runs: every run.
+        test_sets: the runs by the images that they were judged on.
+        benches: contents of bench.json files.
+    """
+
+    runs: tuple[Run, ...]
+    test_sets: tuple[TestSet, ...]
+    benches: tuple[dict[str, Any], ...] = field(default=())
+
+
+def read_material(paths: Sequence[Path], benches: Sequence[Path] = ()) -> Material:
+    """Read runs and benchmarks.
+
+    Args:
+        paths: folders of runs, folders that hold such folders, results.json or bench.json files.
+        benches: bench.json files, or folders with one.
+
+    Raises:
+        DataError: nothing is there, or a file is not what its name says.
+    """
+    found: dict[Path, None] = {}
+    timings: dict[Path, None] = {}
+    for path in paths:
+        results, benchmarks = _files_in(path)
+        if not results and not benchmarks:
+            raise DataError(
+                f"{path} holds neither {RESULTS_FILE} nor {BENCH_FILE}, at any depth.",
+                "Name folders of runs: what `dinorad-rt eval --out DIR` wrote.",
+            )
+        found |= dict.fromkeys(results)
+        timings |= dict.fromkeys(benchmarks)
+    for path in benches:
+        timings |= dict.fromkeys([path / BENCH_FILE if path.is_dir() else path])
+    if not found:
+        raise DataError(
+            "There is no run to report, only benchmarks.",
+            "Add runs: what `dinorad-rt eval --out DIR` wrote. `bench` writes its own report.",
+        )
+    runs = labelled([_opened(path) for path in found])
+    return Material(runs, grouped(runs), tuple(_bench(path) for path in timings))
+
+
+def labelled(results: Iterable[Results]) -> tuple[Run, ...]:
+    """Runs with labels that name the model, and whatever differs between runs of one model."""
+    runs = [Run(item, number) for number, item in enumerate(results, start=1)]
+    facts = [_facts(run) for run in runs]
+    named = []
+    for run, own in zip(runs, facts, strict=True):
+        others = [fact for other, fact in zip(runs, facts, strict=True) if other.model == run.model]
+        parts = [own[key] for key in own if len({str(fact[key]) for fact in others}) > 1]
+        named.append(Run(run.results, run.number, " ".join([run.model, *filter(None, parts)])))
+    return tuple(named)
+
+
+def grouped(runs: Sequence[Run]) -> tuple[TestSet, ...]:
+    """Runs by test set, best first; the sets in the order of their names."""
+    sets: dict[str, list[Run]] = {}
+    for run in runs:
+        sets.setdefault(test_set_key(run.results), []).append(run)
+    names = [members[0].results.dataset for members in sets.values()]
+    result = []
+    for key, members in sets.items():
+        name = members[0].results.dataset
+        if names.count(name) > 1:
+            same = [k for k, m in sets.items() if m[0].results.dataset == name]
+            name = f"{name}, test set {same.index(key) + 1} of {len(same)}"
+        result.append(TestSet(key, tuple(sorted(members, key=_rank)), name))
+    return tuple(sorted(result, key=lambda item: item.name))
+
+
+def test_set_key(results: Results) -> str:
+    """Equal for runs judged on the same images, whatever the key of their pseudonyms."""
+    data = results.provenance.get("dataset") or {}
+    first = results.metrics[0] if results.metrics else None
+    return sha256_json(
+        {
+            "dataset": results.dataset,
+            "fingerprint": data.get("fingerprint"),
+            "split": data.get("split_hash"),
+            "classes": results.class_names,
+            "images": None if first is None else [first.n, first.n_patients],
+            "unit": results.settings.get("unit", "sample"),
+        }
+    )
+
+
+test_set_key.__test__ = False  # type: ignore[attr-defined]  # for pytest: no test
+
+
+def words_of(setting: Mapping[str, Any]) -> str:
+    """A setting in words."""
+    parts = []
+    for key, value in setting.items():
+        if isinstance(value, float):
+            value = f"{value:.4g}"
+        parts.append(f"{key} {value}" if not isinstance(value, str) else value)
+    return ", ".join(parts)
+
+
+def _facts(run: Run) -> dict[str, str]:
+    """What may tell two runs of one model and protocol apart."""
+    results = run.results
+    preprocessing = results.provenance.get("preprocessing") or {}
+    evaluation = results.provenance.get("evaluation") or {}
+    size = preprocessing.get("image_size")
+    return {
+        "weights": str(run.engine.get("weights") or results.weights_kind),
+        "size": f"{size} px" if size else "",
+        "precision": str(run.engine.get("precision") or ""),
+        "backend": str(run.engine.get("backend") or ""),
+        "preprocessing": str(preprocessing.get("preset") or ""),
+        "seed": f"seed {evaluation['seed']}" if "seed" in evaluation else "",
+    }
+
+
+def _rank(run: Run) -> tuple[float, str]:
+    value = run.headline()
+    known = value is not None and value.value is not None
+    return (-value.value if known else 0.0, run.label)  # type: ignore[union-attr, operator]
+
+
+def _files_in(path: Path) -> tuple[list[Path], list[Path]]:
+    if path.is_file():
+        is_bench = path.name == BENCH_FILE or path.suffix == ".json" and _is_bench(path)
+        return ([], [path]) if is_bench else ([path], [])
+    if not path.is_dir():
+        raise DataError(f"{path} does not exist.", "Check the spelling of the runs' folders.")
+    return sorted(path.rglob(RESULTS_FILE)), sorted(path.rglob(BENCH_FILE))
+
+
+def _is_bench(path: Path) -> bool:
+    try:
+        return read_json(path).get("kind") == "bench"
+    except (OSError, ValueError):
+        return False
+
+
+def _opened(path: Path) -> Results:
+    """Results with scores where they are kept."""
+    kept = (path.parent / "predictions.parquet").is_file()
+    results = Results.open(path, predictions=kept)
+    if not results.metrics:
+        raise DataError(f"The run in {path.parent.name} has no metric.", "Run it again.")
+    return results
+
+
+def _bench(path: Path) -> dict[str, Any]:
+    try:
+        document = read_json(path)
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{path.name} cannot be read as a benchmark: {error}.",
+            "Name the bench.json that `dinorad-rt bench --out DIR` wrote.",
+        ) from error
+    if document.get("kind") != "bench" or not isinstance(document.get("rows"), list):
+        raise DataError(
+            f"{path.name} is no benchmark.",
+            "Name the bench.json that `dinorad-rt bench --out DIR` wrote.",
+        )
+    return document

@@ -1,0 +1,325 @@
+"""The parts of the HTML report, each added to the page from the same material."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from dinorad_rt.metrics.decisions import predicted_labels
+from dinorad_rt.reports.curves import confusion
+from dinorad_rt.reports.drawings import title_of, value_words
+from dinorad_rt.reports.figures import Drawing
+from dinorad_rt.reports.page import Interval, Link, Page, Shaded
+from dinorad_rt.reports.pareto import Joined, pareto_set
+from dinorad_rt.reports.plots import to_svg
+from dinorad_rt.reports.published import ALL, Published
+from dinorad_rt.reports.results import MetricValue
+from dinorad_rt.reports.runs import Material, Run, TestSet, words_of
+
+RANDOM = (
+    "weights: random. The numbers of these runs test the machinery; they say nothing of a backbone"
+)
+ALSO = ("average_precision", "balanced_accuracy")
+
+
+def add_head(page: Page, material: Material) -> None:
+    """What the report holds, and what nobody may miss."""
+    random = [run for run in material.runs if run.results.is_random]
+    if random:
+        page.warning(f"{RANDOM}: {len(random)} of {len(material.runs)} runs.")
+    images = "; ".join(
+        f"{item.name}: {len(item.runs)} runs on {item.count[0]} test images of "
+        f"{item.count[1]} patients"
+        for item in material.test_sets
+    )
+    page.paragraph(f"{images}.")
+    if len(material.test_sets) > 1:
+        page.paragraph(
+            "Runs on different test images stand apart: their numbers cannot be ranked together.",
+            soft=True,
+        )
+
+
+def add_test_set(page: Page, test_set: TestSet, drawings: Sequence[Drawing]) -> None:
+    """Leaderboard and plots of the runs on one test set."""
+    images, patients = test_set.count
+    page.heading(test_set.name)
+    page.paragraph(
+        f"{test_set.results.task.replace('multi', 'multi-')} task, {images} test images of "
+        f"{patients} patients. Intervals are 95 % intervals by patient. Where two overlap, the "
+        "table does not say which is better: `dinorad-rt compare` does, on the same patients.",
+        soft=True,
+    )
+    page.table(
+        leaderboard_rows(test_set),
+        f"Runs on {test_set.name}, best first; the setting of each was fixed or chosen on "
+        "validation, never on test",
+        filterable=len(test_set.runs) > 5,
+    )
+    excluded = test_set.results.excluded_classes
+    if excluded:
+        listed = "; ".join(f"{name} ({why})" for name, why in excluded.items())
+        page.paragraph(f"Not in the macro mean: {listed}.", soft=True)
+    with page.grid():
+        for drawing in drawings:
+            page.figure(to_svg(drawing.figure), drawing.caption, alternative=drawing.alternative)
+
+
+def leaderboard_rows(test_set: TestSet) -> list[dict[str, Any]]:
+    """One row per run: the main metric with a bar, others beside it, and what ran."""
+    values = [value for run in test_set.runs if (value := run.headline()) is not None]
+    ends = [e for v in values for e in (v.value, v.ci_low, v.ci_high) if e is not None]
+    axis = (min([0.5, *ends]), max([1.0, *ends]))
+    main = title_of(values[0].name) if values else "value"
+    rows = []
+    for run in test_set.runs:
+        preprocessing = run.results.provenance.get("preprocessing") or {}
+        row: dict[str, Any] = {
+            "run": Link(run.label, run.anchor),
+            "protocol": run.results.protocol,
+            "setting": run.setting_words,
+            main: interval(run.headline(), axis),
+        }
+        for name in ALSO:
+            if any(other.headline(name) for other in test_set.runs):
+                row[title_of(name)] = interval(run.headline(name))
+        row |= {
+            "weights": run.results.weights_kind,
+            "engine": f"{run.engine.get('backend', '–')} {run.engine.get('precision', '')}",
+            "preprocessing": preprocessing.get("preset"),
+            "preset": run.results.preset,
+        }
+        rows.append(row)
+    return rows
+
+
+def interval(value: MetricValue | None, axis: tuple[float, float] | None = None) -> Interval | None:
+    """A table cell of a metric; with a bar if an axis is given."""
+    if value is None:
+        return None
+    ends = (value.ci_low, value.ci_high)
+    return Interval(value.value, *ends, *(axis or (None, None)))
+
+
+def add_study_table(page: Page, material: Material, published: Sequence[Published]) -> None:
+    """Models × datasets and protocols, as the study lays its tables out."""
+    page.heading("Models by datasets and protocols")
+    rows = study_rows(material, published)
+    page.table(
+        rows,
+        "Main metric [95 % interval]; rows marked as published were read from others' work, "
+        "measured elsewhere and never here",
+        filterable=len(rows) > 8,
+    )
+
+
+def study_rows(material: Material, published: Sequence[Published]) -> list[dict[str, Any]]:
+    """One row per model; columns `dataset · protocol`; published values in rows of their own."""
+    columns: dict[str, None] = {}
+    ours: dict[str, dict[str, str]] = {}
+    for test_set in material.test_sets:
+        for run in test_set.runs:
+            value = run.headline()
+            if value is None:
+                continue
+            column = f"{test_set.name} · {run.results.protocol}"
+            columns[column] = None
+            words = f"{value_words(value)} ({run.setting_words})" if run.setting else ""
+            kind = ", random weights" if run.results.is_random else ""
+            ours.setdefault(run.label + kind, {})[column] = words or value_words(value)
+    theirs: dict[str, dict[str, str]] = {}
+    for item in published:
+        if ALL not in item.values:
+            continue
+        protocol = "linear" if item.protocol == "few-shot" else item.protocol
+        column = f"{item.dataset} · {protocol}"
+        if column in columns:
+            name = f"{item.model}, published by others"
+            theirs.setdefault(name, {})[column] = f"{item.values[ALL]:.3f} (published)"
+    return [
+        {"model": model, **{column: cells.get(column) for column in columns}}
+        for model, cells in (*sorted(ours.items()), *sorted(theirs.items()))
+    ]
+
+
+def add_published(page: Page, published: Sequence[Published]) -> None:
+    """Numbers of others for the datasets of this report."""
+    if not published:
+        return
+    page.heading("Published by others")
+    page.paragraph(
+        "Read from the study's public material, not measured here; other images may have been "
+        "used, and no interval was given.",
+        soft=True,
+    )
+    page.table(published_rows(published), "Published numbers", filterable=False)
+
+
+def published_rows(published: Sequence[Published]) -> list[dict[str, Any]]:
+    """One row per published series; columns are the shots."""
+    shots = list(dict.fromkeys(at for item in published for at in item.values))
+    return [
+        {
+            "model": item.model,
+            "dataset": item.dataset,
+            "protocol": item.protocol,
+            "metric": title_of(item.metric),
+            **{str(at): item.values.get(at) for at in shots},
+            "source": item.source,
+        }
+        for item in published
+    ]
+
+
+def add_pareto(
+    page: Page, parts: Sequence[tuple[TestSet, Sequence[Joined], Sequence[Drawing]]], benches: int
+) -> None:
+    """Accuracy × latency × energy of the same engines."""
+    page.heading("Accuracy, latency and energy")
+    if not any(joined for _, joined, _ in parts):
+        page.paragraph(
+            "None of the benchmarks measured an engine of these runs: the engine keys differ."
+            if benches
+            else "No benchmark was given. Add bench.json of the same engines: dinorad-rt bench "
+            "--out DIR, then dinorad-rt report RUNS... --bench DIR."
+        )
+        return
+    page.paragraph(
+        "Joined on the engine key: what was timed is the engine that made the embeddings.",
+        soft=True,
+    )
+    for test_set, joined, drawings in parts:
+        if joined:
+            page.table(
+                pareto_rows(joined), f"{test_set.name}: accuracy and speed", filterable=False
+            )
+            with page.grid():
+                for drawing in drawings:
+                    page.figure(
+                        to_svg(drawing.figure), drawing.caption, alternative=drawing.alternative
+                    )
+
+
+def pareto_rows(joined: Sequence[Joined]) -> list[dict[str, Any]]:
+    """One row per run that was timed."""
+    costs = np.array([item.costs for item in joined])
+    return [
+        {
+            "run": Link(item.run.label, item.run.anchor),
+            "protocol": item.run.results.protocol,
+            "main metric": interval(item.value),
+            "batch": item.batch,
+            "median ms per call": item.latency_ms,
+            "images/s": item.images_per_s,
+            "J/image": item.joules,
+            "beaten by no other": bool(keep),
+            "engine key": str(item.run.engine.get("key"))[:12],
+        }
+        for item, keep in zip(joined, pareto_set(costs), strict=True)
+    ]
+
+
+def add_runs(page: Page, material: Material) -> None:
+    """Every run: its metrics, its confusion, and where each number came from."""
+    page.heading("Runs and their provenance")
+    for run in material.runs:
+        results = run.results
+        summary = f"{run.label} · {results.protocol} · {results.dataset}"
+        with page.unfolding(summary, anchor=run.anchor):
+            if results.is_random:
+                page.warning(f"{RANDOM}.")
+            page.bullets([*results.notes, *results.deviations])
+            page.table(metric_rows(run), f"Metrics of {summary}", filterable=True)
+            _add_confusion(page, run, summary)
+            facts = [{"what": key, "value": value} for key, value in provenance_facts(run).items()]
+            page.table(facts, f"Provenance of {summary}", filterable=False)
+            page.details(
+                "Settings and provenance as JSON",
+                json.dumps(
+                    {"settings": results.settings, "provenance": results.provenance}, indent=1
+                ),
+            )
+
+
+def metric_rows(run: Run) -> list[dict[str, Any]]:
+    """Whole and macro values of every setting; each class under the setting that counts."""
+    return [
+        {
+            "metric": title_of(value.name),
+            "setting": words_of(value.setting),
+            "class": value.class_name or ("all" if run.results.task == "binary" else "all, macro"),
+            "value": interval(value),
+            "positives": value.n_positive,
+            "images": value.n,
+            "patients": value.n_patients,
+            "resamples without a value": value.undefined,
+        }
+        for value in run.results.metrics
+        if value.class_name is None or value.setting == run.setting
+    ]
+
+
+def _add_confusion(page: Page, run: Run, summary: str) -> None:
+    predictions, results = run.predictions(), run.results
+    if predictions is None or results.task == "multilabel":
+        return
+    predicted = predicted_labels(predictions.scores, results.task)
+    counts = confusion(results.labels, predicted, len(results.class_names))
+    rows = []
+    for name, row in zip(results.class_names, counts, strict=True):
+        total = max(int(row.sum()), 1)
+        cells = {
+            f"predicted {other}": Shaded(f"{n} ({100 * n / total:.0f} %)", n / total, int(n))
+            for other, n in zip(results.class_names, row, strict=True)
+        }
+        rows.append({"truth": f"{name} ({int(row.sum())})", **cells})
+    page.table(
+        rows, f"Confusion of {summary}, {run.setting_words}: images of each class", filterable=False
+    )
+
+
+def provenance_facts(run: Run) -> dict[str, Any]:
+    """Where the numbers came from, in the order in which the data flowed."""
+    results, provenance = run.results, run.results.provenance
+    engine, data = run.engine, provenance.get("dataset") or {}
+    weights = engine.get("weights")
+    facts: dict[str, Any] = {"weights kind": results.weights_kind}
+    facts |= {f"weights {k}": v for k, v in _flat(weights).items()}
+    facts |= {
+        "graph sha256": engine.get("graph_sha256"),
+        "engine key": engine.get("key"),
+        "engine": f"{engine.get('backend')} {engine.get('backend_version')}, "
+        f"{engine.get('precision')}, batch {engine.get('batch')}",
+        "device": words_of(_flat(engine.get("device"))) or None,
+        **{
+            f"preprocessing {k}": v for k, v in _flat(provenance.get("preprocessing") or {}).items()
+        },
+        "dataset": data.get("name"),
+        "dataset fingerprint": data.get("fingerprint"),
+        "split hash": data.get("split_hash"),
+        "images by split": words_of(data.get("splits") or {}) or None,
+        "seeds": ", ".join(map(str, results.seeds)),
+        "protocol preset": results.preset,
+        **{f"version of {k}": v for k, v in _flat(provenance.get("versions") or {}).items()},
+        **{f"machine {k}": v for k, v in _flat(provenance.get("machine") or {}).items()},
+        **{f"seconds of {k}": round(v, 3) for k, v in results.timings.items()},
+    }
+    return {key: value for key, value in facts.items() if value is not None}
+
+
+def _flat(value: Any) -> dict[str, Any]:
+    """Plain facts of a mapping; a single value becomes `name`."""
+    if not isinstance(value, Mapping):
+        return {} if value is None else {"name": value}
+    shown = {}
+    for key, item in value.items():
+        if isinstance(item, Mapping):
+            shown[str(key)] = ", ".join(f"{k} {v}" for k, v in item.items())
+        elif isinstance(item, (list, tuple)):
+            shown[str(key)] = ", ".join(map(str, item))
+        else:
+            shown[str(key)] = item
+    return shown
