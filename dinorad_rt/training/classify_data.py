@@ -1,0 +1,103 @@
+"""Batches of a classification task: order, augmentation and slices by (seed, epoch, number).
+
+Imported late: it needs torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from dinorad_rt.training.augment import Augment
+from dinorad_rt.training.images import ImageBank
+
+Rows = dict[str, torch.Tensor]
+
+
+class TrainingImages(Dataset[Rows]):
+    """One epoch of samples, augmented.
+
+    Args:
+        bank: decoded images.
+        epoch, seed: with a sample's index they decide its augmentation and slices.
+        augment: of one image in [0, 1], or None.
+        slices: of a volume, or None for all.
+    """
+
+    def __init__(
+        self, bank: ImageBank, epoch: int, seed: int, augment: Augment | None, slices: int | None
+    ) -> None:
+        self._bank, self._place = bank, (seed, epoch)
+        self._augment, self._slices = augment, slices
+
+    def __len__(self) -> int:
+        return len(self._bank)
+
+    def __getitem__(self, index: int) -> Rows:
+        """`pixels` (slices, channels, size, size) in [0, 1], and `labels`."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed_of(*self._place, index))
+            rows = spread(self._bank.rows_of(index), self._slices)
+            images = [self._bank.row(row) for row in rows]
+            if self._augment is not None:
+                images = [self._augment(image) for image in images]
+        return {"pixels": torch.stack(images), "labels": self._bank.labels[index]}
+
+
+def training_batches(
+    data: TrainingImages, batch_size: int, place: tuple[int, int, int], workers: int
+) -> Iterator[Any]:
+    """Batches of an epoch, in its own order.
+
+    Args:
+        data: the epoch's samples.
+        batch_size: samples per batch.
+        place: seed, epoch, and number of the first batch that is wanted.
+        workers: processes that augment; 0 for this one.
+    """
+    seed, epoch, start = place
+    batches = epoch_order(len(data), batch_size, seed, epoch)[start:]
+    loader = DataLoader(data, batch_sampler=batches, num_workers=workers, collate_fn=collate)
+    yield from loader
+
+
+def epoch_order(samples: int, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
+    """Indices of every batch of an epoch: all samples, in batches of equal size (to one)."""
+    generator = torch.Generator().manual_seed(seed_of(seed, epoch, -1))
+    order = torch.randperm(samples, generator=generator).numpy()
+    parts = np.array_split(order, num_batches(samples, batch_size))
+    return [part.tolist() for part in parts]
+
+
+def num_batches(samples: int, batch_size: int) -> int:
+    """Batches of an epoch: as few as hold all samples."""
+    return -(-samples // batch_size)
+
+
+def collate(rows: list[Rows]) -> Rows:
+    """Samples → one batch: rows of all, which sample each belongs to, labels."""
+    counts = torch.tensor([len(row["pixels"]) for row in rows])
+    return {
+        "pixels": torch.cat([row["pixels"] for row in rows]),
+        "sample": torch.repeat_interleave(torch.arange(len(rows)), counts),
+        "labels": torch.stack([row["labels"] for row in rows]),
+    }
+
+
+def spread(rows: range, wanted: int | None) -> list[int]:
+    """Evenly spread rows of a volume with a random start; all if there are no more."""
+    if wanted is None or len(rows) <= wanted:
+        return list(rows)
+    step = len(rows) / wanted
+    start = float(torch.rand(1)) * step
+    return [rows[int(at)] for at in start + step * np.arange(wanted)]
+
+
+def seed_of(*place: int) -> int:
+    """A seed that is a function of its arguments alone."""
+    return int.from_bytes(hashlib.sha256(repr(place).encode()).digest()[:7], "big")
