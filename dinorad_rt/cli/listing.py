@@ -80,9 +80,9 @@ def _profiles() -> Rows:
 
 
 def _presets() -> Rows:
-    from dinorad_rt.preprocessing.presets import PRESETS
+    from dinorad_rt.preprocessing.presets import listed_presets
 
-    return [{"name": name, "what it does": rule.__doc__ or ""} for name, rule in PRESETS.items()]
+    return [{"name": name, "what it does": text} for name, text in listed_presets()]
 
 
 _LISTERS = {

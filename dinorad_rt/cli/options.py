@@ -22,9 +22,25 @@ ImageSize: TypeAlias = Annotated[
     typer.Option(min=14, help="Input side in pixels. Default: the backbone's own."),
 ]
 PrecisionChoice: TypeAlias = Annotated[
-    Literal["auto", "fp32", "fp16", "bf16", "mixed"],
+    Literal["auto", "fp32", "fp16", "bf16", "mixed", "int8"],
     typer.Option(
-        "--precision", help="Number format of the graph. auto: fp16 on a GPU, fp32 on a CPU."
+        "--precision",
+        help="Number format of the graph. auto: fp16 on a GPU, fp32 on a CPU. int8: "
+        "calibrated on training images (--calibration).",
+    ),
+]
+KeepFp32: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--keep-fp32",
+        help="Blocks that stay in FP32, such as blocks.3,blocks.4. With mixed: just these.",
+    ),
+]
+Calibration: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        help="int8: images whose train split it is calibrated on: class folders, a folder with "
+        "labels.csv, or a CSV."
     ),
 ]
 Backend: TypeAlias = Annotated[
@@ -51,11 +67,11 @@ SplitColumn: TypeAlias = Annotated[
     str | None, typer.Option(help="CSV column with train, val or test.")
 ]
 Preset: TypeAlias = Annotated[
-    Literal["dinorad", "model", "study"],
+    str,
     typer.Option(
         "--preprocessing",
         help="dinorad: sound for radiology. model: as the backbone was trained. study: as the "
-        "paper's code does.",
+        "paper's code does. Options after a colon: dinorad:lung or dinorad:body (`list presets`).",
     ),
 ]
 Out: TypeAlias = Annotated[Path | None, typer.Option(help="Output folder.")]

@@ -159,7 +159,12 @@ def _anonymous_file() -> int:
 
 
 def _tuples(spec: dict[str, Any]) -> dict[str, Any]:
-    return {key: tuple(v) if isinstance(v, list) else v for key, v in spec.items()}
+    """JSON knows no tuples: lists, also within lists, become tuples again."""
+
+    def frozen(value: Any) -> Any:
+        return tuple(map(frozen, value)) if isinstance(value, list) else value
+
+    return {key: frozen(value) for key, value in spec.items()}
 
 
 def _named(status: int) -> str:

@@ -7,12 +7,14 @@ a crop out of a very long image costs no more than its own size.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
-from dinorad_rt.preprocessing.spec import Interpolation, PreprocessSpec, Resize
+from dinorad_rt.errors import DataError
+from dinorad_rt.preprocessing.spec import Interpolation, PreprocessSpec
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,26 +58,43 @@ class Geometry:
     image_size: int
 
 
-def geometry(height: int, width: int, spec: PreprocessSpec) -> Geometry:
-    """Taps that bring a (height, width) image to the spec's square input."""
+def geometry(
+    height: int,
+    width: int,
+    spec: PreprocessSpec,
+    spacing: tuple[float, float] | None = None,
+) -> Geometry:
+    """Taps that bring a (height, width) image to the spec's square input.
+
+    Args:
+        height, width: of the image in pixels.
+        spec: the choice of resize.
+        spacing: (row, column) spacing of the image in mm, for resize `spacing`.
+
+    Raises:
+        DataError: resize `spacing`, but the image has none.
+    """
     return _geometry(
         (height, width),
         spec.image_size,
-        spec.resize,
-        spec.resize_to or spec.image_size,
+        _resized((height, width), spec, spacing),
         (spec.interpolation, spec.antialias),
     )
+
+
+def resample_taps(size: int, outputs: int) -> Taps:
+    """Taps of an axis that keeps its field of view: linear, antialiased where it shrinks."""
+    return _axis(size, outputs, outputs, "bilinear", True)
 
 
 @lru_cache(maxsize=64)
 def _geometry(
     shape: tuple[int, int],
     image_size: int,
-    resize: Resize,
-    resize_to: int,
+    resized: tuple[int, int],
     kind: tuple[Interpolation, bool],
 ) -> Geometry:
-    height, width = _resized(shape, image_size, resize, resize_to)
+    height, width = resized
     return Geometry(
         rows=_axis(shape[0], height, image_size, *kind),
         columns=_axis(shape[1], width, image_size, *kind),
@@ -84,19 +103,32 @@ def _geometry(
 
 
 def _resized(
-    shape: tuple[int, int], image_size: int, resize: Resize, resize_to: int
+    shape: tuple[int, int], spec: PreprocessSpec, spacing: tuple[float, float] | None
 ) -> tuple[int, int]:
     """Height and width after the resize and before crop or padding."""
     height, width = shape
-    if resize == "squash":
+    resize_to = spec.resize_to or spec.image_size
+    if spec.resize == "squash":
         return resize_to, resize_to
-    if resize == "pad":
-        longer = max(height, width)
-        return max(1, round(image_size * height / longer)), max(
-            1, round(image_size * width / longer)
+    if spec.resize == "shortest":
+        shorter = min(height, width)
+        return int(resize_to * height / shorter), int(resize_to * width / shorter)
+    if spec.resize == "pad":
+        by = spec.image_size / max(height, width)
+        scales = by, by
+    else:
+        scales = _scales(spec.spacing, spacing)
+    return max(1, round(height * scales[0])), max(1, round(width * scales[1]))
+
+
+def _scales(wanted: float | None, spacing: tuple[float, float] | None) -> tuple[float, float]:
+    """Pixels of the result for each pixel of the image, by axis."""
+    if wanted is None or spacing is None or not all(0 < value < math.inf for value in spacing):
+        raise DataError(
+            f"Resampling to {wanted} mm per pixel: the image says no pixel spacing ({spacing}).",
+            "Leave the spacing out of the preprocessing, or give files that say it.",
         )
-    shorter = min(height, width)
-    return int(resize_to * height / shorter), int(resize_to * width / shorter)
+    return spacing[0] / wanted, spacing[1] / wanted
 
 
 def _axis(size: int, resized: int, final: int, interpolation: Interpolation, aa: bool) -> Taps:

@@ -14,7 +14,7 @@ import numpy as np
 
 from dinorad_rt.errors import DataError
 from dinorad_rt.preprocessing.presets import SUV_WINDOW, WINDOWS
-from dinorad_rt.preprocessing.spec import Intensity, PreprocessSpec
+from dinorad_rt.preprocessing.spec import Clip, Intensity, PreprocessSpec
 from dinorad_rt.studies.study import Window
 
 if TYPE_CHECKING:
@@ -88,13 +88,13 @@ def grey_map(
     if rule == "window":
         return _displayed(study, pixels, _display_rule(study, spec))
     if rule == "minmax":
-        low, high = _clip_of_study(study, pixels, spec, statistics)
-    elif rule == "range":
+        return pixels, _stretched(study, pixels, spec, statistics)
+    if rule == "range":
         low, high = _full_range(study, pixels, statistics)
     else:
         low, high = _percentiles(study, pixels, spec, statistics)
     low, high = (high, low) if _falling(study) else (low, high)
-    return pixels, GreyMap(low, high, study.padding, stretch=rule == "minmax")
+    return pixels, GreyMap(low, high, study.padding)
 
 
 def window_edges(window: Window) -> tuple[float, float]:
@@ -179,7 +179,7 @@ def _curve(study: Study, stored: np.ndarray, display: Display) -> np.ndarray:
 
 def _display_rule(study: Study, spec: PreprocessSpec) -> Display:
     asked = spec.window
-    if spec.intensity == "window" and asked is not None:
+    if asked is not None and (spec.intensity == "window" or study.units == "HU"):
         return Window(*asked, "LINEAR_EXACT")
     if study.units == "SUV":
         return Window(*SUV_WINDOW, "LINEAR_EXACT")
@@ -211,19 +211,35 @@ def _percentiles(
     return edges if edges[0] < edges[1] else statistics.extrema(pixels, study.padding)
 
 
-def _clip_of_study(
+def _stretched(
     study: Study, pixels: np.ndarray, spec: PreprocessSpec, statistics: Statistics
-) -> tuple[float, float]:
-    """Clip before the min-max stretch: CT to a window in HU, MR to its own percentiles."""
-    least, greatest = statistics.extrema(pixels, study.padding)
+) -> GreyMap:
+    """Map of the study's clip; what it leaves is stretched after the resize."""
+    clip, padding = _clip_of(study, spec), study.padding
+    least, greatest = statistics.extrema(pixels, padding)
     low, high = least, greatest
-    if study.units == "HU" and spec.window is not None:
-        window = Window(*spec.window, "LINEAR_EXACT")
-        low, high = sorted(_stored(study, edge) for edge in window_edges(window))
-    elif study.modality == "MR":
+    if clip in ("window", "upper") and spec.window is not None:
+        edges = window_edges(Window(*spec.window, "LINEAR_EXACT"))
+        low, high = sorted(_stored(study, edge) for edge in edges)
+        if clip == "upper":
+            low, high = (low, greatest) if study.rescale[0] < 0 else (least, high)
+    elif clip != "none":
         low, high = _percentiles(study, pixels, spec, statistics)
-    low, high = max(low, least), min(high, greatest)
-    return (low, high) if low < high else (0.0, 0.0)
+    if clip == "percentile-zero":
+        padding, low = (min(least, low), low), 0.0
+    else:
+        low, high = max(low, least), min(high, greatest)
+    low, high = (low, high) if low < high else (0.0, 0.0)
+    low, high = (high, low) if _falling(study) else (low, high)
+    return GreyMap(low, high, padding, stretch=True)
+
+
+def _clip_of(study: Study, spec: PreprocessSpec) -> Clip:
+    if spec.clip != "units":
+        return spec.clip
+    if study.units == "HU":
+        return "window" if spec.window is not None else "none"
+    return "percentile" if study.modality == "MR" else "none"
 
 
 def _full_range(study: Study, pixels: np.ndarray, statistics: Statistics) -> tuple[float, float]:

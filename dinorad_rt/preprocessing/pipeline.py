@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
 from dinorad_rt.errors import DataError
 from dinorad_rt.preprocessing import native, reference
-from dinorad_rt.preprocessing.geometry import geometry
+from dinorad_rt.preprocessing.body import body_box
+from dinorad_rt.preprocessing.geometry import Geometry, geometry
 from dinorad_rt.preprocessing.intensity import grey_map, rule_of
 from dinorad_rt.preprocessing.spec import PreprocessSpec
 
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from dinorad_rt.studies.study import Study
 
 Implementation = Literal["auto", "native", "reference"]
+Channel: TypeAlias = tuple[np.ndarray, PreprocessSpec]
+"""Stored values of one channel or of all, and the spec whose window applies to them."""
 
 
 class Preprocessor:
@@ -49,6 +53,9 @@ class Preprocessor:
             "native" if implementation != "reference" and native.is_available() else "reference"
         )
         self._threads = threads
+        self._windowed = tuple(
+            replace(spec, window=window, windows=(), intensity="window") for window in spec.windows
+        )
 
     def __call__(self, study: Study) -> np.ndarray:
         """Preprocess a one-slice study.
@@ -75,34 +82,50 @@ class Preprocessor:
             DataError: as `__call__`, or a buffer of another shape or type.
         """
         _check_buffer(out, self.spec.image_size)
-        channels = _channels(_one_slice(study), self.spec)
+        pixels = _one_slice(study)
+        if self.spec.crop == "body":
+            pixels = pixels[body_box(study)]
+        channels = self._channels(study, pixels)
+        spacing = None if study.spacing is None else study.spacing[1:]
+        plan = geometry(pixels.shape[0], pixels.shape[1], self.spec, spacing)
         if self.implementation == "native":
-            self._native(study, channels, out)
+            self._native(study, channels, plan, out)
         else:
-            self._reference(study, channels, out)
+            self._reference(study, channels, plan, out)
 
-    def _reference(self, study: Study, channels: list[np.ndarray], out: np.ndarray) -> None:
-        height, width = channels[0].shape[:2]
-        plan = geometry(height, width, self.spec)
+    def _channels(self, study: Study, pixels: np.ndarray) -> list[Channel]:
+        """One image for all channels, or one for each (colour that stays, several windows)."""
+        if not pixels.dtype.isnative:
+            pixels = pixels.astype(pixels.dtype.newbyteorder("="))
+        if pixels.ndim == 3 and self.spec.channels == "rgb":
+            return [(pixels[..., index], self.spec) for index in range(3)]
+        by_window = study.units == "HU" or self.spec.intensity == "window"
+        if by_window and pixels.ndim == 2 and rule_of(study, self.spec) == "window":
+            return [(pixels, one) for one in self._windowed or (self.spec,)]
+        return [(pixels, self.spec)]
+
+    def _reference(
+        self, study: Study, channels: list[Channel], plan: Geometry, out: np.ndarray
+    ) -> None:
         statistics = reference.ReferenceStatistics()
         grey = []
-        for pixels in channels:
+        for pixels, spec in channels:
             flat = reference.luma(pixels) if pixels.ndim == 3 else pixels
-            mapped, mapping = grey_map(study, flat, self.spec, statistics)
+            mapped, mapping = grey_map(study, flat, spec, statistics)
             grey.append(reference.channel(mapped, mapping, plan))
         store(reference.normalise(np.stack(grey), self.spec.mean, self.spec.std), out)
 
-    def _native(self, study: Study, channels: list[np.ndarray], out: np.ndarray) -> None:
-        height, width = channels[0].shape[:2]
-        plan = geometry(height, width, self.spec)
+    def _native(
+        self, study: Study, channels: list[Channel], plan: Geometry, out: np.ndarray
+    ) -> None:
         statistics = native.NativeStatistics()
         size = 3 // len(channels)
         in_kernel = study.pixels.dtype == np.uint8 and rule_of(study, self.spec) == "range"
-        for index, pixels in enumerate(channels):
+        for index, (pixels, spec) in enumerate(channels):
             part = slice(index * size, (index + 1) * size)
             if pixels.ndim == 3 and not in_kernel:
                 pixels = reference.luma(pixels)
-            mapped, mapping = grey_map(study, pixels, self.spec, statistics)
+            mapped, mapping = grey_map(study, pixels, spec, statistics)
             mean, std = tuple(self.spec.mean)[part], tuple(self.spec.std)[part]
             native.preprocess(mapped, mapping, plan, out[part], (mean, std), threads=self._threads)
 
@@ -135,17 +158,6 @@ def _one_slice(study: Study) -> np.ndarray:
     return only
 
 
-def _channels(pixels: np.ndarray, spec: PreprocessSpec) -> list[np.ndarray]:
-    """One image (grey, or RGB that will become grey), or three for colour that stays colour."""
-    if not pixels.dtype.isnative:
-        pixels = pixels.astype(pixels.dtype.newbyteorder("="))
-    if pixels.ndim == 2:
-        return [pixels]
-    if spec.channels == "rgb":
-        return [pixels[..., index] for index in range(3)]
-    return [pixels]
-
-
 def _check(spec: PreprocessSpec) -> None:
     size, resized = spec.image_size, spec.resize_to
     if size < 1 or (resized is not None and resized < size):
@@ -158,11 +170,21 @@ def _check(spec: PreprocessSpec) -> None:
         raise DataError(
             f"PreprocessSpec: percentiles {spec.percentiles}; allowed: 0 <= low < high <= 100."
         )
-    if spec.window is not None and not (
-        all(map(math.isfinite, spec.window)) and spec.window[1] > 0
+    for window in (spec.window, *spec.windows):
+        if window is not None and not (all(map(math.isfinite, window)) and window[1] > 0):
+            raise DataError(
+                f"PreprocessSpec: window {window}; allowed: finite (centre, width), width > 0."
+            )
+    if len(spec.windows) not in (0, 3):
+        raise DataError(
+            f"PreprocessSpec: {len(spec.windows)} windows; allowed: one per channel, 3."
+        )
+    if (spec.resize == "spacing") != (spec.spacing is not None) or (
+        spec.spacing is not None and not 0 < spec.spacing < math.inf
     ):
         raise DataError(
-            f"PreprocessSpec: window {spec.window}; allowed: finite (centre, width), width > 0."
+            f"PreprocessSpec: resize {spec.resize}, spacing {spec.spacing}; allowed: a positive "
+            "spacing with resize 'spacing' only."
         )
     if not all(value > 0 for value in spec.std):
         raise DataError(f"PreprocessSpec: std {spec.std}; allowed: > 0.")

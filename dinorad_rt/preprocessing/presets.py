@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
-from dinorad_rt.errors import unknown_name
+from dinorad_rt.errors import UnknownNameError, unknown_name
 from dinorad_rt.preprocessing.spec import PreprocessSpec
 
 if TYPE_CHECKING:
@@ -38,6 +39,23 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
+STUDY_CLIPS: dict[str, dict[str, Any]] = {
+    "NIHChestXray": {"clip": "none"},
+    "CheXpert": {"clip": "none"},
+    "SARSCoV2CT": {"clip": "none"},
+    "BrainTumor": {"clip": "percentile-zero"},
+    "MC": {"clip": "none"},
+    "Shenzhen": {"clip": "none"},
+    "AMOS": {"clip": "window"},
+    "MSDHeart": {"clip": "percentile"},
+    "MSDHipp": {"clip": "percentile"},
+    "MSDSpleen": {"clip": "percentile"},
+    "BTCV": {"clip": "upper"},
+    "BTCVSlice": {"clip": "window"},
+}
+"""The study's name of a dataset → what its loader does to stored values (PROTOCOLS.md 1.2)."""
+
+
 def preset(name: str, backbone_spec: BackboneSpec, image_size: int) -> PreprocessSpec:
     """The preprocessing of a preset for one backbone.
 
@@ -45,16 +63,50 @@ def preset(name: str, backbone_spec: BackboneSpec, image_size: int) -> Preproces
         name: `dinorad` (the whole image, window or percentiles by modality), `model` (the
             backbone's own evaluation transform: shorter side, central crop) or `study` (the
             study's kNN transform: ImageNet normalisation for every backbone, min-max, no
-            antialias).
+            antialias). After a colon, options with commas between:
+            one of `WINDOWS`, or three for the three channels (CT in HU; not with `study`);
+            `body`, cut to the body; `spacing=MM`, every pixel that large;
+            with `study`, a name of `STUDY_CLIPS`, and `uncropped` for the transform of its linear
+            probes and segmentation. Such as `dinorad:lung,soft-tissue,bone` or `study:BrainTumor`.
         backbone_spec: gives mean and std.
         image_size: side of the network's input in pixels.
 
     Raises:
-        UnknownNameError: no such preset.
+        UnknownNameError: no such preset or option.
     """
-    if name not in PRESETS:
-        raise unknown_name("preprocessing preset", name, PRESETS, "dinorad-rt eval --help")
-    return PRESETS[name](backbone_spec, image_size)
+    base, _, listed = name.partition(":")
+    if base not in PRESETS:
+        raise unknown_name("preprocessing preset", base, PRESETS, "dinorad-rt list presets")
+    changes: dict[str, Any] = {"preset": name}
+    windows: list[tuple[float, float]] = []
+    for option in filter(None, listed.split(",")):
+        if option in WINDOWS and base != "study":
+            windows.append(WINDOWS[option])
+        else:
+            changes |= _option(option, base)
+    if len(windows) not in (0, 1, 3):
+        raise UnknownNameError(
+            f"Preprocessing {name!r} names {len(windows)} windows; allowed: one, or three for the "
+            "three channels.",
+            "Such as dinorad:lung,soft-tissue,bone",
+        )
+    if windows:
+        changes |= {"windows": tuple(windows)} if len(windows) == 3 else {"window": windows[0]}
+    return replace(PRESETS[base](backbone_spec, image_size), **changes)
+
+
+def _option(option: str, base: str) -> dict[str, Any]:
+    """What one option of a preset changes in its spec."""
+    known = {"body": {"crop": "body"}}
+    if base == "study":
+        known |= STUDY_CLIPS | {"uncropped": {"resize_to": None}}
+    if option in known:
+        return known[option]
+    value = option.removeprefix("spacing=")
+    if value != option and value.replace(".", "", 1).isdigit() and float(value) > 0:
+        return {"spacing": float(value), "resize": "spacing", "resize_to": None}
+    names = [*known, "spacing=MM", *(WINDOWS if base != "study" else ())]
+    raise unknown_name(f"option of preprocessing {base}", option, names, "dinorad-rt list presets")
 
 
 def window_preset(name: str) -> tuple[float, float]:
@@ -111,3 +163,24 @@ PRESETS: dict[str, Callable[[BackboneSpec, int], PreprocessSpec]] = {
     "model": _model,
     "study": _study,
 }
+
+
+def listed_presets() -> list[tuple[str, str]]:
+    """(name, what it does) of every preset and option, for `list presets`."""
+    windows = [
+        (f"dinorad:{name}", f"CT window, centre {centre:g}, width {width:g} HU")
+        for name, (centre, width) in WINDOWS.items()
+        if name not in ("CT", "study")
+    ]
+    return [
+        *((name, rule.__doc__ or "") for name, rule in PRESETS.items()),
+        *windows,
+        ("dinorad:lung,soft-tissue,bone", "Three CT windows, one for each channel."),
+        ("dinorad:body", "Each slice cut to the body; any preset."),
+        ("dinorad:spacing=1", "Pixels of 1 mm, the same field of view for all; any preset."),
+        ("study:uncropped", "The study's transform for linear probes and segmentation."),
+        *(
+            (f"study:{name}", f"As the study's loader of {name}: clip {change['clip']}.")
+            for name, change in STUDY_CLIPS.items()
+        ),
+    ]
