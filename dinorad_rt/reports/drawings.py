@@ -19,6 +19,7 @@ from dinorad_rt.reports.table import TITLES
 
 Item = TypeVar("Item")
 LINES_PER_PLOT = 6
+MANY_SCORES = 200
 FEW_SHOT = "few-shot"
 SHOTS = "shots"
 BAND = f"Bands: pointwise 95 % intervals by patient, {curves.RESAMPLES} resamples."
@@ -162,7 +163,7 @@ def _curves(
     mean = f", mean of {classes} classes" if classes > 1 else ""
     for kind, metric, draw, axes in (
         ("ROC", "auroc", curves.roc_curve, ("false positive rate", "true positive rate")),
-        ("precision-recall", "average_precision", curves.pr_curve, ("recall", "precision")),
+        ("Precision-recall", "average_precision", curves.pr_curve, ("recall", "precision")),
     ):
         lines = {
             f"{label} {_short(run, metric)}": draw(hot, scores, run.results.patients)
@@ -186,7 +187,8 @@ def _reliability(
         hot, said = _said(run)
         if said.min() >= 0 and said.max() <= 1:
             patients = np.repeat(run.results.patients, len(said) // len(run.results.patients))
-            lines[run.label] = curves.reliability(hot, said, patients)
+            bins = 10 if len(said) >= MANY_SCORES else 5
+            lines[run.label] = curves.reliability(hot, said, patients, bins=bins)
     if not lines:
         return
     what = {
@@ -197,8 +199,8 @@ def _reliability(
     yield Drawing(
         file_name(test_set.name, protocol, "reliability", suffix),
         figures.reliability_figure(lines, what, "share that was so"),
-        f"Reliability of {protocol} on {test_set.name}{suffix}: ten bins of equal width, "
-        "intervals by patient.",
+        f"Reliability of {protocol} on {test_set.name}{suffix}: bins of equal width, intervals "
+        "by patient; the dotted line is perfect.",
         f"Reliability of {protocol} on {test_set.name}: "
         + "; ".join(
             f"{label}: "

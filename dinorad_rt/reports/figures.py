@@ -55,7 +55,7 @@ def forest_figure(rows: Sequence[tuple[str, Estimate]], x: str) -> Any:
         rows: name → estimate; its `x` is not used.
         x: label of the axis.
     """
-    figure, axes = new_axes(x, "", size=(5.0, 0.9 + 0.42 * len(rows)))
+    figure, axes = new_axes(x, "", size=(4.4, 0.9 + 0.42 * len(rows)))
     for place, (name, estimate) in enumerate(rows):
         if estimate.low is not None and estimate.high is not None:
             axes.plot([estimate.low, estimate.high], [place, place], color="#0072B2", linewidth=2)
@@ -106,8 +106,9 @@ def reliability_figure(lines: Mapping[str, Reliability], x: str, y: str) -> Any:
     for index, (name, line) in enumerate(lines.items()):
         style = series_style(index)
         spread = np.stack([line.found - line.low, line.high - line.found]).clip(min=0)
+        beside = line.said + 0.006 * (index - (len(lines) - 1) / 2)  # bars beside each other
         axes.errorbar(
-            line.said, line.found, yerr=spread, label=name, linewidth=1, elinewidth=0.8, **style
+            beside, line.found, yerr=spread, label=name, linewidth=1.2, elinewidth=0.8, **style
         )
     _unit_square(axes)
     add_legend(figure)

@@ -25,6 +25,8 @@ nav ul { list-style: none; padding: 0; margin: .75rem 0; display: flex; flex-wra
   margin: .5rem 0 1rem; }
 table { border-collapse: separate; border-spacing: 0; width: 100%; font-size: .9rem; }
 caption { text-align: left; padding: .5rem .6rem; color: var(--soft); }
+caption span { position: sticky; left: .6rem; display: inline-block;
+  max-width: min(100%, calc(100vw - 3rem)); }
 th, td { padding: .4rem .6rem; text-align: left; border-top: 1px solid var(--line);
   white-space: nowrap; vertical-align: top; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
@@ -48,7 +50,7 @@ figure { margin: 1rem 0; } figcaption { color: var(--soft); font-size: .9rem; ma
 figure > svg { max-width: 100%; height: auto; color: var(--ink); display: block; }
 figure > svg text { font-family: system-ui, sans-serif !important; }
 .grid { display: grid; gap: 0 1.5rem;
-  grid-template-columns: repeat(auto-fill, minmax(min(100%, 24rem), 1fr)); }
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 22rem), 1fr)); }
 .pictures div { display: flex; flex-wrap: wrap; gap: .4rem; }
 .pictures img { width: 8rem; max-width: 30%; height: auto; image-rendering: pixelated; }
 summary { cursor: pointer; padding: .25rem 0; }
@@ -57,7 +59,7 @@ pre { overflow-x: auto; background: var(--tint); padding: .8rem; border-radius: 
   font-size: .8rem; max-height: 32rem; }
 @media (min-width: 40rem) { th[scope=row] { position: sticky; left: 0; } }
 @media (max-width: 40rem) { body { padding: 1rem .75rem 3rem; } th, td { padding: .4rem .45rem; }
-  tbody th { white-space: normal; min-width: 7rem; max-width: 10rem; overflow-wrap: anywhere; } }
+  tbody th { white-space: normal; min-width: 8.5rem; max-width: 10rem; overflow-wrap: anywhere; } }
 @media print { .filter, .skip, nav { display: none; } body { max-width: none; padding: 0; }
   .scroll { overflow: visible; border: 0; } table { font-size: .75rem; }
   th, td { white-space: normal; } th[scope=row] { position: static; }

@@ -85,7 +85,7 @@ class Page:
         if level == 2:
             name = f"section-{len(self._sections) + 1}"
             self._sections.append((name, text))
-            self._blocks.append(f'<h2 id="{name}">{escape(text)}</h2>')
+            self._blocks.append(f'<h2 id="{name}">{_words(text)}</h2>')
         else:
             self._blocks.append(f"<h{level}>{escape(text)}</h{level}>")
 
@@ -120,7 +120,7 @@ class Page:
         self._tables += 1
         name = f"table-{self._tables}"
         heads = "".join(
-            f'<th scope="col"><button type="button">{escape(str(key))}</button></th>'
+            f'<th scope="col"><button type="button">{_words(str(key))}</button></th>'
             for key in rows[0]
         )
         body = "".join(f"<tr>{_row(row, list(rows[0]))}</tr>" for row in rows)
@@ -128,7 +128,7 @@ class Page:
             self._blocks.append(_filter_box(name, len(rows), caption))
         self._blocks.append(
             f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(caption)}">'
-            f'<table class="sortable" id="{name}"><caption>{escape(caption)}</caption>'
+            f'<table class="sortable" id="{name}"><caption><span>{_words(caption)}</span></caption>'
             f"<thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>"
         )
 
@@ -173,7 +173,7 @@ class Page:
     def unfolding(self, summary: str, *, anchor: str = "") -> Iterator[None]:
         """A part that is closed at first; a link to its anchor opens it."""
         place = f' id="{escape(anchor)}"' if anchor else ""
-        self._blocks.append(f"<details{place}><summary>{escape(summary)}</summary>")
+        self._blocks.append(f"<details{place}><summary>{_words(summary)}</summary>")
         yield
         self._blocks.append("</details>")
 
@@ -226,7 +226,7 @@ def _cell(value: Any) -> str:
     if isinstance(value, (int, float)):
         return f'<td class="number" data-value="{value!r}">{escape(format_number(value))}</td>'
     if isinstance(value, Link):
-        return f'<td><a href="#{escape(value.anchor)}">{escape(value.text)}</a></td>'
+        return f'<td><a href="#{escape(value.anchor)}">{_words(value.text)}</a></td>'
     if isinstance(value, Interval):
         return _interval_cell(value)
     if isinstance(value, Shaded):
@@ -234,7 +234,12 @@ def _cell(value: Any) -> str:
             f'<td class="number shaded" style="--share:{value.share:.3f}" '
             f'data-value="{value.value!r}">{escape(value.text)}</td>'
         )
-    return f"<td>{escape(str(value))}</td>"
+    return f"<td>{_words(str(value))}</td>"
+
+
+def _words(text: str) -> str:
+    """Escaped text that may break after an underscore: names of models are long."""
+    return escape(text).replace("_", "_<wbr>")
 
 
 def _interval_cell(cell: Interval) -> str:

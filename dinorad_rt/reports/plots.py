@@ -106,7 +106,7 @@ def draw_front(axes: Any, front: Points) -> None:
 
 
 def new_axes(
-    x: str, y: str, log: str = "", *, size: tuple[float, float] = (5.0, 3.6)
+    x: str, y: str, log: str = "", *, size: tuple[float, float] = (4.6, 3.6)
 ) -> tuple[Any, Any]:
     """An empty plot with a light grid.
 

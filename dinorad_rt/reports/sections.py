@@ -22,6 +22,7 @@ from dinorad_rt.reports.runs import Material, Run, TestSet, words_of
 RANDOM = (
     "weights: random. The numbers of these runs test the machinery; they say nothing of a backbone"
 )
+TASKS = {"binary": "Binary", "multiclass": "Multi-class", "multilabel": "Multi-label"}
 ALSO = ("average_precision", "balanced_accuracy")
 
 
@@ -36,6 +37,11 @@ def add_head(page: Page, material: Material) -> None:
         for item in material.test_sets
     )
     page.paragraph(f"{images}.")
+    page.paragraph(
+        "Intervals are 95 % intervals by patient. Where two overlap, a table does not say which "
+        "run is better: dinorad-rt compare does, on the same patients.",
+        soft=True,
+    )
     if len(material.test_sets) > 1:
         page.paragraph(
             "Runs on different test images stand apart: their numbers cannot be ranked together.",
@@ -48,9 +54,7 @@ def add_test_set(page: Page, test_set: TestSet, drawings: Sequence[Drawing]) -> 
     images, patients = test_set.count
     page.heading(test_set.name)
     page.paragraph(
-        f"{test_set.results.task.replace('multi', 'multi-')} task, {images} test images of "
-        f"{patients} patients. Intervals are 95 % intervals by patient. Where two overlap, the "
-        "table does not say which is better: `dinorad-rt compare` does, on the same patients.",
+        f"{TASKS[test_set.results.task]} task, {images} test images of {patients} patients.",
         soft=True,
     )
     page.table(
@@ -76,24 +80,37 @@ def leaderboard_rows(test_set: TestSet) -> list[dict[str, Any]]:
     main = title_of(values[0].name) if values else "value"
     rows = []
     for run in test_set.runs:
-        preprocessing = run.results.provenance.get("preprocessing") or {}
-        row: dict[str, Any] = {
-            "run": Link(run.label, run.anchor),
-            "protocol": run.results.protocol,
-            "setting": run.setting_words,
-            main: interval(run.headline(), axis),
-        }
-        for name in ALSO:
-            if any(other.headline(name) for other in test_set.runs):
-                row[title_of(name)] = interval(run.headline(name))
-        row |= {
-            "weights": run.results.weights_kind,
-            "engine": f"{run.engine.get('backend', '–')} {run.engine.get('precision', '')}",
-            "preprocessing": preprocessing.get("preset"),
-            "preset": run.results.preset,
-        }
-        rows.append(row)
+        also = [name for name in ALSO if any(other.headline(name) for other in test_set.runs)]
+        rows.append(
+            {
+                "run": Link(run.label, run.anchor),
+                main: interval(run.headline(), axis),
+                "protocol": run.results.protocol,
+                "setting": run.setting_words,
+                **{title_of(name): interval(run.headline(name)) for name in also},
+                "weights": run.results.weights_kind,
+                **_varying(run, test_set.runs),
+            }
+        )
     return rows
+
+
+def _varying(run: Run, runs: Sequence[Run]) -> dict[str, Any]:
+    """What ran, as far as it is not the same for all runs."""
+
+    def facts(one: Run) -> dict[str, Any]:
+        preprocessing = one.results.provenance.get("preprocessing") or {}
+        return {
+            "engine": f"{one.engine.get('backend', '–')} {one.engine.get('precision', '')}",
+            "preprocessing": preprocessing.get("preset"),
+            "preset": one.results.preset,
+        }
+
+    return {
+        key: value
+        for key, value in facts(run).items()
+        if key == "engine" or len({str(facts(one)[key]) for one in runs}) > 1
+    }
 
 
 def interval(value: MetricValue | None, axis: tuple[float, float] | None = None) -> Interval | None:
