@@ -54,7 +54,7 @@ def test_every_odd_file_is_read_exactly_or_refused(shared_data: Path, cache: Pat
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("DICOMDIR", "index of files"),
+        ("DICOMDIR", "none of which"),
         ("rtstruct.dcm", "RT Structure Set Storage"),
         ("reportsi.dcm", "Basic Text SR"),
         ("MR_truncated.dcm", "8130 vs 8192 bytes"),
@@ -170,6 +170,58 @@ def test_a_modality_lut_table_is_applied_and_said(write_dicom: Any) -> None:
     expected = np.clip(RAMP.astype(int) - 4, 0, 7) ** 2
     assert np.array_equal(study.pixels[0], expected)
     assert study.rescale == (1.0, 0.0) and "modality LUT" in study.problems[0]
+
+
+def test_windows_of_frames_go_with_them(write_dicom: Any) -> None:
+    from pydicom.dataset import Dataset
+
+    def group(centre: float) -> Dataset:
+        item, voi = Dataset(), Dataset()
+        voi.WindowCenter, voi.WindowWidth = centre, 100
+        item.FrameVOILUTSequence = [voi]
+        return item
+
+    frames = np.stack([RAMP, RAMP])
+    path = write_dicom(
+        "a.dcm", frames, Modality="MR", PerFrameFunctionalGroupsSequence=[group(1), group(2)]
+    )
+    study = read_study(path)
+    assert study.slice(0).windows == (Window(1, 100),)
+    assert study.slice(1).windows == (Window(2, 100),) == read_study(path, frame=1).windows
+
+
+def test_a_frame_is_read_without_the_others(write_dicom: Any) -> None:
+    frames = np.arange(40 * 256 * 256, dtype=np.uint16).reshape(40, 256, 256)
+    path = write_dicom("a.dcm", frames)
+    import tracemalloc
+
+    tracemalloc.start()
+    assert np.array_equal(read_study(path, frame=31).pixels[0], frames[31])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < frames.nbytes / 4
+
+
+def test_video_is_refused_by_name(write_dicom: Any) -> None:
+    import pydicom
+    from pydicom.encaps import encapsulate
+    from pydicom.uid import MPEG2MPML
+
+    path = write_dicom("a.dcm", RAMP.astype(np.uint8))
+    dataset = pydicom.dcmread(path)
+    dataset.PixelData = encapsulate([b"0123"])
+    dataset.file_meta.TransferSyntaxUID = MPEG2MPML
+    dataset["PixelData"].is_undefined_length = True
+    dataset.save_as(path)
+    with pytest.raises(UnreadableFileError, match="MPEG2") as caught:
+        read_study(path)
+    assert "ffmpeg" in caught.value.fix
+
+
+def test_masks_and_doses_are_not_taken_for_images(shared_data: Path, cache: Path) -> None:
+    for name, said in (("liver_1frame.dcm", "labels"), ("rtdose.dcm", "doses")):
+        study = read_study(shared_data / "dicom_odd" / name)
+        assert any(said in problem for problem in study.problems)
 
 
 def test_identifiers_become_keys(write_dicom: Any) -> None:

@@ -133,3 +133,31 @@ def test_complex_numbers_and_cut_files_are_refused(tmp_path: Path) -> None:
 def test_a_header_alone_is_told(shared_data: Path) -> None:
     with pytest.raises(UnreadableFileError, match=r"\.img file beside it is missing"):
         read_study(shared_data / "nifti_odd" / "analyze.hdr")
+
+
+@pytest.mark.parametrize(("units", "factor"), [("meter", 1e-3), ("micron", 1e3), ("mm", 1.0)])
+def test_metres_and_micrometres_become_millimetres(
+    tmp_path: Path, units: str, factor: float
+) -> None:
+    sitk = pytest.importorskip("SimpleITK")
+    affine = np.diag([2.0 * factor, 3.0 * factor, 4.0 * factor, 1.0])
+    image = nibabel.Nifti1Image(np.zeros((3, 4, 5), np.int16), affine)
+    image.header.set_xyzt_units(units)
+    nibabel.save(image, tmp_path / "a.nii")
+    spacing = read_study(tmp_path / "a.nii").spacing
+    np.testing.assert_allclose(spacing, (4.0, 3.0, 2.0), rtol=1e-6)
+    theirs = sitk.ReadImage(str(tmp_path / "a.nii")).GetSpacing()
+    np.testing.assert_allclose(spacing, theirs[::-1], rtol=1e-6)
+
+
+def test_slices_of_a_time_series_know_their_place(shared_data: Path) -> None:
+    path = shared_data / "nifti_odd" / "example4d.nii.gz"
+    whole = read_study(path)
+    depth = whole.num_slices // 2
+    for time in (0, 1):
+        one = read_study(path, frame=time * depth + 5)
+        again = whole.slice(time * depth + 5)
+        assert np.array_equal(one.pixels, again.pixels)
+        np.testing.assert_allclose(one.origin, whole.slice(5).origin)
+        np.testing.assert_allclose(again.origin, whole.slice(5).origin)
+        assert np.array_equal(one.slice(0).pixels, one.pixels)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from dinorad_rt.errors import UnreadableFileError
 from dinorad_rt.studies.read import read_study
-from dinorad_rt.studies.series import find_series, natural_key, read_series
+from dinorad_rt.studies.series import find_series, load_series, natural_key, read_series
 
 
 def test_a_real_series_is_that_of_simpleitk(shared_data: Path, cache: Path) -> None:
@@ -88,6 +88,113 @@ def test_rescale_that_differs_by_slice_is_applied(write_dicom: Any) -> None:
         )
     study = read_study(path.parent)
     assert study.pixels[:, 0, 0].tolist() == [21.0, 31.0] and study.rescale == (1.0, 0.0)
+
+
+def test_what_a_series_mixes_is_split_and_said(write_stack: Any, tmp_path: Path) -> None:
+    write_stack("all/axial", [0.0, 5.0, 10.0])
+    write_stack("all/scout", [0.0], ImageOrientationPatient=[0, 1, 0, 0, 0, -1])
+    write_stack("all/zoomed", [0.0, 5.0], PixelSpacing=[0.25, 0.25])
+    write_stack("all/moved", [0.0, 5.0], FrameOfReferenceUID="1.9")
+    write_stack("all/other", [0.0], PatientID="MRN-9999")
+    found = find_series(tmp_path / "all")
+    assert sorted(len(one.files) for one in found) == [1, 1, 2, 2, 3]
+    for what in ("2 orientations", "2 pixel spacings", "2 frames of reference", "2 patients"):
+        assert all(f"the series mixes {what}: one volume for each" in one.problems for one in found)
+
+
+def test_orientations_that_differ_by_rounding_are_one_volume(
+    write_stack: Any, tmp_path: Path
+) -> None:
+    for height, tiny in enumerate((0.0049, 0.0051, 0.005)):
+        write_stack(
+            f"s/{height}", [float(height)], ImageOrientationPatient=[1, tiny, 0, -tiny, 1, 0]
+        )
+    (one,) = find_series(tmp_path / "s")
+    assert len(one.files) == 3 and not one.problems
+
+
+def test_volumes_at_one_place_are_told_apart_by_what_differs(
+    write_stack: Any, tmp_path: Path
+) -> None:
+    write_stack("all/first", [0.0, 5.0], EchoTime=10)
+    write_stack("all/second", [0.0, 5.0], EchoTime=90)
+    for one in find_series(tmp_path / "all"):
+        assert one.problems == ("2 volumes at one place, told apart by EchoTime",)
+
+
+def test_missing_geometry_is_told(write_stack: Any) -> None:
+    folder = write_stack("s", [0.0, 5.0, 10.0])
+    import pydicom
+
+    path = sorted(folder.iterdir())[1]
+    dataset = pydicom.dcmread(path)
+    del dataset.ImagePositionPatient
+    dataset.save_as(path)
+    study = read_study(folder)
+    assert study.num_slices == 3
+    assert any("without position in 1 of 3 files" in problem for problem in study.problems)
+    for path in folder.iterdir():
+        dataset = pydicom.dcmread(path)
+        del dataset.ImageOrientationPatient
+        dataset.save_as(path)
+    assert any("without orientation" in problem for problem in read_study(folder).problems)
+
+
+def test_a_cut_slice_refuses_the_volume_with_the_reason(write_stack: Any) -> None:
+    folder = write_stack("s", [0.0, 5.0, 10.0])
+    path = sorted(folder.iterdir())[1]
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(UnreadableFileError, match="less than expected") as caught:
+        read_study(folder)
+    assert path.name in caught.value.problem
+
+
+def test_inverted_slices_do_not_join_others(write_stack: Any, tmp_path: Path) -> None:
+    write_stack("all/a", [0.0, 5.0])
+    write_stack("all/b", [10.0], PhotometricInterpretation="MONOCHROME1")
+    with pytest.raises(UnreadableFileError, match="photometric"):
+        read_study(tmp_path / "all")
+
+
+def test_windows_go_with_their_slices(write_dicom: Any) -> None:
+    for number in range(3):
+        path = write_dicom(
+            f"mr/{number}.dcm",
+            np.full((4, 4), 10, np.uint16),
+            Modality="MR",
+            SeriesInstanceUID="1.2",
+            ImagePositionPatient=[0, 0, number],
+            ImageOrientationPatient=[1, 0, 0, 0, 1, 0],
+            WindowCenter=100 + number,
+            WindowWidth=50,
+        )
+    study = read_study(path.parent)
+    assert [study.slice(n).windows[0].centre for n in range(3)] == [100, 101, 102]
+    assert read_study(path).windows == study.slice(2).windows and not study.slice(2).slice_windows
+
+
+def test_padding_of_rescaled_slices_becomes_nan(write_dicom: Any) -> None:
+    for number, slope in enumerate((2.0, 3.0)):
+        path = write_dicom(
+            f"pet/{number}.dcm",
+            np.array([[0, 10]], np.uint16),
+            Modality="PT",
+            SeriesInstanceUID="1.2",
+            ImagePositionPatient=[0, 0, number],
+            ImageOrientationPatient=[1, 0, 0, 0, 1, 0],
+            RescaleSlope=slope,
+            RescaleIntercept=1,
+            PixelPaddingValue=0,
+        )
+    study = read_study(path.parent)
+    assert study.padding is None and np.isnan(study.pixels[:, 0, 0]).all()
+    assert study.pixels[:, 0, 1].tolist() == [21.0, 31.0]
+
+
+def test_one_and_many_threads_read_the_same_volume(shared_data: Path, cache: Path) -> None:
+    (series,) = find_series(shared_data / "mr_dicom_series" / "Study1" / "13_HCropVolume")
+    one, many = load_series(series, workers=1), load_series(series, workers=7)
+    assert np.array_equal(one.pixels, many.pixels) and one.slice_windows == many.slice_windows
 
 
 def test_slices_of_other_size_are_another_volume(write_stack: Any, write_dicom: Any) -> None:
