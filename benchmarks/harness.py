@@ -80,11 +80,20 @@ def save(name: str, document: dict[str, Any]) -> Path:
     from dinorad_rt.files import write_json
     from dinorad_rt.machine import machine_facts
 
+    RESULTS.mkdir(exist_ok=True)
     target = RESULTS / f"{name}.json"
     facts = {"date": datetime.now(UTC).date().isoformat(), "machine": machine_facts()}
     write_json(target, facts | document)
     print(f"\nwritten: benchmarks/results/{target.name}")
     return target
+
+
+def load(name: str) -> dict[str, Any]:
+    """A stored result, to go on from; empty if there is none."""
+    from dinorad_rt.files import read_json
+
+    source = RESULTS / f"{name}.json"
+    return read_json(source) if source.exists() else {}
 
 
 def table(rows: list[dict[str, Any]]) -> None:

@@ -137,7 +137,11 @@ def check_external_data(path: Path, *, allowed: Iterable[str]) -> None:
     import onnx
 
     names = set(allowed)
-    for tensor in onnx.load(str(path), load_external_data=False).graph.initializer:
+    try:
+        graph = onnx.load(str(path), load_external_data=False).graph
+    except Exception as error:  # protobuf's own class, which its versions place differently
+        raise ExportError(f"{path.name} is no readable ONNX file: {error}", _AGAIN) from error
+    for tensor in graph.initializer:
         for entry in tensor.external_data:
             if entry.key == "location" and entry.value not in names:
                 raise ExportError(

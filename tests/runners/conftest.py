@@ -11,9 +11,6 @@ import pytest
 if TYPE_CHECKING:
     from dinorad_rt.export.manifest import Graph
 
-if TYPE_CHECKING:
-    from dinorad_rt.export.manifest import Graph
-
 
 @pytest.fixture(scope="session")
 def graph_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Graph]:
@@ -21,22 +18,7 @@ def graph_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Graph]
     from dinorad_rt.backbones.load import load_backbone
     from dinorad_rt.export.onnx_export import export_onnx
 
-    root = tmp_path_factory.getbasetemp() / "tiny_graphs"
-
-    def make(precision: str) -> Graph:
-        backbone = load_backbone("test_vit", weights="random", image_size=32)
-        return export_onnx(backbone, precision=precision, out=root / precision)  # type: ignore[arg-type]
-
-    return functools.cache(make)
-
-
-@pytest.fixture(scope="session")
-def tiny_graph(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Graph]:
-    """`tiny_graph("fp16")`: a tiny graph in a precision; shared by the folders of one session."""
-    from dinorad_rt.backbones.load import load_backbone
-    from dinorad_rt.export.onnx_export import export_onnx
-
-    root = tmp_path_factory.getbasetemp() / "tiny_graphs"
+    root = tmp_path_factory.getbasetemp() / "graph_ofs"
 
     def make(precision: str) -> Graph:
         backbone = load_backbone("test_vit", weights="random", image_size=32)

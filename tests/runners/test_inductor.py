@@ -19,6 +19,8 @@ from dinorad_rt.runners import inductor
 PROFILE = Profile(
     "test", batch=3, threads=2, options={"inductor": {"device": "cpu", "max_autotune": False}}
 )
+PRODUCTS = 6 * 8 + 1
+"""Of test_vit: six blocks (query, key, value, attention twice, three more), patch embedding."""
 compiler = pytest.mark.skipif(inductor._compiler() is None, reason="no C++ compiler")
 
 
@@ -29,7 +31,7 @@ def compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _images(rows: int) -> np.ndarray:
-    return np.random.default_rng(rows).standard_normal((rows, 3, 28, 28)).astype(np.float32)
+    return np.random.default_rng(rows).standard_normal((rows, 3, 32, 32)).astype(np.float32)
 
 
 def _wanted(graph: Any, images: np.ndarray) -> dict[str, np.ndarray]:
@@ -49,7 +51,7 @@ def test_outputs_are_those_of_pytorch_for_any_batch(
     graph = graph_of(precision)
     engine = get_or_build(graph, backend="inductor", profile=PROFILE)
     kind = {"fp32": "float32", "bf16": "bfloat16"}[precision]
-    assert engine.manifest["proof"]["matrix_products"] == {kind: 4 * 6 + 1}
+    assert engine.manifest["proof"]["matrix_products"] == {kind: PRODUCTS}
     batches = [_images(rows) for rows in (2, 3, 4, 7)]
     with open_runner(engine) as runner:
         found = list(runner.infer_stream(batches))
@@ -65,8 +67,9 @@ def test_outputs_are_those_of_pytorch_for_any_batch(
 
 @compiler
 def test_a_silent_fp32_build_is_an_error(graph_of: Callable[[str], Any], cache: Path) -> None:
-    liar = replace(graph_of("fp32"), precision="fp16")
-    with pytest.raises(BuildError, match="should be float16, and are 25 in float32"):
+    graph = graph_of("fp32")
+    liar = replace(graph, manifest=graph.manifest | {"precision": "fp16"})
+    with pytest.raises(BuildError, match=f"should be float16, and are {PRODUCTS} in float32"):
         get_or_build(liar, backend="inductor", profile=PROFILE)
 
 

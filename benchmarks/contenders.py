@@ -1,0 +1,243 @@
+"""Contenders of one race, each in a process of its own that lives through the whole race.
+
+    python -m benchmarks.contenders        the worker: JSON lines in, JSON lines out
+
+A worker loads its engine once, then measures when it is told to and sleeps in between, so that all
+contenders meet the same machine: the same load, clock and temperature, seconds apart.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+Call = Callable[[int], None]
+"""Runs n batches and returns when the last is done."""
+
+
+@dataclass
+class Contender:
+    """A worker process and how to talk to it.
+
+    Attributes:
+        name: for tables.
+        job: `kind`, and what that kind of worker needs.
+        environment: of the process, beside this one's.
+    """
+
+    name: str
+    job: Mapping[str, Any]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    process: subprocess.Popen[str] | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def start(self) -> None:
+        """Start the process and wait until its engine is loaded and warm.
+
+        Raises:
+            RuntimeError: it died; with its last words.
+        """
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.contenders"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=os.environ | dict(self.environment),
+        )
+        self.facts = self._ask(dict(self.job))
+
+    def measure(self, seconds: float) -> float:
+        """Images per second over about `seconds`."""
+        return float(self._ask({"seconds": seconds})["images_per_s"])
+
+    def stop(self) -> None:
+        """End the process."""
+        if self.process is not None:
+            self.process.terminate()
+            self.process.wait()
+
+    def _ask(self, question: dict[str, Any]) -> dict[str, Any]:
+        assert self.process is not None and self.process.stdin and self.process.stdout
+        print(json.dumps(question), file=self.process.stdin, flush=True)
+        for line in self.process.stdout:
+            if line.startswith("{"):
+                answer = dict(json.loads(line))
+                if "error" in answer:
+                    raise RuntimeError(f"{self.name}: {answer['error']}")
+                return answer
+        raise RuntimeError(f"{self.name}: its process ended")
+
+
+def main() -> None:
+    """The worker."""
+    call: Call | None = None
+    batch = 0
+    stack: list[Any] = []
+    for line in sys.stdin:
+        question = json.loads(line)
+        try:
+            if call is None:
+                start = time.perf_counter()
+                context = KINDS[question["kind"]](question)
+                call = context.__enter__()
+                stack.append(context)
+                batch = int(question["batch"])
+                loaded = time.perf_counter() - start
+                call(2)
+                answer: dict[str, Any] = {"load_s": loaded}
+            else:
+                answer = {"images_per_s": _rate(call, batch, float(question["seconds"]))}
+        except Exception as error:  # told to the race, whatever it was
+            answer = {"error": f"{type(error).__name__}: {error}"[:400]}
+        print(json.dumps(answer), flush=True)
+
+
+def _rate(call: Call, batch: int, seconds: float) -> float:
+    """Whole calls for about `seconds`, at least three."""
+    start = time.perf_counter()
+    call(1)
+    once = time.perf_counter() - start
+    calls = max(3, round(seconds / once))
+    start = time.perf_counter()
+    call(calls)
+    return calls * batch / (time.perf_counter() - start)
+
+
+def _pixels(job: Mapping[str, Any]) -> np.ndarray:
+    shape = (job["batch"], 3, job["size"], job["size"])
+    return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+
+
+@contextmanager
+def ours(job: Mapping[str, Any]) -> Iterator[Call]:
+    """An engine of ours through its runner, copies in and out included."""
+    from itertools import repeat
+    from pathlib import Path
+
+    from dinorad_rt.engines.manifest import Engine
+    from dinorad_rt.runners.registry import open_runner
+
+    pixels = _pixels(job)
+    with open_runner(Engine.open(Path(job["engine"]))) as runner:
+
+        def call(times: int) -> None:
+            if job["latency"]:
+                for _ in range(times):
+                    runner.infer(pixels)
+                return
+            for _ in runner.infer_stream(repeat(pixels, times)):
+                pass
+
+        yield call
+
+
+@contextmanager
+def pytorch(job: Mapping[str, Any]) -> Iterator[Call]:
+    """The timm module in eager mode or compiled, weights and input in BF16 (or FP32)."""
+    import torch
+
+    from dinorad_rt.backbones.load import load_backbone
+
+    torch.set_num_threads(job["threads"])
+    dtype = getattr(torch, job.get("dtype", "bfloat16"))
+    backbone = load_backbone(job["model"], weights="random", image_size=job["size"])
+    module: Any = backbone.module.to(dtype)
+    if job["compile"]:
+        module = torch.compile(module, mode="max-autotune", dynamic=False)
+    pixels = torch.from_numpy(_pixels(job))
+
+    def call(times: int) -> None:
+        with torch.inference_mode():
+            for _ in range(times):
+                module(pixels.to(dtype)).float()
+
+    yield call
+
+
+@contextmanager
+def onnxruntime(job: Mapping[str, Any]) -> Iterator[Call]:
+    """Bare ONNX Runtime with its own defaults on an ONNX file."""
+    import onnxruntime as runtime
+
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = job["threads"]
+    session = runtime.InferenceSession(job["onnx"], options, providers=["CPUExecutionProvider"])
+    pixels = _pixels(job)
+
+    def call(times: int) -> None:
+        for _ in range(times):
+            session.run(None, {"pixel_values": pixels})
+
+    yield call
+
+
+@contextmanager
+def openvino(job: Mapping[str, Any]) -> Iterator[Call]:
+    """Bare OpenVINO tuned by hand: static batch, streams, hint bf16 on the FP32 ONNX file."""
+    import openvino as ov
+
+    core = ov.Core()
+    model = core.read_model(job["onnx"])
+    model.reshape({0: [job["batch"], 3, job["size"], job["size"]]})
+    config = {
+        "NUM_STREAMS": job["streams"],
+        "INFERENCE_NUM_THREADS": job["threads"],
+        "INFERENCE_PRECISION_HINT": "bf16",
+        **job.get("config", {}),
+    }
+    compiled = core.compile_model(model, "CPU", config)
+    pixels = _pixels(job)
+    if job["latency"]:
+        request = compiled.create_infer_request()
+
+        def one_by_one(times: int) -> None:
+            for _ in range(times):
+                request.infer([pixels])
+
+        yield one_by_one
+        return
+    queue = ov.AsyncInferQueue(compiled, job["streams"] + job.get("ahead", 1))
+
+    def call(times: int) -> None:
+        for _ in range(times):
+            queue.start_async([pixels])
+        queue.wait_all()
+
+    yield call
+
+
+@contextmanager
+def product(job: Mapping[str, Any]) -> Iterator[Call]:
+    """One square BF16 matrix product per call, by PyTorch: what the machine could do at best."""
+    import torch
+
+    torch.set_num_threads(job["threads"])
+    left, right = (torch.randn(job["side"], job["side"]).to(torch.bfloat16) for _ in range(2))
+
+    def call(times: int) -> None:
+        for _ in range(times):
+            left @ right
+
+    yield call
+
+
+KINDS: dict[str, Any] = {
+    "ours": ours,
+    "pytorch": pytorch,
+    "onnxruntime": onnxruntime,
+    "openvino": openvino,
+    "product": product,
+}
+
+if __name__ == "__main__":
+    main()
