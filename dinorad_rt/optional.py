@@ -15,6 +15,9 @@ EXTRA_OF: dict[str, str] = {
     "pycuda": "pycuda",
     "ray": "ray",
     "onnxruntime": "cpu",
+    "accelerate": "train",
+    "peft": "train",
+    "tensorboard": "train",
 }
 """Import name of an optional package → the extra of dinorad-rt that installs it."""
 

@@ -20,6 +20,7 @@ from dinorad_rt.cli import (
     listing,
     prepare,
     report,
+    train,
 )
 from dinorad_rt.cli.console import print_error
 from dinorad_rt.errors import DinoradError
@@ -47,6 +48,7 @@ for _verb, _function in (
     ("eval", evaluate.evaluate),
     ("bench", bench.bench),
     ("report", report.report),
+    ("train", train.train),
 ):
     app.command(_verb)(_function)
 app.add_typer(cache.app, name="cache")

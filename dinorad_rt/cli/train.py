@@ -1,0 +1,261 @@
+"""`dinorad-rt train`: a backbone is tuned on labelled images; the run resumes and exports."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from dinorad_rt.cli import options
+from dinorad_rt.cli.console import note, print_json, progress_bar, seldom, warn
+from dinorad_rt.cli.embed import describe_dataset
+
+if TYPE_CHECKING:
+    from dinorad_rt.training.classify import Trained
+
+_LOOP, _METHOD, _DATA = "Training loop", "What is trained", "Images"
+
+
+def train(
+    protocol: Annotated[
+        Literal["finetune", "lora", "bitfit", "linear"],
+        typer.Option(
+            help="What of the backbone is trained beside the head: all, adapters, biases, nothing."
+        ),
+    ] = "lora",
+    preset: Annotated[
+        Literal["modern", "study"],
+        typer.Option(
+            help="modern: AdamW, warm-up, averaged weights, balanced classes. study: the paper's "
+            "SGD, rank 48, learning rate 1e-5. Other options change single choices of it."
+        ),
+    ] = "modern",
+    model: options.Model = "vits14",
+    weights: options.Weights = "hub",
+    data: options.Data = None,
+    dataset: options.DatasetName = None,
+    root: options.Root = None,
+    image_column: options.ImageColumn = None,
+    label_column: options.LabelColumn = None,
+    patient_column: options.PatientColumn = None,
+    split_column: options.SplitColumn = None,
+    image_size: options.ImageSize = None,
+    preprocessing: Annotated[
+        str | None,
+        typer.Option(help="As for eval: dinorad, model or study. Default: the preset's."),
+    ] = None,
+    augment: Annotated[
+        Literal["none", "light", "strong", "study"] | None,
+        typer.Option(help="Augmentation of training images.", rich_help_panel=_DATA),
+    ] = None,
+    flip: Annotated[
+        bool | None,
+        typer.Option(
+            help="Swap left and right. Off unless asked for: sides matter in a chest X-ray.",
+            rich_help_panel=_DATA,
+        ),
+    ] = None,
+    slices: Annotated[
+        int | None,
+        typer.Option(min=1, help="Slices of a volume per training step.", rich_help_panel=_DATA),
+    ] = None,
+    adapter: Annotated[
+        Literal["lora", "dora", "rslora", "loha", "lokr"] | None,
+        typer.Option(help="Kind of adapter for --protocol lora.", rich_help_panel=_METHOD),
+    ] = None,
+    rank: Annotated[
+        int | None, typer.Option(min=1, help="Of the adapters.", rich_help_panel=_METHOD)
+    ] = None,
+    alpha: Annotated[
+        float | None, typer.Option(help="Scale of the adapters.", rich_help_panel=_METHOD)
+    ] = None,
+    dropout: Annotated[
+        float | None,
+        typer.Option(min=0, max=0.9, help="Of the adapters.", rich_help_panel=_METHOD),
+    ] = None,
+    layer_decay: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1, max=1.0, help="Learning rate per layer, finetune.", rich_help_panel=_METHOD
+        ),
+    ] = None,
+    blocks: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=4,
+            help="Last blocks whose class token the head sees.",
+            rich_help_panel=_METHOD,
+        ),
+    ] = None,
+    patch_mean: Annotated[
+        bool | None,
+        typer.Option(help="The head also sees the mean patch token.", rich_help_panel=_METHOD),
+    ] = None,
+    head_init: Annotated[
+        Literal["probe", "random"] | None,
+        typer.Option(help="Start of the head: logistic regression.", rich_help_panel=_METHOD),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, rich_help_panel=_LOOP)] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="End after these.", rich_help_panel=_LOOP)
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Per process.", rich_help_panel=_LOOP)
+    ] = None,
+    accumulate: Annotated[
+        int | None, typer.Option(min=1, help="Batches per step.", rich_help_panel=_LOOP)
+    ] = None,
+    lr: Annotated[
+        float | None,
+        typer.Option(help="Learning rate of the backbone (linear: head).", rich_help_panel=_LOOP),
+    ] = None,
+    head_lr_scale: Annotated[
+        float | None,
+        typer.Option(help="The head's rate as a multiple of it.", rich_help_panel=_LOOP),
+    ] = None,
+    weight_decay: Annotated[float | None, typer.Option(min=0, rich_help_panel=_LOOP)] = None,
+    warmup: Annotated[
+        float | None,
+        typer.Option(help="Share of steps with rising rate.", rich_help_panel=_LOOP),
+    ] = None,
+    clip_norm: Annotated[
+        float | None, typer.Option(help="Greatest gradient norm.", rich_help_panel=_LOOP)
+    ] = None,
+    ema: Annotated[
+        float | None, typer.Option(help="Decay of averaged weights.", rich_help_panel=_LOOP)
+    ] = None,
+    label_smoothing: Annotated[
+        float | None, typer.Option(min=0, max=0.5, rich_help_panel=_LOOP)
+    ] = None,
+    class_weights: Annotated[
+        bool | None, typer.Option(help="Balance the classes.", rich_help_panel=_LOOP)
+    ] = None,
+    patience: Annotated[
+        int | None,
+        typer.Option(min=1, help="Epochs without a better validation.", rich_help_panel=_LOOP),
+    ] = None,
+    precision: Annotated[
+        Literal["fp32", "bf16", "fp16"] | None,
+        typer.Option(help="Of the forward pass.", rich_help_panel=_LOOP),
+    ] = None,
+    gradient_checkpointing: Annotated[
+        bool, typer.Option(help="Less memory, more time.", rich_help_panel=_LOOP)
+    ] = False,
+    device: Annotated[
+        str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.", rich_help_panel=_LOOP)
+    ] = "auto",
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Also write event files.")
+    ] = False,
+    workers: options.Workers = None,
+    out: options.Out = None,
+    seed: options.Seed = 0,
+    as_json: options.AsJson = False,
+) -> None:
+    """Tune a backbone on labelled images, and evaluate it once on the test split.
+
+    The validation split chooses the epoch, the test split nothing. The same command goes on with
+    a run that was interrupted. Several GPUs: accelerate launch -m dinorad_rt train ...
+    """
+    from dinorad_rt.pipeline import EngineRequest, dataset_for
+    from dinorad_rt.training.presets import classify_preset
+
+    source = dataset_for(
+        data,
+        dataset,
+        root,
+        seed=seed,
+        say=seldom(note),
+        image_column=image_column,
+        label_column=label_column,
+        patient_column=patient_column,
+        split_column=split_column,
+    )
+    describe_dataset(source)
+    recipe = classify_preset(protocol, preset).changed(
+        preprocessing=preprocessing,
+        augmentation=augment,
+        flip=flip,
+        slices=slices,
+        adapter=adapter,
+        rank=rank,
+        alpha=alpha,
+        dropout=dropout,
+        layer_decay=layer_decay,
+        blocks=blocks,
+        patch_mean=patch_mean,
+        head_init=head_init,
+        epochs=epochs,
+        steps=steps,
+        batch_size=batch_size,
+        accumulate=accumulate,
+        lr=lr,
+        head_lr_scale=head_lr_scale,
+        weight_decay=weight_decay,
+        warmup=warmup,
+        clip_norm=clip_norm,
+        ema=ema,
+        label_smoothing=label_smoothing,
+        class_weights=class_weights,
+        patience=patience,
+        precision=precision,
+        gradient_checkpointing=gradient_checkpointing,
+        device=device,
+        seed=seed,
+    )
+    request = EngineRequest(model=model, weights=weights, image_size=image_size, seed=seed)
+    folder = out or Path("runs") / f"{protocol}-{model.replace('/', '_')}-{source.name}"
+    from dinorad_rt.training.classify import train_classifier
+
+    with progress_bar("training", "steps") as advance:
+        trained = train_classifier(
+            request,
+            recipe,
+            source,
+            folder,
+            say=note,
+            progress=advance,
+            workers=workers,
+            tensorboard=tensorboard,
+        )
+    _show(trained, folder, as_json)
+
+
+def _show(trained: Trained, folder: Path, as_json: bool) -> None:
+    results = trained.results
+    if as_json:
+        print_json(
+            {
+                "run": folder.name,
+                "parameters": trained.parameters,
+                "history": trained.history.as_dict(),
+                "results": None if results is None else results.as_dict(),
+            }
+        )
+        return
+    if results is not None:
+        from dinorad_rt.reports.table import print_table, results_table
+
+        print_table(results_table(results))
+        if results.is_random:
+            warn("weights: random. These numbers test the machinery; they say nothing of a model.")
+    for title, name in _FILES:
+        if (folder / name).exists():
+            typer.echo(f"{title:<12} {folder / name}")
+    typer.echo(_NEXT.format(run=folder))
+
+
+_FILES = (
+    ("Run", "train.json"),
+    ("Weights", "best.safetensors"),
+    ("Adapter", "adapter"),
+    ("Results", "results.json"),
+    ("Predictions", "predictions.parquet"),
+    ("TensorBoard", "tensorboard"),
+)
+_NEXT = """
+Try next
+  dinorad-rt export --checkpoint {run}    backbone and head as one checked graph
+  dinorad-rt report {run}                 tables and curves to look at"""
