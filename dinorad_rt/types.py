@@ -20,9 +20,9 @@ ClassIndices: TypeAlias = Int[np.ndarray, " samples"]
 MultiHot: TypeAlias = Int[np.ndarray, "samples classes"]
 Mask: TypeAlias = Bool[np.ndarray, "..."]
 
-Precision: TypeAlias = Literal["fp32", "fp16", "bf16", "mixed"]
+Precision: TypeAlias = Literal["fp32", "fp16", "bf16", "mixed", "int8"]
 Split: TypeAlias = Literal["train", "val", "test"]
 Task: TypeAlias = Literal["binary", "multiclass", "multilabel", "segmentation"]
 
-PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "mixed")
+PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "mixed", "int8")
 SPLITS: tuple[Split, ...] = ("train", "val", "test")

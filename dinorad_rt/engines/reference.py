@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dinorad_rt.errors import EngineError
+from dinorad_rt.errors import DinoradError, EngineError
 from dinorad_rt.files import atomic_path
 from dinorad_rt.machine import usable_cores
 from dinorad_rt.optional import require, version_of
@@ -70,23 +70,38 @@ def reference_outputs(graph: Graph, images: np.ndarray) -> Rows:
     return outputs
 
 
-def _run_graph(graph: Graph, images: np.ndarray) -> Rows:
-    onnxruntime = require("onnxruntime", "comparing an engine with its graph")
+def fp32_session(path: Path, *, prepack: bool = True) -> Any:
+    """An ONNX Runtime session on the processor that fuses nothing and leaves cores to others.
+
+    Args:
+        path: a graph without FP16 and BF16 types.
+        prepack: False keeps one copy of the weights in memory instead of two, and is slower.
+
+    Raises:
+        MissingPackageError: ONNX Runtime is not installed.
+    """
+    onnxruntime = require("onnxruntime", "comparing two forms of a graph")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = usable_cores()
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if not prepack:
+        options.add_session_config_entry("session.disable_prepacking", "1")
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def _run_graph(graph: Graph, images: np.ndarray) -> Rows:
     names = list(graph.outputs)
     with _fp32_graph(graph) as path:
         try:
-            session = onnxruntime.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"]
-            )
+            session = fp32_session(path)
             rows = [
                 dict(zip(names, session.run(names, {"pixel_values": image[None]}), strict=True))
                 for image in images
             ]
+        except DinoradError:
+            raise
         except Exception as error:  # ONNX Runtime raises a class per status, all plain Exceptions
             raise EngineError(
                 f"The graph of {graph.model} cannot be run for comparison: {error}",
@@ -97,7 +112,7 @@ def _run_graph(graph: Graph, images: np.ndarray) -> Rows:
 
 @contextmanager
 def _fp32_graph(graph: Graph) -> Iterator[Path]:
-    if graph.precision == "fp32":
+    if graph.precision in ("fp32", "int8"):  # INT8 stands between FP32 values
         yield graph.path
         return
     with tempfile.TemporaryDirectory(prefix="dinorad-rt-") as folder:

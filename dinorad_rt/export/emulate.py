@@ -8,6 +8,7 @@ Imported late: it needs torch.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,12 @@ _LOW = (torch.float16, torch.bfloat16)
 
 
 def emulate(
-    program: ExportedProgram, images: np.ndarray, *, rounding: bool
+    program: ExportedProgram,
+    images: np.ndarray,
+    *,
+    rounding: bool,
+    taps: Mapping[Node, str] | None = None,
+    found: dict[str, np.ndarray] | None = None,
 ) -> tuple[list[np.ndarray], str | None]:
     """Outputs of a program for images, one at a time.
 
@@ -30,20 +36,28 @@ def emulate(
         program: from `export_program`.
         images: (count, 3, H, W) float32.
         rounding: round every value of a lower type.
+        taps: nodes whose values are wanted too, with their names.
+        found: gets them, each (count, ...) float32.
 
     Returns:
         Outputs, each (count, ...) float32, and the module and call whose result first was not
         finite, or None.
     """
-    runner = _Emulator(program, rounding=rounding)
+    runner = _Emulator(program, rounding=rounding, taps=taps or {})
     with torch.no_grad():
         rows = [runner.run_image(torch.from_numpy(image[None])) for image in images]
+    if found is not None:
+        found |= {name: np.concatenate(values) for name, values in runner.found.items()}
     return [np.concatenate(values) for values in zip(*rows, strict=True)], runner.first_bad
 
 
 class _Emulator(Interpreter):
-    def __init__(self, program: ExportedProgram, *, rounding: bool) -> None:
+    def __init__(
+        self, program: ExportedProgram, *, rounding: bool, taps: Mapping[Node, str]
+    ) -> None:
         super().__init__(program.graph_module)
+        self._taps = taps
+        self.found: dict[str, list[np.ndarray]] = {name: [] for name in taps.values()}
         self._weights = Weights(program)
         self._rounding = rounding
         self._image: torch.Tensor | None = None
@@ -67,7 +81,10 @@ class _Emulator(Interpreter):
             result = self._attention(n)
         else:
             result = super().run_node(n)
-        return self._round(n, n.meta.get("val"), result)
+        value = self._round(n, n.meta.get("val"), result)
+        if n in self._taps:
+            self.found[self._taps[n]].append(np.array(value.float().numpy()))
+        return value
 
     def _attention(self, n: Node) -> torch.Tensor:
         """Scores and shares are rounded as in the ONNX graph."""

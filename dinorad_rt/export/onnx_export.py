@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 KIND = "graphs"
-GRAPH_VERSION = 1
+GRAPH_VERSION = 2
 """Raised whenever the same request gives another graph than before; part of every key."""
 INLINE_LIMIT = 256 * 2**20
 """Weights above this many bytes lie in model.onnx.data; protobuf itself ends at 2 GiB."""

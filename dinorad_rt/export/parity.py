@@ -18,11 +18,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dinorad_rt.engines.gate import DENSE, compare, relative_l2
-from dinorad_rt.engines.reference import probe_images, widen_to_fp32
+from dinorad_rt.engines.reference import fp32_session, probe_images, widen_to_fp32
 from dinorad_rt.errors import ParityError
 from dinorad_rt.export.recipe import ParityLimits, Recipe
-from dinorad_rt.machine import usable_cores
-from dinorad_rt.optional import require
+from dinorad_rt.export.sites import Located, keepable
 from dinorad_rt.types import Precision
 
 if TYPE_CHECKING:
@@ -69,24 +68,41 @@ def check_graph(
     say(f"parity: PyTorch FP32 on {len(images)} images")
     wanted = reference_rows(backbone, images, recipe, dense=dense)
     numbers: dict[str, Any] = {"images": len(images), "batches": list(recipe.batches)}
-    faults: list[str] = []
+    arithmetic: list[str] = []
     if precision != "fp32":
         wanted = _check_precision(
-            program, images, wanted, (names, recipe.limits[precision]), (numbers, faults, say)
+            program, images, wanted, (names, recipe.limits[precision]), (numbers, arithmetic, say)
         )
     say("parity: ONNX Runtime")
     found, numbers["rows"] = _run_batches(path, images, names, recipe.batches, precision)
     numbers["graph"] = _compare(wanted, found)
     limits = recipe.limits["fp32"] if precision == "fp32" else recipe.widened
-    faults += _faults(numbers["graph"], limits, "the ONNX file")
-    if numbers["rows"] > limits.rows:
+    faults = _faults(numbers["graph"], limits, "the ONNX file")
+    leak = numbers["rows"] > limits.rows
+    if leak:
         faults.append(
             f"an image's embedding depends on its batch: relative L2 {numbers['rows']:.2e}, "
             f"must be at most {limits.rows:.0e}"
         )
     numbers["limits"] = asdict(recipe.limits[precision])
-    if faults:
-        raise _failure(backbone, precision, faults)
+    if faults or arithmetic:
+        from dinorad_rt.export import bisect
+
+        say("parity failed; looking for the block")
+        located = bisect.locate(
+            bisect.Suspects(
+                backbone,
+                recipe,
+                program,
+                path,
+                precision,
+                arithmetic=bool(arithmetic),
+                file=bool(faults) and not leak,
+                leak=leak,
+            ),
+            images,
+        )
+        raise _failure(backbone, precision, [*arithmetic, *faults], located)
     return numbers
 
 
@@ -189,19 +205,12 @@ def _run_batches(
 
 @contextmanager
 def _session(path: Path, precision: Precision) -> Iterator[Any]:
-    onnxruntime = require("onnxruntime", "comparing an exported graph with PyTorch")
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = usable_cores()
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry("session.disable_prepacking", "1")  # a second copy of weights
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     with tempfile.TemporaryDirectory(prefix="dinorad-rt-") as folder:
         if precision != "fp32":
             wide = Path(folder) / path.name
             widen_to_fp32(path, wide)
             path = wide
-        yield onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        yield fp32_session(path, prepack=False)
 
 
 def _compare(wanted: Mapping[str, np.ndarray], found: Rows) -> dict[str, dict[str, float]]:
@@ -230,15 +239,33 @@ def _faults(
     return faults
 
 
-def _failure(backbone: Backbone, precision: Precision, faults: list[str]) -> ParityError:
+def _failure(
+    backbone: Backbone, precision: Precision, faults: list[str], located: Sequence[Located]
+) -> ParityError:
+    places = [place.words() for place in located]
+    return ParityError(
+        f"The {precision} graph of {backbone.spec.name} at {backbone.image_size} px is not the "
+        f"backbone: {'; '.join([*faults, *places])}. Nothing was kept.",
+        way_out(precision, located),
+    )
+
+
+def way_out(precision: Precision, located: Sequence[Located]) -> str:
+    """What a user can do about a graph that left its limits."""
     ways = {
         "fp32": "This is a fault of the export. Report it to us with the model's name.",
         "fp16": "Use --precision bf16, mixed or fp32.",
         "bf16": "Use --precision fp16, mixed or fp32.",
         "mixed": "Use --precision bf16 or fp32.",
+        "int8": "Use --precision bf16 or fp16.",
     }
-    return ParityError(
-        f"The {precision} graph of {backbone.spec.name} at {backbone.image_size} px is not the "
-        f"backbone: {'; '.join(faults)}. Nothing was kept.",
-        ways[precision],
+    sites = [
+        place.site for place in located if place.blames_precision and place.site not in (None, "")
+    ]
+    keep = next((site for site in keepable(filter(None, sites))), None)
+    if keep is None:
+        return ways[precision]
+    wanted = "int8" if precision == "int8" else "mixed"
+    return (
+        f"Keep that block in FP32: --precision {wanted} --keep-fp32 {keep}. Or: {ways[precision]}"
     )

@@ -38,6 +38,21 @@ class Typing:
 
 
 @dataclass(frozen=True)
+class Quantisation:
+    """How a graph becomes INT8.
+
+    Attributes:
+        images: of the train split, to calibrate on.
+        held_out: other images of it, to judge the result by.
+        keep_fp32: parts of the names of ONNX nodes that are never quantised.
+    """
+
+    images: int
+    held_out: int
+    keep_fp32: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class ParityLimits:
     """What two forms of one graph may differ.
 
@@ -88,6 +103,7 @@ class Recipe:
     digest: str
     fp32_roles: frozenset[str] = frozenset()
     mixed: Typing = field(default_factory=lambda: Typing("fp16"))
+    int8: Quantisation = field(default_factory=lambda: Quantisation(64, 32, ()))
 
     def output_names(self, *, dense: bool = False) -> tuple[str, ...]:
         """Names of the outputs in their order.
@@ -109,17 +125,19 @@ class Recipe:
         """How a graph of this precision is typed.
 
         Args:
-            precision: of the request.
-            keep_fp32: more module paths that stay in FP32.
+            precision: of the request; an INT8 graph is made from the FP32 one.
+            keep_fp32: module paths that stay in FP32. In `mixed` they take the place of what the
+                recipe keeps.
         """
-        if precision == "fp32":
+        if precision in ("fp32", "int8"):
             return Typing(None)
         if precision == "mixed":
             base = self.mixed
-            return Typing(
-                base.low, self.fp32_roles, base.fp32_operators, (*base.fp32_scopes, *keep_fp32)
-            )
-        return Typing(precision, self.fp32_roles, fp32_scopes=keep_fp32)
+            if keep_fp32:
+                return Typing(base.low, self.fp32_roles, fp32_scopes=keep_fp32)
+            return Typing(base.low, self.fp32_roles, base.fp32_operators, base.fp32_scopes)
+        low = cast(LowType, precision)
+        return Typing(low, self.fp32_roles, fp32_scopes=keep_fp32)
 
 
 def load_recipe(family: str) -> Recipe:
@@ -165,6 +183,11 @@ def _recipe(family: str, table: Mapping[str, Any]) -> Recipe:
             low=cast(LowType, _one_of(mixed["low"], ("fp16", "bf16"))),
             fp32_operators=frozenset(_one_of(name, OPERATORS) for name in mixed["fp32_operators"]),
             fp32_scopes=tuple(mixed["fp32_scopes"]),
+        ),
+        int8=Quantisation(
+            images=int(precision["int8"]["images"]),
+            held_out=int(precision["int8"]["held_out"]),
+            keep_fp32=tuple(precision["int8"]["keep_fp32"]),
         ),
     )
 

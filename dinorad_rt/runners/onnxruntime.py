@@ -1,12 +1,13 @@
 """ONNX Runtime: FP32 on the processor; with onnxruntime-gpu also the CUDA provider.
 
-The processor has kernels for FP32 only: FP16 graphs would be cast to FP32 node by node and BF16
-ones are not implemented, so both are refused. Threads do not spin: on cores shared with decoding
+The processor has kernels for FP32 and INT8 only: FP16 graphs would be cast to FP32 node by node
+and BF16 ones are not implemented, so both are refused. Threads do not spin: on cores shared with decoding
 workers a spinning thread takes what the decoders need, and measured alone it gains nothing.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 NAME = "onnxruntime"
 _MODEL = "model.onnx"
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-_CPU_PRECISIONS = ("fp32",)
+_CPU_PRECISIONS = ("fp32", "int8")
 _CUDA_PRECISIONS = ("fp32", "bf16", "fp16")
 
 
@@ -131,6 +132,26 @@ class ONNXRuntimeRunner(AbstractThreadedRunner):
 
     def _unload(self) -> None:
         self._session = None
+
+    def _resident(self) -> Callable[[], object]:
+        import onnxruntime
+
+        device = str(self._settings["device"])
+        binding = self._session.io_binding()
+
+        def zeros(shape: tuple[int, ...]) -> Any:
+            values = np.zeros((self.batch, *shape), np.float32)
+            return onnxruntime.OrtValue.ortvalue_from_numpy(values, device, 0)
+
+        binding.bind_ortvalue_input("pixel_values", zeros(self.input_shape))
+        for name, shape in self.outputs.items():
+            binding.bind_ortvalue_output(name, zeros(shape))
+
+        def call() -> None:
+            self._session.run_with_iobinding(binding)
+            binding.synchronize_outputs()
+
+        return call
 
     def _run(self, chunk: np.ndarray) -> Rows:
         names = list(self.outputs)

@@ -10,6 +10,7 @@ without FP16 arithmetic and says nothing, hence the proof after the build.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,13 @@ from dinorad_rt.errors import BuildError
 from dinorad_rt.machine import cpu_precisions, usable_cores
 from dinorad_rt.optional import is_installed, version_of
 from dinorad_rt.runners.base import AbstractRunner, Availability, Plan, Rows
-from dinorad_rt.runners.precision import cpu_device, low_type, refuse_precision, unproven
+from dinorad_rt.runners.precision import (
+    cpu_device,
+    keeps_fp32,
+    low_type,
+    refuse_precision,
+    unproven,
+)
 
 if TYPE_CHECKING:
     from dinorad_rt.engines.manifest import Engine
@@ -29,7 +36,7 @@ if TYPE_CHECKING:
 NAME = "openvino"
 _MODEL = "model.xml"
 _MATRIX_LAYERS = ("FullyConnected", "MatMul", "Convolution", "ScaledDotProductAttention")
-_TYPES = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
+_TYPES = {"float32": "f32", "float16": "f16", "bfloat16": "bf16", "int8": "i8"}
 
 
 def is_available() -> Availability:
@@ -43,7 +50,7 @@ def is_available() -> Availability:
         devices=("cpu",) if installed else (),
         reason="" if installed else "the package openvino is not installed",
         install="pip install openvino",
-        precisions=cpu_precisions() if installed else (),
+        precisions=(*cpu_precisions(), "int8") if installed else (),
     )
 
 
@@ -51,16 +58,19 @@ def plan(graph: Graph, profile: Profile) -> Plan:
     """Fix batch, streams and threads.
 
     Options of the profile: `precision_hint`, `graph` (default: the types of the graph) or `bf16`
-    (lowers normalisation and softmax of a BF16 graph too).
+    (lowers normalisation and softmax of a BF16 graph too, and what an INT8 graph leaves in FP32).
 
     Raises:
         EngineError: the processor has no arithmetic for the graph's type.
     """
     low = low_type(graph)
-    refuse_precision(NAME, graph, low, cpu_precisions())
+    refuse_precision(NAME, graph, low, (*cpu_precisions(), "int8"))
     threads = profile.threads or usable_cores()
     options = profile.options_for(NAME)
-    hint = "bf16" if options.get("precision_hint") == "bf16" and low == "bfloat16" else "f32"
+    lower = options.get("precision_hint") == "bf16" and (
+        low == "bfloat16" or (low == "int8" and "bf16" in cpu_precisions())
+    )
+    hint = "bf16" if lower else "f32"
     return Plan(
         backend=NAME,
         version=version_of("openvino") or "",
@@ -97,8 +107,11 @@ def build(graph: Graph, plan: Plan, folder: Path) -> dict[str, Any]:
         ) from error
     proof = _matrix_types(compiled)
     wanted = _TYPES[str(plan.settings["matrix_type"])]
-    allowed = {wanted, "f32"} if plan.precision == "mixed" else {wanted}
-    if wanted not in proof or not set(proof) <= allowed:
+    allowed = {wanted, "f32"} if keeps_fp32(graph) else {wanted}
+    if wanted == "i8":  # unsigned where no value is negative, BF16 between by the hint
+        proof = {"i8": proof.pop("i8", 0) + proof.pop("u8", 0), **proof}
+        allowed |= {str(plan.settings["precision_hint"])}
+    if not proof.get(wanted) or not set(proof) <= allowed:
         raise unproven(NAME, graph, wanted, proof)
     return {"matrix_products": proof}
 
@@ -130,6 +143,15 @@ class OpenVINORunner(AbstractRunner):
 
     def _release(self) -> None:
         self._requests = []
+
+    def _resident(self) -> Callable[[], object]:
+        request = self._requests[0]
+
+        def call() -> None:
+            request.start_async()
+            request.wait()
+
+        return call
 
     def _submit(self, chunk: np.ndarray) -> Any:
         request = self._requests[self._next]

@@ -13,8 +13,13 @@ from dinorad_rt.machine import cpu_facts
 if TYPE_CHECKING:
     from dinorad_rt.export.manifest import Graph
 
-LowType = Literal["float32", "float16", "bfloat16"]
-_OF_PRECISION: dict[str, LowType] = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+LowType = Literal["float32", "float16", "bfloat16", "int8"]
+_OF_PRECISION: dict[str, LowType] = {
+    "fp32": "float32",
+    "fp16": "float16",
+    "bf16": "bfloat16",
+    "int8": "int8",
+}
 PRECISION_OF: dict[LowType, str] = {low: name for name, low in _OF_PRECISION.items()}
 
 
@@ -30,7 +35,7 @@ def low_type(graph: Graph) -> LowType:
 
 
 def matrix_types(path: Path) -> dict[str, int]:
-    """Count the floating weights of rank two and more in an ONNX file by type.
+    """Count the weights of rank two and more in an ONNX file by type.
 
     Reads no external data.
     """
@@ -40,6 +45,7 @@ def matrix_types(path: Path) -> dict[str, int]:
         onnx.TensorProto.FLOAT: "float32",
         onnx.TensorProto.FLOAT16: "float16",
         onnx.TensorProto.BFLOAT16: "bfloat16",
+        onnx.TensorProto.INT8: "int8",
     }
     graph = onnx.load(str(path), load_external_data=False).graph
     counts = Counter(
@@ -48,6 +54,11 @@ def matrix_types(path: Path) -> dict[str, int]:
         if item.data_type in names and len(item.dims) >= 2
     )
     return dict(counts)
+
+
+def keeps_fp32(graph: Graph) -> bool:
+    """Whether FP32 matrix products may stand beside those of the graph's lower type."""
+    return graph.precision in ("mixed", "int8") or bool(graph.manifest.get("keep_fp32"))
 
 
 def refuse_precision(backend: str, graph: Graph, low: LowType, native: Iterable[str]) -> None:
@@ -60,11 +71,12 @@ def refuse_precision(backend: str, graph: Graph, low: LowType, native: Iterable[
     precision = PRECISION_OF[low]
     if precision in native:
         return
+    floating = [name for name in native if name != "int8"]
     asked = graph.precision if graph.precision == precision else f"{graph.precision} ({precision})"
     raise EngineError(
         f"The backend {backend} cannot run {asked} on this machine without computing in another "
         f"precision; it runs {', '.join(native)} here ({cpu_facts()['model']}).",
-        f"Use --precision {native[-1]}, or see what runs what: dinorad-rt list backends",
+        f"Use --precision {floating[-1]}, or see what runs what: dinorad-rt list backends",
     )
 
 
