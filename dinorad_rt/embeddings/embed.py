@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -119,7 +119,7 @@ class _Job:
             batches = pack(rows, self.engine.batch, spec.image_size, every=self.store.shard_rows)
             sink = _Sink(self, pending, wanted, (done, total))
             with closing(batches), closing(sink):
-                _drive(runner, batches, sink)
+                drive(runner, batches, sink)
             mode, count = loader.mode, loader.workers
         return Throughput(len(wanted), time.perf_counter() - start, mode, count)
 
@@ -213,7 +213,14 @@ class _Sink:
         )
 
 
-def _drive(runner: AbstractRunner, batches: Iterator[Batch], sink: _Sink) -> None:
+class Sink(Protocol):
+    """Takes the batches of `drive` in order."""
+
+    def take(self, batch: Batch, outputs: Rows | None) -> None:
+        """Use a batch; None if none of its rows could be read."""
+
+
+def drive(runner: AbstractRunner, batches: Iterator[Batch], sink: Sink) -> None:
     """Batches through the engine, several at once; results and failures reach the sink in order."""
     waiting: deque[Batch] = deque()
 

@@ -68,10 +68,10 @@ def provenance_of(
         "format": FORMAT,
         "key": sha256_json({"format": FORMAT, **parts}),
         "parts": parts,
-        "engine": _engine_facts(engine),
+        "engine": engine_facts(engine),
         "preprocessing": spec.as_dict()
         | {"implementation": Preprocessor(spec).implementation, "turned": "as displayed"},
-        "dataset": _dataset_facts(dataset),
+        "dataset": dataset_facts(dataset),
         "embeddings": {
             "cls": list(outputs["cls"]),
             "patch_mean": None if mean is None else list(mean),
@@ -136,7 +136,8 @@ def _named(part: str, provenance: Mapping[str, Any]) -> str:
     return digits
 
 
-def _engine_facts(engine: Engine) -> dict[str, Any]:
+def engine_facts(engine: Engine) -> dict[str, Any]:
+    """What provenance says of an engine."""
     manifest = engine.manifest
     names = (
         *("key", "model", "weights", "weights_kind", "precision", "backend", "backend_version"),
@@ -145,7 +146,8 @@ def _engine_facts(engine: Engine) -> dict[str, Any]:
     return {name: manifest[name] for name in names if name in manifest}
 
 
-def _dataset_facts(dataset: Dataset) -> dict[str, Any]:
+def dataset_facts(dataset: Dataset) -> dict[str, Any]:
+    """What provenance says of a dataset."""
     splits = [sample.split for sample in dataset.samples]
     return {
         "name": dataset.name,

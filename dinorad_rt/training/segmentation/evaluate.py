@@ -1,0 +1,211 @@
+"""Test volumes through a segmenter: masks on the files' own grids, metrics, results.json.
+
+every test volume ─► segment_study ─► against read_mask, on its own grid ─► one row of cases
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dinorad_rt.datasets.masks import read_mask
+from dinorad_rt.embeddings.decode import reason_of
+from dinorad_rt.errors import DinoradError, EmptyDataError, LabelError, MaskError
+from dinorad_rt.files import atomic_path, write_json
+from dinorad_rt.metrics.segmentation import (
+    VOLUME_METRICS,
+    CaseScores,
+    case_scores,
+    convention_notes,
+    segmentation_metrics,
+)
+from dinorad_rt.studies.read import read_study
+from dinorad_rt.training.segmentation.predict import AnySegmenter, segment_study
+
+if TYPE_CHECKING:
+    from dinorad_rt.datasets.dataset import Dataset, Sample
+    from dinorad_rt.reports.results import Results
+
+CASES_FILE = "cases.parquet"
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One volume or image of the test split.
+
+    Attributes:
+        case_id, patient: pseudonymous keys.
+        scores: see `metrics.segmentation`.
+        voxels: (classes - 1, 2) of truth and prediction.
+        voxel_mm3: volume of a voxel; NaN where the spacing is not known.
+    """
+
+    case_id: str
+    patient: str
+    scores: CaseScores
+    voxels: np.ndarray
+    voxel_mm3: float
+
+
+def segment_cases(
+    segmenter: AnySegmenter,
+    dataset: Dataset,
+    samples: Sequence[Sample],
+    *,
+    tolerance: float,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[list[Case], dict[str, str]]:
+    """Segment and judge samples; the slices of one series count as one volume.
+
+    Args:
+        segmenter: of slices or volumes.
+        dataset: names the classes.
+        samples: with masks.
+        tolerance: of the surface Dice.
+        progress: called with (done, total) samples.
+
+    Returns:
+        Cases, and sample id → why it could not be read.
+
+    Raises:
+        EmptyDataError: none could be read.
+        LabelError, MaskError: a mask that fits neither the classes nor its image.
+    """
+    classes = len(dataset.class_names)
+    cases, failed, done = [], {}, 0
+    for group in _volumes(samples):
+        truths, masks, spacing = [], [], None
+        for sample in group:
+            try:
+                study = read_study(sample.path, frame=sample.frame)
+                truth = read_mask(sample)
+                mask = segment_study(segmenter, study)
+            except (LabelError, MaskError):
+                raise
+            except DinoradError as error:
+                failed[sample.sample_id] = reason_of(error, sample.path)
+                continue
+            check_shapes(truth, mask)
+            truths.append(truth)
+            masks.append(mask)
+            spacing = study.spacing
+        if masks:
+            pair = np.concatenate(truths), np.concatenate(masks)
+            cases.append(_case(group[0], pair, classes, spacing, tolerance))
+        done += len(group)
+        if progress is not None:
+            progress(done, len(samples))
+    if not cases:
+        raise EmptyDataError(
+            f"None of the {len(samples)} test images could be read: "
+            f"{next(iter(failed.values()), '')}",
+            "Check the data with `dinorad-rt inspect`.",
+        )
+    return cases, failed
+
+
+def check_shapes(truth: np.ndarray, mask: np.ndarray) -> None:
+    """Raises: MaskError: an image and its mask differ in shape."""
+    if truth.shape != mask.shape:
+        raise MaskError(
+            f"An image has {mask.shape} pixels (slices, rows, columns), its mask {truth.shape}.",
+            "Resample the mask onto its image.",
+        )
+
+
+def judge_cases(
+    cases: Sequence[Case],
+    dataset: Dataset,
+    *,
+    settings: dict[str, Any],
+    provenance: dict[str, Any],
+    tolerance: float,
+    seed: int = 0,
+) -> Results:
+    """Metrics with intervals by patient, in the schema of all results."""
+    from dinorad_rt.reports.results import Results
+
+    start = time.perf_counter()
+    scores = [case.scores for case in cases]
+    patients = np.asarray([case.patient for case in cases])
+    metrics = segmentation_metrics(
+        scores, patients, dataset.class_names, tolerance=tolerance, seed=seed
+    )
+    notes = convention_notes(scores, dataset.class_names)
+    if len(set(patients.tolist())) < 30:
+        notes.append(
+            f"{len(set(patients.tolist()))} test patients: bootstrap intervals of so few tend to "
+            "be too narrow."
+        )
+    return Results(
+        protocol="segmentation",
+        task="segmentation",
+        dataset=dataset.name,
+        class_names=dataset.class_names,
+        metrics=metrics,
+        excluded_classes={},
+        settings=settings,
+        seeds=(seed,),
+        timings={"metrics_s": time.perf_counter() - start},
+        notes=notes,
+        provenance=provenance,
+        sample_ids=np.asarray([case.case_id for case in cases], dtype=object),
+        patients=patients.astype(object),
+    )
+
+
+def write_results(results: Results, cases: Sequence[Case], folder: Path) -> None:
+    """Write cases.parquet, then results.json: whoever sees the second has both."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from dinorad_rt.reports.results import RESULTS_FILE
+
+    rows = [row for case in cases for row in _rows(case, results.class_names)]
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic_path(folder / CASES_FILE) as part:
+        pq.write_table(pa.Table.from_pylist(rows), part)
+    write_json(folder / RESULTS_FILE, results.as_dict())
+
+
+def _volumes(samples: Sequence[Sample]) -> list[list[Sample]]:
+    """Samples of one file or series, in their order; others alone."""
+    groups: dict[str, list[Sample]] = {}
+    for sample in samples:
+        key = sample.series or (str(sample.path) if sample.frame is not None else sample.sample_id)
+        groups.setdefault(key, []).append(sample)
+    return list(groups.values())
+
+
+def _case(
+    sample: Sample,
+    pair: tuple[np.ndarray, np.ndarray],
+    classes: int,
+    spacing: tuple[float, float, float] | None,
+    tolerance: float,
+) -> Case:
+    scores = case_scores(*pair, classes, spacing=spacing, tolerance=tolerance)
+    counts = np.stack([scores.confusion.sum(axis=1)[1:], scores.confusion.sum(axis=0)[1:]], axis=1)
+    volume = float("nan") if spacing is None else float(np.prod(spacing))
+    return Case(sample.sample_id, sample.patient, scores, counts, volume)
+
+
+def _rows(case: Case, class_names: Sequence[str]) -> list[dict[str, Any]]:
+    rows = []
+    for index, name in enumerate(class_names[1:]):
+        row: dict[str, Any] = {"case_id": case.case_id, "patient": case.patient, "class": name}
+        for metric in VOLUME_METRICS:
+            value = float(getattr(case.scores, metric)[index])
+            row[metric] = None if np.isnan(value) else value
+        row["unit"] = case.scores.unit
+        for part, count in zip(("true", "predicted"), case.voxels[index], strict=True):
+            row[f"{part}_voxels"] = int(count)
+            ml = float(count) * case.voxel_mm3 / 1000
+            row[f"{part}_ml"] = None if np.isnan(ml) else ml
+        rows.append(row)
+    return rows

@@ -1,0 +1,473 @@
+"""From a dataset and settings to a job for the loop, and to the segmenter that is judged after it.
+
+Imported late: torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import torch
+
+from dinorad_rt.backbones.registry import get_spec
+from dinorad_rt.datasets.dataset import Dataset, Sample
+from dinorad_rt.errors import EmptyDataError, ProtocolError
+from dinorad_rt.pipeline import EngineRequest, Say, load
+from dinorad_rt.preprocessing.presets import preset
+from dinorad_rt.preprocessing.spec import PreprocessSpec
+from dinorad_rt.training.base import backbone_facts, remember_weights
+from dinorad_rt.training.segmentation import predict
+from dinorad_rt.training.segmentation.arrays import ArrayStore, usable
+from dinorad_rt.training.segmentation.augment import patch_augmentation, slice_augmentation
+from dinorad_rt.training.segmentation.baselines import (
+    NETWORKS,
+    Network,
+    build_network,
+    check_side,
+    network_named,
+)
+from dinorad_rt.training.segmentation.decoders import PATCH_BLOCKS, build_decoder
+from dinorad_rt.training.segmentation.fill import (
+    fill_greys,
+    fill_masks,
+    fill_tokens,
+    question_of,
+)
+from dinorad_rt.training.segmentation.jobs import (
+    AbstractSegmentationJob,
+    PatchJob,
+    Plan,
+    SliceJob,
+    TokenJob,
+)
+from dinorad_rt.training.segmentation.load import grid_side
+from dinorad_rt.training.segmentation.model import PatchTokens, Segmenter, frozen
+from dinorad_rt.training.segmentation.rows import AbstractRows, PatchRows, SliceRows, TokenRows
+from dinorad_rt.training.segmentation.settings import SegmentationSettings
+
+if TYPE_CHECKING:
+    from dinorad_rt.backbones.load import Backbone
+    from dinorad_rt.engines.manifest import Engine
+    from dinorad_rt.training.settings import TrainSettings
+
+Progress = Callable[[int, int], None]
+Opener: TypeAlias = Callable[[], AbstractContextManager[predict.AnySegmenter]]
+SCRATCH_SIZE = 224
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a run needs.
+
+    Attributes:
+        job: for `fit`.
+        open: gives the segmenter with the job's present weights.
+        provenance: of weights, engine and preprocessing, for the results.
+        notes: what a reader must know.
+    """
+
+    job: AbstractSegmentationJob
+    open: Opener
+    provenance: dict[str, Any]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Work:
+    """One question, as all ways of preparing it see it.
+
+    Attributes:
+        settings, loop, dataset, request: as in `run.train_segmentation`.
+        workers: decoders of images.
+        say, progress: told of decisions and of samples done.
+    """
+
+    settings: SegmentationSettings
+    loop: TrainSettings
+    dataset: Dataset
+    request: EngineRequest
+    workers: int | None
+    say: Say
+    progress: Progress | None
+
+    @property
+    def classes(self) -> int:
+        """With the background."""
+        return len(self.dataset.class_names)
+
+    def samples(self, split: str) -> tuple[Sample, ...]:
+        """Of one split, with masks."""
+        return self.dataset.of_split(split)  # type: ignore[arg-type]
+
+    def plan(
+        self,
+        rows: AbstractRows,
+        val: list[Sample],
+        masks: ArrayStore,
+        facts: dict[str, Any],
+    ) -> Plan:
+        """What the jobs share."""
+        settings = self.settings
+        return Plan(
+            rows=rows,
+            val=val,
+            masks=masks,
+            classes=self.classes,
+            batch_size=self.loop.batch_size,
+            loss=settings.loss,
+            select=settings.select,
+            facts=facts | {"data": data_facts(self.dataset)},
+        )
+
+    def method(self, **more: Any) -> dict[str, Any]:
+        """The choices that decide the numbers, for train.json."""
+        values = self.settings.as_dict()
+        for name in ("model", "weights", "tolerance"):
+            values.pop(name)
+        return {"protocol": "segmentation", **values, **more}
+
+
+def prepare(work: Work) -> Prepared:
+    """Compute or find everything that does not change while training.
+
+    Raises:
+        ProtocolError: the dataset has no masks, or a network that does not fit it.
+        EmptyDataError: a split without (readable) images.
+    """
+    check_dataset(work.dataset)
+    if work.settings.model in NETWORKS:
+        network = network_named(work.settings.model)
+        return _prepare_patches(work, network) if network.dims == 3 else _scratch(work, network)
+    return _cached(work) if work.settings.encoder == "cached" else _encoder(work)
+
+
+def check_dataset(dataset: Dataset) -> None:
+    """Refuse, before any work, data that cannot be trained on.
+
+    Raises:
+        ProtocolError: no masks.
+        EmptyDataError: an empty split.
+    """
+    if dataset.task != "segmentation":
+        raise ProtocolError(
+            f"{dataset.name} is a dataset of the task {dataset.task}: it has no masks.",
+            "Give a table with a mask column, and --task segmentation.",
+        )
+    uses = {"train": "to train on", "val": "to choose the best epoch by", "test": "to judge"}
+    for split, use in uses.items():
+        if not dataset.of_split(split):  # type: ignore[arg-type]
+            raise EmptyDataError(
+                f"{dataset.name} has no {split} images {use}.",
+                "Give the CSV a split column with train, val and test, or none at all: then "
+                "splits by patient are made.",
+            )
+
+
+def data_facts(dataset: Dataset) -> dict[str, Any]:
+    """What train.json says of the data."""
+    splits = [sample.split for sample in dataset.samples]
+    return {
+        "name": dataset.name,
+        "task": dataset.task,
+        "class_names": list(dataset.class_names),
+        "fingerprint": dataset.fingerprint,
+        "split_hash": dataset.split_hash,
+        "splits": {name: splits.count(name) for name in ("train", "val", "test")},
+        "notes": list(dataset.notes),
+    }
+
+
+def _cached(work: Work) -> Prepared:
+    """A decoder on patch tokens that the engine computes once."""
+    settings, request = work.settings, work.request
+    backbone = load(request, work.say)
+    remember_weights(backbone, request.weights)
+    engine = _dense_engine(backbone, work)
+    spec = backbone_spec(settings, backbone)
+    blocks = PATCH_BLOCKS[settings.decoder]
+    masks, tokens = _stores(work, spec, engine, blocks)
+    train = _usable(work, "train", tokens, masks)
+    val = _usable(work, "val", tokens, masks)
+    views = [(tokens, masks), *_views(work, (masks, train), engine, spec, blocks)]
+    _, count, dim = engine.outputs["patch_tokens"]
+    head = {"decoder": settings.decoder, "dim": int(dim), "grid": grid_side(int(count))}
+    facts = {
+        "kind": "segmenter",
+        "backbone": backbone_facts(backbone, request.seed),
+        "method": work.method(precision=engine.precision),
+        "head": head,
+        "preprocessing": spec.as_dict(),
+    }
+    torch.manual_seed(work.loop.seed)
+    decoder = build_decoder(
+        settings.decoder,
+        dim=head["dim"],  # type: ignore[arg-type]
+        grid=head["grid"],  # type: ignore[arg-type]
+        classes=work.classes,
+        image_size=spec.image_size,
+    )
+    job = TokenJob(decoder, work.plan(TokenRows(train, views), val, masks, facts), tokens)
+
+    @contextmanager
+    def opened() -> Iterator[predict.AnySegmenter]:
+        from dinorad_rt.engines.build import open_runner
+
+        with open_runner(engine) as runner:
+            yield predict.runner_segmenter(
+                runner, spec, work.classes, decoder, device=str(job.device)
+            )
+
+    return Prepared(job, opened, _provenance(backbone, spec, engine), _unaugmented(settings))
+
+
+def _encoder(work: Work) -> Prepared:
+    """Encoder and decoder in PyTorch: the encoder frozen or trained."""
+    settings, request = work.settings, work.request
+    backbone = load(request, work.say)
+    remember_weights(backbone, request.weights)
+    spec = backbone_spec(settings, backbone)
+    encoder: Any = PatchTokens(backbone.module, PATCH_BLOCKS[settings.decoder])
+    encoder = frozen(encoder) if settings.encoder == "frozen" else encoder
+    side = backbone.image_size
+    with torch.no_grad():
+        _, _, count, dim = encoder(torch.zeros(1, 3, side, side)).shape
+    head = {"decoder": settings.decoder, "dim": dim, "grid": grid_side(count)}
+    torch.manual_seed(work.loop.seed)
+    decoder = build_decoder(
+        settings.decoder, dim=dim, grid=head["grid"], classes=work.classes, image_size=side
+    )
+    facts = {
+        "kind": "segmenter",
+        "backbone": backbone_facts(backbone, request.seed),
+        "method": work.method(),
+        "head": head,
+        "preprocessing": spec.as_dict(),
+    }
+    module = Segmenter(decoder, encoder)
+    job = _slice_job(work, module, spec, facts)
+    return Prepared(job, _of_module(job, spec, work.classes), _provenance(backbone, spec))
+
+
+def _scratch(work: Work, network: Network) -> Prepared:
+    """A 2-D network from scratch."""
+    settings = work.settings
+    size = settings.image_size or SCRATCH_SIZE
+    spec = scratch_spec(settings, size)
+    torch.manual_seed(work.loop.seed)
+    module = build_network(network.name, classes=work.classes, size=size, width=settings.width)
+    job = _slice_job(work, module, spec, _network_facts(work, network, spec))
+    return Prepared(job, _of_module(job, spec, work.classes), _provenance(None, spec))
+
+
+def _prepare_patches(work: Work, network: Network) -> Prepared:
+    """A 3-D network from scratch."""
+    from dinorad_rt.training.segmentation.volumes import fill_volumes, side_axis, spacing_notes
+
+    settings = work.settings
+    for side in settings.patch:
+        check_side(network, side)
+    spec = scratch_spec(settings, SCRATCH_SIZE)
+    question = {"spacing": settings.spacing}
+    volumes, masks = (
+        ArrayStore.open(question_of(kind, work.dataset, spec, **question))
+        for kind in ("volumes", "volume masks")
+    )
+    samples = [*work.samples("train"), *work.samples("val")]
+    work.say(f"reading {len(samples)} volumes")
+    fill_volumes(
+        (volumes, masks), samples, spec, settings.spacing, work.classes, progress=work.progress
+    )
+    train, val = (_usable(work, split, volumes, masks) for split in ("train", "val"))
+    augment = patch_augmentation(
+        settings.augmentation, work.dataset.class_names, settings.patch, side_axis(train[0])
+    )
+    torch.manual_seed(work.loop.seed)
+    module = build_network(network.name, classes=work.classes, width=settings.width)
+    rows = PatchRows(train, volumes, masks, augment, settings.per_volume)
+    facts = _network_facts(work, network, spec)
+    job = PatchJob(module, work.plan(rows, val, masks, facts), volumes, settings.patch)
+
+    @contextmanager
+    def opened() -> Iterator[predict.AnySegmenter]:
+        yield predict.volume_segmenter(
+            job.module,
+            spec,
+            work.classes,
+            settings.patch,
+            settings.spacing,
+            device=str(job.device),
+        )
+
+    notes = spacing_notes(train) if settings.spacing is None else ()
+    return Prepared(job, opened, _provenance(None, spec), notes)
+
+
+def backbone_spec(settings: SegmentationSettings, backbone: Backbone) -> PreprocessSpec:
+    """The preprocessing; the study segments without the central crop of its kNN."""
+    spec = preset(settings.preprocessing, backbone.spec, backbone.image_size)
+    return replace(spec, resize_to=None) if settings.preprocessing == "study" else spec
+
+
+def scratch_spec(settings: SegmentationSettings, size: int) -> PreprocessSpec:
+    """Networks from scratch have no normalisation of their own: ImageNet's, as in the study."""
+    spec = preset(settings.preprocessing, get_spec("vits14"), size)
+    return replace(spec, resize_to=None) if settings.preprocessing == "study" else spec
+
+
+def _dense_engine(backbone: Backbone, work: Work) -> Engine:
+    from dinorad_rt.export.onnx_export import export_onnx
+    from dinorad_rt.pipeline import build_engine, resolve_precision
+
+    request = work.request
+    precision = resolve_precision(request.precision, request.backend)
+    graph = export_onnx(backbone, precision=precision, dense=True, progress=work.say)
+    return build_engine(graph, backend=request.backend, profile=request.profile, say=work.say)
+
+
+def _stores(
+    work: Work, spec: PreprocessSpec, engine: Engine, blocks: int
+) -> tuple[ArrayStore, ArrayStore]:
+    """Masks and tokens of training and validation, filled."""
+    masks = _filled_masks(work, spec)
+    question = question_of("tokens", work.dataset, spec, engine=engine.key, blocks=blocks)
+    tokens = ArrayStore.open(question)
+    samples = [*work.samples("train"), *work.samples("val")]
+    todo = len(tokens.missing(samples))
+    if todo:
+        work.say(f"computing patch tokens of {todo} images or volumes, once")
+        fill_tokens(
+            tokens,
+            samples,
+            engine,
+            spec,
+            blocks=blocks,
+            workers=work.workers,
+            progress=work.progress,
+        )
+    work.say(f"patch tokens: {tokens.nbytes(samples) / 2**20:.0f} MiB in the cache")
+    return masks, tokens
+
+
+def _filled_masks(work: Work, spec: PreprocessSpec) -> ArrayStore:
+    masks = ArrayStore.open(question_of("masks", work.dataset, spec))
+    fill_masks(masks, [*work.samples("train"), *work.samples("val")], spec, work.classes)
+    return masks
+
+
+def _views(
+    work: Work,
+    known: tuple[ArrayStore, list[Sample]],
+    engine: Engine,
+    spec: PreprocessSpec,
+    blocks: int,
+) -> list[tuple[ArrayStore, ArrayStore]]:
+    """Tokens and masks of augmented copies of the training slices, filled."""
+    from dinorad_rt.training.segmentation.views import fill_view
+
+    settings, (masks, train) = work.settings, known
+    if settings.views == 1 or settings.augmentation == "none":
+        return []
+    greys = ArrayStore.open(question_of("greys", work.dataset, spec))
+    fill_greys(greys, train, spec, workers=work.workers)
+    train = usable(train, greys, what="training")
+    augment = slice_augmentation(settings.augmentation, work.dataset.class_names)
+    found = []
+    for number in range(1, settings.views):
+        asked = {"view": number, "augmentation": settings.augmentation}
+        dense = asked | {"engine": engine.key, "blocks": blocks}
+        view = (
+            ArrayStore.open(question_of("tokens", work.dataset, spec, **dense)),
+            ArrayStore.open(question_of("masks", work.dataset, spec, **asked)),
+        )
+        work.say(f"view {number + 1} of {settings.views}: augmented copies")
+        fill_view(
+            view,
+            (greys, masks),
+            train,
+            engine,
+            spec,
+            augment,
+            blocks=blocks,
+            progress=work.progress,
+        )
+        found.append(view)
+    return found
+
+
+def _slice_job(
+    work: Work, module: torch.nn.Module, spec: PreprocessSpec, facts: dict[str, Any]
+) -> SliceJob:
+    masks = _filled_masks(work, spec)
+    greys = ArrayStore.open(question_of("greys", work.dataset, spec))
+    samples = [*work.samples("train"), *work.samples("val")]
+    work.say(f"reading {len(samples)} images or volumes")
+    fill_greys(greys, samples, spec, workers=work.workers, progress=work.progress)
+    train, val = (_usable(work, split, greys, masks) for split in ("train", "val"))
+    augment = slice_augmentation(work.settings.augmentation, work.dataset.class_names)
+    return SliceJob(
+        module,
+        work.plan(SliceRows(train, greys, masks, augment), val, masks, facts),
+        greys,
+        (spec.mean, spec.std),
+        encoder_lr=work.settings.encoder_lr,
+    )
+
+
+def _usable(work: Work, split: str, *stores: ArrayStore) -> list[Sample]:
+    samples = work.samples(split)
+    kept = usable(samples, *stores, what=split)
+    if len(kept) < len(samples):
+        reasons = {r for store in stores for r in store.failures.values()}
+        work.say(
+            f"{len(samples) - len(kept)} of {len(samples)} {split} images cannot be read and are "
+            f"left out: {'; '.join(sorted(reasons)[:3])}"
+        )
+    return kept
+
+
+def _network_facts(work: Work, network: Network, spec: PreprocessSpec) -> dict[str, Any]:
+    settings = work.settings
+    return {
+        "kind": "segmenter",
+        "model": {
+            "name": network.name,
+            "dims": network.dims,
+            "width": settings.width,
+            "patch": list(settings.patch),
+            "spacing": settings.spacing,
+        },
+        "method": work.method(),
+        "preprocessing": spec.as_dict(),
+    }
+
+
+def _of_module(job: AbstractSegmentationJob, spec: PreprocessSpec, classes: int) -> Opener:
+    @contextmanager
+    def opened() -> Iterator[predict.AnySegmenter]:
+        yield predict.module_segmenter(job.module, spec, classes, device=str(job.device))
+
+    return opened
+
+
+def _provenance(
+    backbone: Backbone | None, spec: PreprocessSpec, engine: Engine | None = None
+) -> dict[str, Any]:
+    from dinorad_rt.embeddings.provenance import engine_facts
+
+    found: dict[str, Any] = {"preprocessing": spec.as_dict()}
+    if backbone is None:
+        return found | {"weights_kind": "from scratch"}
+    found |= {"backbone": backbone_facts(backbone), "weights_kind": backbone.weights.kind}
+    return found if engine is None else found | {"engine": engine_facts(engine)}
+
+
+def _unaugmented(settings: SegmentationSettings) -> tuple[str, ...]:
+    if settings.views > 1 or settings.augmentation == "none":
+        return ()
+    return (
+        "Cached tokens of one view: the training images were not augmented (--views 4 keeps three "
+        "augmented copies of each).",
+    )

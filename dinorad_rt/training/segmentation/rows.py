@@ -1,0 +1,182 @@
+"""What a training step draws from: slices of array stores, or patches of volumes.
+
+Imported late: torch.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from dinorad_rt.training.segmentation.augment import Augment, Pair
+
+if TYPE_CHECKING:
+    from dinorad_rt.datasets.dataset import Sample
+    from dinorad_rt.training.segmentation.arrays import ArrayStore
+
+Item = dict[str, torch.Tensor]
+"""`inputs` and `mask` of one slice or patch."""
+
+
+class AbstractRows(ABC):
+    """Training items by number; an item is a function of its number and a seed alone."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """How many items an epoch has."""
+
+    @abstractmethod
+    def item(self, index: int, seed: int) -> Item:
+        """One item; the seed decides what is random in it."""
+
+
+class TokenRows(AbstractRows):
+    """Cached patch tokens and masks; a view is drawn where augmented copies are kept.
+
+    Args:
+        samples: images or volumes.
+        views: (tokens, masks) of each view, the plain one first.
+    """
+
+    def __init__(
+        self, samples: Sequence[Sample], views: Sequence[tuple[ArrayStore, ArrayStore]]
+    ) -> None:
+        self._views = views
+        self._index = slice_index(samples, views[0][1])
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def item(self, index: int, seed: int) -> Item:
+        """Tokens (blocks, N, dim) and mask (height, width)."""
+        ident, at = self._index[index]
+        tokens, masks = self._views[seed % len(self._views)]
+        return {"inputs": _float(tokens.read(ident)[at]), "mask": _copy(masks.read(ident)[at])}
+
+
+class SliceRows(AbstractRows):
+    """Grey slices in [0, 1] and masks, augmented at each draw.
+
+    Args:
+        samples: images or volumes.
+        greys, masks: their arrays.
+        augment: see `augment`.
+    """
+
+    def __init__(
+        self, samples: Sequence[Sample], greys: ArrayStore, masks: ArrayStore, augment: Augment
+    ) -> None:
+        self._greys, self._masks, self._augment = greys, masks, augment
+        self._index = slice_index(samples, masks)
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def item(self, index: int, seed: int) -> Item:
+        """Image (channels, height, width) and mask (height, width)."""
+        ident, at = self._index[index]
+        pair = _float(self._greys.read(ident)[at]), _copy(self._masks.read(ident)[at])
+        return _item(self._augment(pair, seed))
+
+
+class PatchRows(AbstractRows):
+    """One random patch of each volume per epoch, or several.
+
+    Args:
+        samples: volumes.
+        volumes, masks: (slices, height, width) arrays.
+        augment: see `augment.patch_augmentation`.
+        per_volume: patches of each volume in an epoch.
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        volumes: ArrayStore,
+        masks: ArrayStore,
+        augment: Augment,
+        per_volume: int = 1,
+    ) -> None:
+        self._idents = [sample.sample_id for sample in samples]
+        self._volumes, self._masks, self._augment = volumes, masks, augment
+        self._per_volume = per_volume
+
+    def __len__(self) -> int:
+        return len(self._idents) * self._per_volume
+
+    def item(self, index: int, seed: int) -> Item:
+        """Patch (1, slices, height, width) and mask (slices, height, width)."""
+        ident = self._idents[index // self._per_volume]
+        pair = _float(self._volumes.read(ident))[None], _copy(self._masks.read(ident))
+        return _item(self._augment(pair, seed))
+
+
+def slice_index(samples: Sequence[Sample], masks: ArrayStore) -> list[tuple[str, int]]:
+    """(sample id, slice) of every slice, in order."""
+    return [
+        (sample.sample_id, at)
+        for sample in samples
+        for at in range(len(masks.read(sample.sample_id)))
+    ]
+
+
+def batches(
+    rows: AbstractRows, epoch: int, seed: int, *, size: int, start: int = 0, workers: int = 0
+) -> Iterator[Item]:
+    """Batches of an epoch from number `start` on, in a random order.
+
+    Args:
+        rows: what to draw from.
+        epoch, seed: decide the order and, with an item's number, what is random in it.
+        size: items per batch; a last smaller batch is left out, if there is a whole one.
+        workers: processes that make items ahead; 0 makes them here.
+    """
+    order = np.random.default_rng([seed, epoch]).permutation(len(rows))
+    seeds = np.random.default_rng([seed, epoch, 1]).integers(2**62, size=len(rows))
+    planned = [
+        [(int(i), int(seeds[i])) for i in order[at * size : (at + 1) * size]]
+        for at in range(start, num_batches(rows, size))
+    ]
+    loader = torch.utils.data.DataLoader(
+        _Planned(rows),
+        batch_sampler=planned,
+        num_workers=workers,
+        collate_fn=_stacked,
+        pin_memory=torch.cuda.is_available(),
+    )
+    yield from loader
+
+
+def num_batches(rows: AbstractRows, size: int) -> int:
+    """Whole batches of an epoch, or the one that there is."""
+    return max(1, len(rows) // size)
+
+
+class _Planned(torch.utils.data.Dataset[Item]):
+    """Items by (number, seed), for a DataLoader."""
+
+    def __init__(self, rows: AbstractRows) -> None:
+        self._rows = rows
+
+    def __getitem__(self, planned: tuple[int, int]) -> Item:
+        return self._rows.item(*planned)
+
+
+def _stacked(items: Sequence[Item]) -> Item:
+    return {name: torch.stack([item[name] for item in items]) for name in items[0]}
+
+
+def _item(pair: Pair) -> Item:
+    return {"inputs": pair[0], "mask": pair[1]}
+
+
+def _float(array: Any) -> torch.Tensor:
+    return torch.from_numpy(np.asarray(array, np.float32))
+
+
+def _copy(array: Any) -> torch.Tensor:
+    return torch.from_numpy(np.array(array))

@@ -1,0 +1,150 @@
+"""`train_segmentation`: from a dataset with masks to a run folder with its test results.
+
+    tokens or slices, once ─► fit ─► best checkpoint ─► test volumes on their own grids ─► results
+
+Imported late: torch.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dinorad_rt.optional import require, version_of
+from dinorad_rt.pipeline import EngineRequest, Say, silent
+from dinorad_rt.training.loop import fit
+from dinorad_rt.training.segmentation.evaluate import judge_cases, segment_cases, write_results
+from dinorad_rt.training.segmentation.prepare import Prepared, Work, prepare
+
+if TYPE_CHECKING:
+    from dinorad_rt.datasets.dataset import Dataset
+    from dinorad_rt.reports.results import Results
+    from dinorad_rt.training.history import History
+    from dinorad_rt.training.segmentation.settings import SegmentationSettings
+    from dinorad_rt.training.settings import TrainSettings
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class TrainedSegmenter:
+    """What training gave.
+
+    Attributes:
+        history: of the run.
+        results: on the test split.
+    """
+
+    history: History
+    results: Results
+
+
+def train_segmentation(
+    settings: SegmentationSettings,
+    loop: TrainSettings,
+    dataset: Dataset,
+    out: Path,
+    *,
+    request: EngineRequest | None = None,
+    workers: int | None = None,
+    say: Say = silent,
+    progress: Progress | None = None,
+    tensorboard: bool = False,
+) -> TrainedSegmenter:
+    """Train a segmentation model, or go on with an interrupted run, and judge it on the test split.
+
+    Args:
+        settings: what is segmented by what.
+        loop: how it is trained.
+        dataset: of the task segmentation.
+        out: run folder.
+        request: backend, precision and seed of the engine behind a cached encoder; its model,
+            weights and image size are those of the settings.
+        workers: decoders of images.
+        say, progress: told of decisions, and of (done, total) samples or steps.
+        tensorboard: also write event files.
+
+    Raises:
+        ProtocolError, DataError: the data or settings do not fit.
+        TrainingError, WeightsError, OutputError: see `fit` and `load_backbone`.
+    """
+    require("monai", "training segmentation")
+    began = time.perf_counter()
+    work = Work(
+        settings=settings,
+        loop=loop,
+        dataset=dataset,
+        request=_request(settings, request),
+        workers=workers,
+        say=say,
+        progress=progress,
+    )
+    prepared = prepare(work)
+    ready = time.perf_counter()
+    for note in prepared.notes:
+        say(note)
+    history = fit(
+        prepared.job, loop, Path(out), say=say, progress=progress, tensorboard=tensorboard
+    )
+    fitted = time.perf_counter()
+    results = _judge(prepared, work, history, Path(out))
+    results.timings.update(prepare_s=ready - began, train_s=fitted - ready)
+    return TrainedSegmenter(history, results)
+
+
+def _judge(prepared: Prepared, work: Work, history: History, out: Path) -> Results:
+    from dinorad_rt.embeddings.provenance import dataset_facts
+    from dinorad_rt.machine import machine_facts
+
+    settings, dataset = work.settings, work.dataset
+    samples = dataset.of_split("test")
+    work.say(f"segmenting {len(samples)} test images or volumes")
+    start = time.perf_counter()
+    with prepared.open() as segmenter:
+        cases, failed = segment_cases(
+            segmenter, dataset, samples, tolerance=settings.tolerance, progress=work.progress
+        )
+    segmented = time.perf_counter() - start
+    best = history.best
+    provenance: dict[str, Any] = prepared.provenance | {
+        "dataset": dataset_facts(dataset),
+        "training": {
+            "loop": work.loop.as_dict(),
+            "best_epoch": None if best is None else best.epoch,
+            "validation": None if best is None else best.metrics,
+        },
+        "versions": {name: version_of(name) for name in ("dinorad-rt", "torch", "monai")},
+        "machine": machine_facts(),
+    }
+    results = judge_cases(
+        cases,
+        dataset,
+        settings=settings.as_dict(),
+        provenance=provenance,
+        tolerance=settings.tolerance,
+        seed=work.loop.seed,
+    )
+    results.notes.extend(prepared.notes)
+    if failed:
+        results.notes.append(
+            f"{len(failed)} of {len(samples)} test images could not be read and are missing here: "
+            f"{'; '.join(sorted(set(failed.values()))[:3])}"
+        )
+    results.timings["segment_s"] = segmented
+    write_results(results, cases, out)
+    return results
+
+
+def _request(settings: SegmentationSettings, request: EngineRequest | None) -> EngineRequest:
+    from dataclasses import replace
+
+    return replace(
+        request or EngineRequest(),
+        model=settings.model,
+        weights=settings.weights,
+        image_size=settings.image_size,
+        dense=True,
+    )

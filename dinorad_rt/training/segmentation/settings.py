@@ -1,0 +1,93 @@
+"""`SegmentationSettings`: what is segmented by what; the loop's own choices are `TrainSettings`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from dinorad_rt.errors import ProtocolError, unknown_name
+from dinorad_rt.training.segmentation.names import (
+    AUGMENTATIONS,
+    DECODERS,
+    ENCODERS,
+    LOSSES,
+    EncoderMode,
+    LossName,
+)
+
+
+@dataclass(frozen=True)
+class SegmentationSettings:
+    """Every choice of a segmentation run beside the loop's.
+
+    Attributes:
+        model: a backbone, or a network from scratch (`baselines.NETWORKS`).
+        weights: of the backbone: hub, random, auto or a path.
+        image_size: side of the slices in pixels; None for the backbone's own.
+        preprocessing: name of a preset.
+        decoder: linear, unet or unet-as-coded; of no meaning for networks from scratch.
+        encoder: cached (tokens computed once by the engine), frozen (run at each step) or trained.
+        encoder_lr: share of the learning rate that a trained encoder gets.
+        loss: dice or dice-ce.
+        augmentation: none, study or dinorad.
+        views: with a cached encoder, copies of each training slice whose tokens are kept: the
+            plain one and views - 1 augmented ones.
+        width: features of a network's first level; None for its own.
+        patch: (slices, rows, columns) of 3-D networks.
+        per_volume: patches of each volume in an epoch of a 3-D network.
+        spacing: (slice, row, column) millimetres to which 3-D networks resample; None to leave the
+            volumes as they are.
+        select: validation metric that chooses the epoch: dice (mean over volumes) or dice_pooled
+            (over all pixels, as the study).
+        tolerance: of the surface Dice on the test split, in millimetres (pixels without spacing).
+    """
+
+    model: str = "vits14"
+    weights: str = "hub"
+    image_size: int | None = None
+    preprocessing: str = "dinorad"
+    decoder: str = "unet"
+    encoder: EncoderMode = "cached"
+    encoder_lr: float = 0.1
+    loss: LossName = "dice-ce"
+    augmentation: str = "dinorad"
+    views: int = 1
+    width: int | None = None
+    patch: tuple[int, int, int] = (64, 64, 64)
+    per_volume: int = 2
+    spacing: tuple[float, float, float] | None = None
+    select: Literal["dice", "dice_pooled"] = "dice"
+    tolerance: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse what means nothing.
+
+        Raises:
+            UnknownNameError: a name that is none of those allowed.
+            ProtocolError: a number out of range.
+        """
+        for kind, name, known in (
+            ("decoder", self.decoder, DECODERS),
+            ("encoder mode", self.encoder, ENCODERS),
+            ("loss", self.loss, LOSSES),
+            ("augmentation", self.augmentation, AUGMENTATIONS),
+            ("validation metric", self.select, ("dice", "dice_pooled")),
+        ):
+            if name not in known:
+                raise unknown_name(kind, name, known, "dinorad-rt train --help")
+        if self.views < 1 or self.per_volume < 1 or min(self.patch) < 8 or not self.tolerance >= 0:
+            raise ProtocolError(
+                f"views {self.views}, per_volume {self.per_volume}, patch {self.patch}, tolerance "
+                f"{self.tolerance}: allowed are views and patches per volume from 1, sides from 8 "
+                "and a tolerance from 0.",
+                "Correct --views, --per-volume, --patch or --tolerance.",
+            )
+        if self.spacing is not None and not all(0 < step < 1000 for step in self.spacing):
+            raise ProtocolError(
+                f"A spacing of {self.spacing} mm is none.", "Give three numbers above 0: 1,1,1"
+            )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, without the path of weights."""
+        return asdict(self) | {"weights": Path(self.weights).name}

@@ -1,0 +1,153 @@
+"""Whole volumes for 3-D networks: one grey scale per volume, one spacing for all. Needs torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dinorad_rt.datasets.grid import grid_of
+from dinorad_rt.datasets.masks import read_mask
+from dinorad_rt.embeddings.decode import reason_of
+from dinorad_rt.errors import DataError, DinoradError, LabelError, MaskError, ProtocolError
+from dinorad_rt.preprocessing.intensity import grey_map
+from dinorad_rt.preprocessing.reference import ReferenceStatistics, grey, luma
+from dinorad_rt.studies.read import read_study
+from dinorad_rt.training.segmentation.arrays import ArrayStore
+from dinorad_rt.training.segmentation.fill import Progress, check_labels
+
+if TYPE_CHECKING:
+    from dinorad_rt.datasets.dataset import Sample
+    from dinorad_rt.preprocessing.spec import PreprocessSpec
+    from dinorad_rt.studies.study import Study
+
+Spacing = tuple[float, float, float]
+
+
+def volume_grey(study: Study, spec: PreprocessSpec) -> np.ndarray:
+    """Grey in [0, 1] of a whole volume, (slices, height, width) float32.
+
+    The intensity rule of the spec is applied to all slices at once: one window, or percentiles of
+    the volume.
+
+    Raises:
+        DataError: intensity `minmax`, which needs a resized slice.
+    """
+    if spec.intensity == "minmax":
+        raise DataError(
+            "Intensity 'minmax' is a rule for resized slices.", "Use --preprocessing dinorad."
+        )
+    pixels = luma(study.pixels) if study.is_colour else study.pixels
+    flat = pixels.reshape(-1, pixels.shape[2])
+    whole = replace(study, pixels=flat[None])
+    mapped, mapping = grey_map(whole, flat, spec, ReferenceStatistics())
+    values: np.ndarray = grey(mapped, mapping).astype(np.float32).reshape(pixels.shape)
+    return values
+
+
+def resampled_shape(study: Study, spacing: Spacing | None) -> tuple[int, int, int]:
+    """(slices, height, width) of a study at a spacing.
+
+    Raises:
+        DataError: the study's own spacing is not known.
+    """
+    slices, height, width = study.pixels.shape[:3]
+    if spacing is None:
+        return slices, height, width
+    if study.spacing is None or not np.isfinite(study.spacing).all():
+        raise DataError(
+            f"The file has {slices} slices and no spacing: it cannot be resampled to {spacing} mm.",
+            "Leave out --spacing, or give files that name theirs.",
+        )
+    sides = [
+        max(1, round(count * own / wanted))
+        for count, own, wanted in zip((slices, height, width), study.spacing, spacing, strict=True)
+    ]
+    return sides[0], sides[1], sides[2]
+
+
+def resample(volume: np.ndarray, shape: Sequence[int], *, labels: bool = False) -> np.ndarray:
+    """Resize (..., slices, height, width) to a shape: linear, or nearest for labels."""
+    import torch
+    import torch.nn.functional as F
+
+    if tuple(volume.shape[-3:]) == tuple(shape):
+        return volume
+    tensor = torch.from_numpy(np.asarray(volume, np.float32)).reshape(1, -1, *volume.shape[-3:])
+    mode = "nearest-exact" if labels else "trilinear"
+    found = F.interpolate(tensor, size=tuple(shape), mode=mode).numpy()
+    result: np.ndarray = found.reshape(*volume.shape[:-3], *shape).astype(volume.dtype)
+    return result
+
+
+def fill_volumes(
+    stores: tuple[ArrayStore, ArrayStore],
+    samples: Sequence[Sample],
+    spec: PreprocessSpec,
+    spacing: Spacing | None,
+    classes: int,
+    *,
+    progress: Progress | None = None,
+) -> None:
+    """Grey volumes (float16) and their masks (uint8), turned as displayed, at one spacing.
+
+    Raises:
+        LabelError: a mask holds a label beyond the classes.
+        ProtocolError: a sample is one frame of a volume.
+    """
+    volumes, masks = stores
+    wanted = {sample.sample_id: sample for sample in volumes.missing(samples)}
+    wanted |= {sample.sample_id: sample for sample in masks.missing(samples)}
+    for done, sample in enumerate(wanted.values(), start=1):
+        if sample.frame is not None:
+            raise ProtocolError(
+                "The dataset lists single frames; a 3-D network needs whole volumes.",
+                "Take the frame column out, or use a 2-D network: --model unet",
+            )
+        try:
+            study = read_study(sample.path).displayed()
+            shape = resampled_shape(study, spacing)
+            mask = read_mask(sample, displayed=True)
+            check_labels(mask, classes)
+            volume = resample(volume_grey(study, spec), shape)
+        except (LabelError, MaskError):
+            raise
+        except DinoradError as error:
+            volumes.fail(sample.sample_id, reason_of(error, sample.path))
+            continue
+        volumes.write(sample.sample_id, volume.astype(np.float16))
+        masks.write(sample.sample_id, resample(mask, shape, labels=True))
+        if progress is not None:
+            progress(done, len(wanted))
+
+
+def side_axis(sample: Sample) -> int | None:
+    """Spatial axis (0 slices, 1 rows, 2 columns) between the patient's sides; None if unknown."""
+    study = read_study(sample.path)
+    if study.orientation is None:
+        return None
+    return int(np.argmax(np.abs(study.orientation[0])))
+
+
+def spacing_notes(samples: Sequence[Sample]) -> tuple[str, ...]:
+    """Says so if the spacings of training volumes differ much: a 3-D network sees voxels only."""
+    found = []
+    for sample in samples:
+        affine = grid_of(sample.path).affine
+        if affine is None:
+            return ()
+        found.append(np.linalg.norm(affine[:3, :3], axis=0))
+    low, high = np.min(found, axis=0), np.max(found, axis=0)
+    if (high <= 1.1 * low).all():
+        return ()
+    middle = ",".join(f"{step:.3g}" for step in np.median(found, axis=0))
+    return (
+        f"Voxels of the training volumes measure from {_mm(low)} to {_mm(high)} mm (slice, row, "
+        f"column); --spacing {middle} would bring all to one size.",
+    )
+
+
+def _mm(steps: np.ndarray) -> str:
+    return " x ".join(f"{step:.3g}" for step in steps)
