@@ -85,8 +85,8 @@ def _auroc(run: Path, k: int) -> float:
 def _scores(run: Path, k: int) -> np.ndarray:
     import pyarrow.parquet as pq
 
-    rows = pq.read_table(run / "predictions.parquet").to_pandas()
-    return np.stack(rows[rows.k == k].sort_values("sample_id").scores.to_list())
+    rows = [r for r in pq.read_table(run / "predictions.parquet").to_pylist() if r["k"] == k]
+    return np.asarray([row["scores"] for row in sorted(rows, key=lambda r: r["sample_id"])])
 
 
 def _features(arguments: argparse.Namespace, data: Path) -> Arrays:

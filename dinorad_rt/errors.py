@@ -27,6 +27,9 @@
     │   ├── DivergedError             the loss is no number any more
     │   ├── DeviceMemoryError         the device's memory is full
     │   └── RunError                  a run folder of something else, or not finished
+    ├── BundleError                   no bundle, or one that was changed
+    ├── StudyError                    a study file that is not valid, or is being run already
+    ├── CellsFailedError              exit code 3: a study ran, but not all of its cells
     └── ProtocolError                 a protocol that does not fit the data
 
 A message says what was being done, what was found, what is allowed, and ends in the
@@ -39,6 +42,7 @@ import difflib
 from collections.abc import Iterable
 
 EXIT_USER_ERROR = 2
+EXIT_CELLS_FAILED = 3
 
 
 class DinoradError(Exception):
@@ -163,6 +167,20 @@ class DeviceMemoryError(TrainingError):
 
 class RunError(TrainingError):
     """A run folder cannot be used: other data, other classes, damaged, or without a checkpoint."""
+
+
+class BundleError(DinoradError):
+    """A bundle cannot be used: it is none, of another format, or was changed."""
+
+
+class StudyError(DinoradError):
+    """A study file cannot be used: every problem is in the message."""
+
+
+class CellsFailedError(DinoradError):
+    """A study was run, but some of its cells failed; the others have results and a report."""
+
+    exit_code = EXIT_CELLS_FAILED
 
 
 class ProtocolError(DinoradError):

@@ -94,6 +94,7 @@ def reason_of(error: BaseException, path: Path) -> str:
     for form in dict.fromkeys((str(path), str(path.absolute()), str(path.resolve()))):
         text = text.replace(form, "the file")
     text = re.sub(r"the file/\S*[^\s.,:;)]", "a file in it", text)
+    text = re.sub(r"<[\w.]+ object at 0x[0-9a-f]+>", "the file", text)
     if len(path.name) > 3:
         text = text.replace(path.name, "the file")
     return " ".join(text.split())[:REASON_CHARACTERS]

@@ -11,7 +11,6 @@ from typing import Literal
 import numpy as np
 
 from dinorad_rt.errors import ProtocolError
-from dinorad_rt.types import Task
 
 Activation = Literal["softmax", "sigmoid"]
 Rule = Literal["youden", "sensitivity", "specificity"]
@@ -34,8 +33,8 @@ class OperatingPoint:
     rule: str
 
 
-def activation_of(task: Task) -> Activation:
-    """Softmax for one class of several, sigmoid for labels of their own."""
+def activation_of(task: str) -> Activation:
+    """Sigmoid for the labels of a multi-label task, softmax for one class of several."""
     return "sigmoid" if task == "multilabel" else "softmax"
 
 

@@ -1,0 +1,77 @@
+"""`dinorad-rt bundle`: a training run becomes one folder to deploy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from dinorad_rt.cli import options
+from dinorad_rt.cli.console import note, print_json, seldom, warn
+
+
+def bundle(
+    run: Annotated[Path, typer.Argument(help="Folder of `dinorad-rt train`.")],
+    out: Annotated[Path, typer.Option(help="New folder of the bundle.")],
+    data: options.Data = None,
+    dataset: options.DatasetName = None,
+    root: options.Root = None,
+    name: Annotated[str | None, typer.Option(help="Name of the model. Default: the run's.")] = None,
+    precision: options.PrecisionChoice = "fp32",
+    backend: options.Backend = "auto",
+    threshold: Annotated[
+        Literal["youden", "sensitivity", "specificity"],
+        typer.Option(
+            help="Operating point on the validation images: the largest sensitivity + "
+            "specificity, or the best of the one at --least of the other."
+        ),
+    ] = "youden",
+    least: Annotated[
+        float, typer.Option(min=0, max=1, help="For --threshold sensitivity or specificity.")
+    ] = 0.9,
+    workers: options.Workers = None,
+    seed: options.Seed = 0,
+    as_json: options.AsJson = False,
+) -> None:
+    """Export a run behind the parity gate, calibrate it, and write graph, facts and model card.
+
+    With --data (or --dataset) of the run, probabilities are calibrated and thresholds are chosen
+    on its validation split, through the engine. A bundle holds data only, nothing that runs.
+    """
+    from dinorad_rt.pipeline import dataset_for, resolve_precision
+    from dinorad_rt.prediction.write import BundleOptions, bundle_run
+
+    source = None
+    if data is not None or dataset is not None:
+        source = dataset_for(data, dataset, root, seed=seed, say=seldom(note))
+    choices = BundleOptions(
+        name=name,
+        precision=resolve_precision(precision, backend),
+        backend=backend,
+        rule=threshold,
+        least=least,
+    )
+    made = bundle_run(run, out, source, choices, workers=workers, say=note)
+    if source is None and made.kind == "classification":
+        warn("not calibrated: no --data given. Decisions use 0.5, or the most probable class.")
+    if made.weights_kind == "random":
+        warn("weights: random. This bundle tests machinery; its answers mean nothing.")
+    if as_json:
+        print_json(made.facts)
+        return
+    from dinorad_rt.reports.table import key_value_table, print_table
+
+    facts = {
+        "bundle": str(out),
+        "answers with": made.kind,
+        "classes": ", ".join(made.class_names),
+        "precision": made.graph.precision,
+        "calibrated": "yes" if made.facts.get("calibration") else "no",
+        "thresholds": ", ".join(f"{k} {p.threshold:.3f}" for k, p in made.operating_points.items())
+        or "none",
+    }
+    print_table(key_value_table("Bundle", facts))
+    typer.echo(
+        f"\nCard  {out / 'MODEL_CARD.md'}\nNext  dinorad-rt predict {out} PATH --out RESULTS"
+    )

@@ -1,0 +1,91 @@
+"""`dinorad-rt predict`: a bundle answers for new images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dinorad_rt.cli import options
+from dinorad_rt.cli.console import note, print_json, progress_bar, warn
+from dinorad_rt.errors import DataError
+
+MASK_FORMATS = ("nifti", "dicom-seg")
+
+
+def predict(
+    bundle: Annotated[Path, typer.Argument(help="Folder of `dinorad-rt bundle`.")],
+    path: Annotated[Path, typer.Argument(help="An image, a series, a folder of any, a DICOMDIR.")],
+    out: Annotated[Path, typer.Option(help="Folder of the results; the same one goes on.")],
+    masks: Annotated[
+        str, typer.Option(help="Segmentation: nifti, dicom-seg, or both separated by a comma.")
+    ] = "nifti",
+    overlays: Annotated[
+        bool, typer.Option("--overlays", help="Segmentation: draw each mask on its slices, as PNG.")
+    ] = False,
+    keep_identifiers: Annotated[
+        bool,
+        typer.Option(
+            "--keep-identifiers",
+            help="Name files by their paths in the table. Default: keyed hashes only.",
+        ),
+    ] = False,
+    backend: options.Backend = "auto",
+    profile: options.ProfileName = "default",
+    workers: options.Workers = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Answer for every series, volume and image under a path.
+
+    Writes predictions.csv and .parquet, one row per series, volume or image; what cannot be read
+    is a row with its reason. An interrupted run goes on where it was. Not for clinical use.
+    """
+    from dinorad_rt.prediction.bundle import Bundle
+    from dinorad_rt.prediction.predict import PredictOptions
+    from dinorad_rt.prediction.predict import predict as run
+
+    chosen = parse_masks(masks)
+    model = Bundle.open(bundle)
+    if model.weights_kind == "random":
+        warn("weights: random. These answers test machinery; they mean nothing.")
+    choices = PredictOptions(
+        backend=backend,
+        profile=profile,
+        masks=chosen,  # type: ignore[arg-type]
+        overlays=overlays,
+        keep_identifiers=keep_identifiers,
+    )
+    with progress_bar("predicting", unit="items") as advance:
+        done = run(model, path, out, choices, workers=workers, say=note, progress=advance)
+    if done.failed:
+        warn(f"{done.failed} items got no answer: see the column reason")
+    facts = {
+        "results": str(done.folder / "predictions.csv"),
+        "answered": str(done.answered),
+        "failed": str(done.failed),
+        "from an earlier run": str(done.earlier),
+        "model": model.name,
+        "engine": f"{done.engine.backend} {done.engine.precision}, {done.engine.key[:16]}",
+    }
+    if as_json:
+        print_json(facts)
+        return
+    from dinorad_rt.reports.table import key_value_table, print_table
+
+    print_table(key_value_table("Predictions", facts))
+    if not keep_identifiers:
+        note("items are keyed hashes; --keep-identifiers (into a new --out) names their files")
+    note("not for clinical use")
+
+
+def parse_masks(text: str) -> tuple[str, ...]:
+    """`nifti,dicom-seg` → its parts."""
+    words = tuple(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
+    unknown = [word for word in words if word not in MASK_FORMATS]
+    if unknown or not words:
+        raise DataError(
+            f"--masks {text!r}: {', '.join(unknown) or 'nothing'} is no mask format.",
+            f"Use {' or '.join(MASK_FORMATS)}, or both separated by a comma.",
+        )
+    return words

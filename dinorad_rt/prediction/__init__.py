@@ -1,0 +1,1 @@
+"""From a tuned model to answers on new images: bundles, and `predict`."""

@@ -1,0 +1,143 @@
+"""The model card of a bundle (Mitchell et al., arXiv 1810.03993), made from its facts alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+Facts = Mapping[str, Any]
+
+
+def model_card(facts: Facts) -> str:
+    """Markdown; what is not known is said, not left out.
+
+    Args:
+        facts: content of bundle.json.
+    """
+    lines = [f"# {facts['name']}", ""]
+    if facts["weights_kind"] == "random":
+        lines += [
+            "> **weights: random.** This model tests machinery. Its answers mean nothing.",
+            "",
+        ]
+    lines += [
+        "> **Not a medical device. Not for clinical use.** For research; a decision about a person "
+        "must never rest on its answers.",
+        "",
+        *_model(facts),
+        *_data(facts),
+        *_metrics(facts),
+        *_decisions(facts),
+        "## Limits",
+        "",
+        "- Judged on the test split of the data above alone: other scanners, populations and "
+        "protocols were not tested.",
+        "- Images are prepared as `preprocessing` in bundle.json says; images that were windowed "
+        "or exported otherwise are another input.",
+        "- It always answers: it does not notice images of another body part or modality.",
+        "",
+        "## Use",
+        "",
+        "```bash",
+        "dinorad-rt predict BUNDLE PATH --out RESULTS",
+        "```",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _model(facts: Facts) -> Iterator[str]:
+    training = facts["training"]
+    backbone = training.get("backbone") or {}
+    method = training.get("method") or {}
+    yield from ("## Model", "")
+    rows = {
+        "answers with": facts["kind"],
+        "classes": ", ".join(facts["class_names"]),
+        "backbone": backbone.get("name") or backbone.get("model") or "trained from scratch",
+        "trained by": method.get("protocol") or (training.get("model") or {}).get("name"),
+        "graph": f"{facts['precision']}, SHA-256 {facts['graph']['sha256'][:16]}…",
+        "input": f"{facts['preprocessing']['image_size']} px, preset "
+        f"{facts['preprocessing']['preset']}",
+        "licence of the weights below": facts["licence"] or "not stated",
+    }
+    yield from _table(rows)
+
+
+def _data(facts: Facts) -> Iterator[str]:
+    data = facts["training"]["data"]
+    splits = data.get("splits") or {}
+    yield from ("## Data", "")
+    rows = {
+        "dataset": data["name"],
+        "images": ", ".join(f"{name} {count}" for name, count in splits.items()) or "not stated",
+        "splits": "by patient; no patient stands in two",
+        "fingerprint": data["fingerprint"][:16] + "…",
+    }
+    yield from _table(rows)
+    for note in data.get("notes") or []:
+        yield f"- {note}"
+    yield ""
+
+
+def _metrics(facts: Facts) -> Iterator[str]:
+    yield from ("## Test metrics", "")
+    test = facts.get("test")
+    if not test:
+        yield from ("The run had no test split: nothing is known of its quality.", "")
+        return
+    yield from ("| metric | value | 95 % interval | images | patients |", "|---|---|---|---|---|")
+    for row in test["metrics"]:
+        interval = (
+            "–"
+            if row["ci_low"] is None
+            else f"{_number(row['ci_low'])} to {_number(row['ci_high'])}"
+        )
+        cells = (row["name"], _number(row["value"]), interval, row["n"], row["n_patients"])
+        yield "| " + " | ".join(str(cell) for cell in cells) + " |"
+    yield from ("", "Intervals resample patients.", "")
+    for name, why in test["excluded_classes"].items():
+        yield f"- {name} is in no mean: {why}"
+    for note in test["notes"]:
+        yield f"- {note}"
+    yield ""
+
+
+def _decisions(facts: Facts) -> Iterator[str]:
+    if facts["kind"] == "segmentation":
+        return
+    yield from ("## Probabilities and decisions", "")
+    calibration = facts.get("calibration")
+    if calibration is None:
+        yield (
+            "Not calibrated: the bundle was made without validation images. Decisions use 0.5, or "
+            "the most probable class."
+        )
+        yield ""
+        return
+    before, after = (calibration[f"negative_log_likelihood_{when}"] for when in ("before", "after"))
+    yield (
+        f"Temperature {', '.join(_number(value) for value in calibration['temperature'])}, fitted "
+        f"on {calibration['images']} validation images: negative log likelihood "
+        f"{_number(before)} → {_number(after)}."
+    )
+    yield ""
+    for name, point in facts["operating_points"].items():
+        yield (
+            f"- {name}: positive from {point['threshold']:.4f} on ({point['rule']}); sensitivity "
+            f"{point['sensitivity']:.3f}, specificity {point['specificity']:.3f} on these images"
+        )
+    for name, why in facts["without_operating_point"].items():
+        yield f"- {name}: no threshold; 0.5 is used. {why}"
+    yield ""
+
+
+def _table(rows: Mapping[str, Any]) -> Iterator[str]:
+    yield from ("| | |", "|---|---|")
+    for name, value in rows.items():
+        yield f"| {name} | {value} |"
+    yield ""
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"

@@ -1,0 +1,239 @@
+"""Masks as files: NIfTI in the image's own grid, DICOM SEG beside its series, overlays as PNG."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dinorad_rt import __version__
+from dinorad_rt.errors import DataError
+from dinorad_rt.files import atomic_path
+from dinorad_rt.optional import require
+from dinorad_rt.prediction.inputs import Item
+from dinorad_rt.reports.plots import COLOURS
+from dinorad_rt.studies.read import file_kind
+from dinorad_rt.studies.study import Study
+
+_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
+_TILES = 9
+_OPACITY = 0.45
+_TISSUE = ("85756007", "SCT", "Tissue")
+"""Category and type of each segment (SNOMED CT): a class name of the user's has no code."""
+_FAMILY = ("123110", "DCM", "Artificial Intelligence")
+
+
+def write_nifti(path: Path, mask: np.ndarray, study: Study, item: Item) -> None:
+    """Write a mask whose affine is the image's.
+
+    A NIfTI image lends its mask the axes and the affine to the bit; others get theirs from the
+    study's geometry, an identity in millimetres if it has none.
+
+    Args:
+        path: ending in .nii.gz.
+        mask: (slices, height, width) uint8 in the study's grid.
+        study: as `Item.read` gave it.
+        item: what it was read from.
+    """
+    nibabel = require("nibabel", "writing NIfTI")
+    voxels = np.ascontiguousarray(mask.transpose(2, 1, 0))
+    if file_kind(item.files[0]) == "nifti" and len(item.files) == 1:
+        image = _like(nibabel, voxels, nibabel.load(item.files[0]))
+    else:
+        affine = np.eye(4)
+        matrix = study.affine()
+        if matrix is not None and np.isfinite(matrix).all():
+            affine[:3, :3] = _LPS_TO_RAS @ matrix[:3, 2::-1]
+            affine[:3, 3] = _LPS_TO_RAS @ matrix[:3, 3]
+        image = nibabel.Nifti1Image(voxels, affine)
+        image.header.set_xyzt_units("mm")
+    with atomic_path(path) as part:
+        part.write_bytes(_packed(image))
+
+
+def _like(nibabel: Any, voxels: np.ndarray, original: Any) -> Any:
+    """RAS voxels turned to the axes of the image that they were found on."""
+    orientations = nibabel.orientations
+    found = orientations.io_orientation(original.affine)
+    if not np.isnan(found).any():
+        back = orientations.ornt_transform(orientations.axcodes2ornt("RAS"), found)
+        voxels = orientations.apply_orientation(voxels, back)
+    if voxels.shape != original.shape[:3]:
+        raise DataError(
+            f"The mask has {voxels.shape} voxels, its image {original.shape}.",
+            "Masks are written for one volume; split a time series first.",
+        )
+    kind = nibabel.Nifti2Image if isinstance(original, nibabel.Nifti2Image) else nibabel.Nifti1Image
+    image = kind(voxels, original.affine)
+    if hasattr(original.header, "get_xyzt_units"):
+        image.header.set_xyzt_units(original.header.get_xyzt_units()[0])
+    return image
+
+
+def _packed(image: Any) -> bytes:
+    """gzip without a name or a date: the same mask gives the same bytes."""
+    import zlib
+
+    packer = zlib.compressobj(6, zlib.DEFLATED, 31)
+    return bytes(packer.compress(image.to_bytes()) + packer.flush())
+
+
+def write_dicom_seg(
+    path: Path,
+    mask: np.ndarray,
+    item: Item,
+    class_names: Sequence[str],
+    *,
+    model: str,
+    version: str,
+) -> None:
+    """Write a DICOM Segmentation that refers to its series and carries its patient's identity.
+
+    Args:
+        path: ending in .dcm.
+        mask: (slices, height, width) uint8 in the order of the item's files.
+        item: a DICOM series, or one multi-frame file.
+        class_names: background first.
+        model: name of the bundle.
+        version: of the bundle: its graph's SHA-256, shortened.
+
+    Raises:
+        DataError: the item is no DICOM, or its files do not match the mask.
+        MissingPackageError: highdicom is not installed.
+    """
+    hd = require("highdicom", "writing DICOM SEG")
+    pydicom = require("pydicom", "reading DICOM")
+    if file_kind(item.files[0]) != "dicom":
+        raise DataError(
+            "A DICOM SEG refers to DICOM images; this item is none.", "Write NIfTI: --masks nifti"
+        )
+    sources = [pydicom.dcmread(file) for file in item.files]
+    frames = sum(int(getattr(source, "NumberOfFrames", 1)) for source in sources)
+    if frames != len(mask):
+        raise DataError(f"The mask has {len(mask)} slices, its DICOM files {frames} frames.")
+    present = [index for index in range(1, len(class_names)) if (mask == index).any()]
+    if not present:
+        raise DataError("The mask is empty: a DICOM SEG needs a segment.")
+    segmentation = hd.seg.Segmentation(
+        source_images=sources,
+        pixel_array=np.stack([mask == index for index in present], axis=-1),
+        segmentation_type="BINARY",
+        segment_descriptions=[
+            _description(hd, number, class_names[index], model, version)
+            for number, index in enumerate(present, start=1)
+        ],
+        series_instance_uid=hd.UID(),
+        series_number=900,
+        sop_instance_uid=hd.UID(),
+        instance_number=1,
+        manufacturer="dinorad-rt",
+        manufacturer_model_name=model[:64],
+        software_versions=__version__,
+        device_serial_number="none",
+        content_label="DINORAD_RT",
+        content_description="Not for clinical use",
+    )
+    with atomic_path(path) as part:
+        segmentation.save_as(part)
+
+
+def _description(hd: Any, number: int, name: str, model: str, version: str) -> Any:
+    tissue, family = hd.sr.CodedConcept(*_TISSUE), hd.sr.CodedConcept(*_FAMILY)
+    return hd.seg.SegmentDescription(
+        segment_number=number,
+        segment_label=name[:64],
+        segmented_property_category=tissue,
+        segmented_property_type=tissue,
+        algorithm_type="AUTOMATIC",
+        algorithm_identification=hd.AlgorithmIdentificationSequence(
+            name=model[:64], version=version[:64], family=family
+        ),
+    )
+
+
+def write_overlay(path: Path, mask: np.ndarray, study: Study, class_names: Sequence[str]) -> None:
+    """A PNG of up to nine slices with the mask in colours, and a legend.
+
+    Slices are spread over those with a mask, or over all if there is none.
+
+    Args:
+        path: ending in .png.
+        mask: (slices, height, width) uint8 in the study's grid.
+        study: as `Item.read` gave it.
+        class_names: background first.
+    """
+    from PIL import Image
+
+    from dinorad_rt.prediction.segment import undisplayed
+
+    shown = study.displayed()
+    turned = undisplayed(mask, study)  # the same flips turn it to the display
+    filled = np.flatnonzero(turned.any(axis=(1, 2)))
+    chosen = _spread(filled if len(filled) else np.arange(len(turned)), _TILES)
+    tiles = [_tile(shown.slice(int(index)), turned[index]) for index in chosen]
+    columns = int(np.ceil(np.sqrt(len(tiles))))
+    blank = np.zeros_like(tiles[0])
+    tiles += [blank] * (-len(tiles) % columns)
+    rows = [np.concatenate(tiles[i : i + columns], 1) for i in range(0, len(tiles), columns)]
+    picture = Image.fromarray(np.concatenate([*rows, _legend(rows[0].shape[1], class_names)]))
+    with atomic_path(path) as part:
+        picture.save(part, format="PNG")
+
+
+def _tile(slice_: Study, mask: np.ndarray) -> np.ndarray:
+    """One slice as RGB, at least 256 pixels high, rows and columns in their true proportion."""
+    from PIL import Image
+
+    grey = _grey(slice_)
+    colour = np.repeat((grey * 255).astype(np.uint8)[..., None], 3, axis=2).astype(np.float64)
+    for index in np.unique(mask[mask > 0]):
+        where = mask == index
+        colour[where] = (1 - _OPACITY) * colour[where] + _OPACITY * np.asarray(_rgb(int(index)))
+    height, width = mask.shape
+    tall, wide = (1.0, 1.0) if slice_.spacing is None else slice_.spacing[1:]
+    scale = 256 / (height * tall)
+    size = (max(1, round(width * wide * scale)), 256)
+    picture = Image.fromarray(colour.astype(np.uint8))
+    return np.asarray(picture.resize(size, Image.Resampling.BILINEAR))
+
+
+def _grey(slice_: Study) -> np.ndarray:
+    """(height, width) in [0, 1], windowed as `dinorad` does, at the slice's own resolution."""
+    from dinorad_rt.preprocessing.geometry import geometry
+    from dinorad_rt.preprocessing.pipeline import Preprocessor
+    from dinorad_rt.preprocessing.spec import PreprocessSpec
+
+    height, width = slice_.pixels.shape[1:3]
+    plain = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    spec = PreprocessSpec(max(height, width), *plain, resize="pad")
+    plan = geometry(height, width, spec)
+    top, left = plan.rows.offset, plan.columns.offset
+    grey: np.ndarray = Preprocessor(spec)(slice_)[0, top : top + height, left : left + width]
+    return grey
+
+
+def _legend(width: int, class_names: Sequence[str]) -> np.ndarray:
+    from PIL import Image, ImageDraw
+
+    names = class_names[1:]
+    image = Image.new("RGB", (width, 18 * len(names) + 6))
+    draw = ImageDraw.Draw(image)
+    for row, name in enumerate(names):
+        top = 4 + 18 * row
+        draw.rectangle((6, top, 18, top + 12), fill=_rgb(row + 1))
+        draw.text((26, top), name, fill=(255, 255, 255))
+    return np.asarray(image)
+
+
+def _rgb(index: int) -> tuple[int, int, int]:
+    text = COLOURS[(index - 1) % 6].lstrip("#")
+    return int(text[:2], 16), int(text[2:4], 16), int(text[4:], 16)
+
+
+def _spread(indexes: np.ndarray, count: int) -> np.ndarray:
+    if len(indexes) <= count:
+        return indexes
+    chosen: np.ndarray = indexes[np.linspace(0, len(indexes) - 1, count).round().astype(int)]
+    return chosen

@@ -1,0 +1,213 @@
+"""`predict`: every image under a path gets an answer, in a table that survives interruption."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from dinorad_rt.embeddings.decode import Bad
+from dinorad_rt.engines.build import open_runner
+from dinorad_rt.engines.manifest import Engine
+from dinorad_rt.errors import DataError
+from dinorad_rt.machine import usable_cores
+from dinorad_rt.pipeline import Say, build_engine, silent
+from dinorad_rt.prediction import classify as classification
+from dinorad_rt.prediction.bundle import Bundle
+from dinorad_rt.prediction.inputs import Item, ahead, find_items, fingerprint
+from dinorad_rt.prediction.masks import write_dicom_seg, write_nifti, write_overlay
+from dinorad_rt.prediction.segment import segment, volumes_ml
+from dinorad_rt.prediction.table import Answer, AnswerTable
+from dinorad_rt.runners.base import AbstractRunner
+from dinorad_rt.studies.study import Study
+
+MaskFormat = Literal["nifti", "dicom-seg"]
+Progress = Callable[[int, int], None]
+PART_ITEMS = 64
+MASKS_FOLDER, OVERLAYS_FOLDER = "masks", "overlays"
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """Every choice of a prediction that decides what is written.
+
+    Attributes:
+        backend: what runs the engine; auto for the fastest here.
+        profile: batch, streams and threads.
+        masks: formats of masks, for segmentation.
+        overlays: also draw each mask on its slices, as PNG.
+        keep_identifiers: name files by their paths. DICOM SEG carries its patient's identity, so
+            it needs this.
+    """
+
+    backend: str = "auto"
+    profile: str = "default"
+    masks: tuple[MaskFormat, ...] = ("nifti",)
+    overlays: bool = False
+    keep_identifiers: bool = False
+
+
+@dataclass(frozen=True)
+class PredictSummary:
+    """What a prediction left behind.
+
+    Attributes:
+        folder: of the results.
+        answered, failed: items.
+        earlier: of these, answered by an earlier run that was interrupted.
+        engine: that gave the answers.
+    """
+
+    folder: Path
+    answered: int
+    failed: int
+    earlier: int
+    engine: Engine
+
+
+def predict(
+    bundle: Bundle,
+    path: Path,
+    out: Path,
+    options: PredictOptions | None = None,
+    *,
+    workers: int | None = None,
+    say: Say = silent,
+    progress: Progress | None = None,
+) -> PredictSummary:
+    """Answer for every series, volume and image under a path; go on where an earlier run stopped.
+
+    Args:
+        bundle: the model.
+        path: a file, a folder, or a DICOMDIR.
+        out: folder of predictions.parquet and .csv, masks and overlays.
+        options: what is written.
+        workers: threads that read; None for every usable core.
+        say, progress: told of decisions, and of (done, total) items.
+
+    Raises:
+        EmptyDataError: there is no image.
+        OutputExistsError: `out` holds something else, or answers to another question.
+        EngineError, ParityError: no engine of this bundle can be had here.
+    """
+    options = _checked(options or PredictOptions(), bundle)
+    items = find_items(path, say)
+    engine = build_engine(bundle.graph, backend=options.backend, profile=options.profile, say=say)
+    columns = _columns(bundle)
+    question = {
+        "bundle": bundle.name,
+        "graph_sha256": bundle.graph.sha256,
+        "engine_key": engine.key,
+        "weights_kind": bundle.weights_kind,
+        "items": fingerprint(items),
+        "masks": list(options.masks),
+        "overlays": options.overlays,
+        "keep_identifiers": options.keep_identifiers,
+    }
+    table = AnswerTable(out, question, columns, with_files=options.keep_identifiers)
+    todo = [item for item in items if item.key not in table.done]
+    earlier = len(items) - len(todo)
+    told = progress or _silent
+    told(earlier, len(items))
+    if todo:
+        with open_runner(engine) as runner:
+            answers = _answers(bundle, runner, todo, (out, options), workers or usable_cores())
+            _collect(table, answers, earlier, len(items), told)
+    counts = table.finish([item.key for item in items])
+    return PredictSummary(out, counts["answered"], counts["failed"], earlier, engine)
+
+
+def _checked(options: PredictOptions, bundle: Bundle) -> PredictOptions:
+    """Refuse, before any work, what cannot be written."""
+    if bundle.kind == "classification":
+        return replace(options, masks=(), overlays=False)
+    if "dicom-seg" in options.masks and not options.keep_identifiers:
+        raise DataError(
+            "A DICOM SEG carries name, id and UIDs of the study that it belongs to.",
+            "Add --keep-identifiers if the results may hold them, or write --masks nifti.",
+        )
+    return options
+
+
+def _columns(bundle: Bundle) -> dict[str, str]:
+    if bundle.kind == "classification":
+        return classification.columns_of(bundle)
+    return {f"volume_ml_{name}": "float" for name in bundle.class_names[1:]} | {"mask": "text"}
+
+
+def _answers(
+    bundle: Bundle,
+    runner: AbstractRunner,
+    items: list[Item],
+    where: tuple[Path, PredictOptions],
+    workers: int,
+) -> Iterator[Answer]:
+    """Answers in the order of the items, read ahead by threads."""
+    keep = where[1].keep_identifiers
+    limit = max(2, 2 * workers)
+    with closing(ahead(Item.read, items, workers=workers, limit=limit)) as studies:  # type: ignore[type-var]
+        if bundle.kind == "classification":
+            for item, answer in classification.classify(bundle, runner, studies):
+                yield replace(answer, file=item.name if keep else None)
+            return
+        for item, study in studies:
+            answer = _segmented(bundle, runner, item, study, where)
+            yield replace(answer, file=item.name if keep else None)
+
+
+def _segmented(
+    bundle: Bundle,
+    runner: AbstractRunner,
+    item: Item,
+    study: Study | Bad,
+    where: tuple[Path, PredictOptions],
+) -> Answer:
+    """Segment one item and write its files; what it lacks for them fails it, not the job."""
+    out, options = where
+    mask = study if isinstance(study, Bad) else segment(bundle, runner, item, study)
+    if isinstance(mask, Bad) or isinstance(study, Bad):
+        return Answer(item.key, reason=mask.reason if isinstance(mask, Bad) else "")
+    name = ""
+    try:
+        if "nifti" in options.masks:
+            name = f"{MASKS_FOLDER}/{item.key}.nii.gz"
+            write_nifti(out / name, mask, study, item)
+        if "dicom-seg" in options.masks:
+            name = f"{MASKS_FOLDER}/{item.key}.dcm"
+            version = bundle.graph.sha256[:16]
+            write_dicom_seg(
+                out / name, mask, item, bundle.class_names, model=bundle.name, version=version
+            )
+    except DataError as error:
+        return Answer(item.key, reason=error.problem)
+    if options.overlays:
+        write_overlay(out / OVERLAYS_FOLDER / f"{item.key}.png", mask, study, bundle.class_names)
+    volumes = volumes_ml(mask, study, len(bundle.class_names))
+    values: dict[str, float | str] = {
+        f"volume_ml_{label}": float(volume)
+        for label, volume in zip(bundle.class_names[1:], volumes, strict=True)
+    }
+    return Answer(item.key, len(mask), {**values, "mask": name})
+
+
+def _collect(
+    table: AnswerTable, answers: Iterator[Answer], done: int, total: int, told: Progress
+) -> None:
+    """Write answers part by part; an interruption loses the unfinished part at most."""
+    held: list[Answer] = []
+    try:
+        for answer in answers:
+            held.append(answer)
+            done += 1
+            told(done, total)
+            if len(held) == PART_ITEMS:
+                table.add(held)
+                held = []
+    finally:
+        table.add(held)
+
+
+def _silent(done: int, total: int) -> None:
+    pass

@@ -1,0 +1,166 @@
+"""Answers as a table that grows part by part, survives interruption, and is joined at the end.
+
+OUT/predict.json          the question: bundle, engine, input, options
+OUT/parts/000000.parquet  answers of some items; complete or absent
+OUT/predictions.parquet   all of them, and predictions.csv for people
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dinorad_rt.errors import OutputExistsError
+from dinorad_rt.files import atomic_path, claim_output_dir, read_json, sha256_json, write_json
+
+QUESTION_FILE = "predict.json"
+PARTS_FOLDER = "parts"
+TABLE_FILE = "predictions.parquet"
+CSV_FILE = "predictions.csv"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of one item.
+
+    Attributes:
+        key: of the item.
+        slices: that were looked at; 0 if it failed.
+        values: column → value; empty if it failed.
+        reason: why it failed; empty if it did not.
+        file: path relative to the input, only where identifiers are kept.
+    """
+
+    key: str
+    slices: int = 0
+    values: Mapping[str, float | str] = field(default_factory=dict)
+    reason: str = ""
+    file: str | None = None
+
+
+class AnswerTable:
+    """The table of one output folder.
+
+    Attributes:
+        folder: of the results.
+        columns: name → "float" or "text", of the answers' values.
+        done: keys that are answered already.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        question: Mapping[str, Any],
+        columns: Mapping[str, str],
+        *,
+        with_files: bool = False,
+    ) -> None:
+        """Make the folder, or go on in it.
+
+        Raises:
+            OutputExistsError: it holds something else, or answers to another question.
+            NoSpaceError: the disk is full.
+        """
+        self.folder = claim_output_dir(folder, QUESTION_FILE)
+        self.columns = dict(columns)
+        self._with_files = with_files
+        self._claim(question)
+        self.done = {key for part in self._parts() for key in _keys(part)}
+
+    def add(self, answers: Sequence[Answer]) -> None:
+        """Write a part; it is there as a whole or not at all."""
+        import pyarrow.parquet as pq
+
+        if not answers:
+            return
+        target = self.folder / PARTS_FOLDER / f"{len(self._parts()):06d}.parquet"
+        with atomic_path(target) as part:
+            pq.write_table(self._arrow(answers), part)
+        self.done.update(answer.key for answer in answers)
+
+    def finish(self, order: Sequence[str]) -> dict[str, int]:
+        """Join the parts in the order of keys, as Parquet and CSV.
+
+        Returns:
+            Number of `answered` and `failed` items.
+        """
+        import pyarrow.parquet as pq
+
+        place = {key: index for index, key in enumerate(order)}
+        rows = [row for part in self._parts() for row in pq.read_table(part).to_pylist()]
+        rows = sorted((r for r in rows if r["item"] in place), key=lambda r: place[r["item"]])
+        with atomic_path(self.folder / TABLE_FILE) as part:
+            pq.write_table(self._from_rows(rows), part)
+        with (
+            atomic_path(self.folder / CSV_FILE) as part,
+            part.open("w", encoding="utf-8", newline="") as file,
+        ):
+            writer = csv.DictWriter(file, self._schema().names)
+            writer.writeheader()
+            writer.writerows(rows)
+        failed = sum(row["status"] == "failed" for row in rows)
+        return {"answered": len(rows) - failed, "failed": failed}
+
+    def _claim(self, question: Mapping[str, Any]) -> None:
+        path = self.folder / QUESTION_FILE
+        if not path.exists():
+            write_json(path, question)
+            return
+        before, now = read_json(path), dict(question)
+        differing = [k for k in now if sha256_json(before.get(k)) != sha256_json(now[k])]
+        if differing:
+            raise OutputExistsError(
+                f"{self.folder} holds answers to another question; they differ in: "
+                f"{', '.join(differing)}.",
+                "Choose another --out, or give the same options to go on with it.",
+            )
+
+    def _parts(self) -> list[Path]:
+        return sorted((self.folder / PARTS_FOLDER).glob("[0-9]*.parquet"))
+
+    def _schema(self) -> Any:
+        import pyarrow as pa
+
+        kinds = {"float": pa.float64(), "text": pa.string()}
+        files = [("file", pa.string())] if self._with_files else []
+        return pa.schema(
+            [
+                ("item", pa.string()),
+                *files,
+                ("status", pa.string()),
+                ("slices", pa.int32()),
+                *((name, kinds[kind]) for name, kind in self.columns.items()),
+                ("reason", pa.string()),
+            ]
+        )
+
+    def _arrow(self, answers: Sequence[Answer]) -> Any:
+        rows = [
+            {
+                "item": one.key,
+                "file": one.file,
+                "status": "failed" if one.reason else "ok",
+                "slices": one.slices,
+                "reason": one.reason,
+                **one.values,
+            }
+            for one in answers
+        ]
+        return self._from_rows(rows)
+
+    def _from_rows(self, rows: Sequence[Mapping[str, Any]]) -> Any:
+        import pyarrow as pa
+
+        schema = self._schema()
+        columns = {name: [row.get(name) for row in rows] for name in schema.names}
+        return pa.table(columns, schema)
+
+
+def _keys(part: Path) -> list[str]:
+    import pyarrow.parquet as pq
+
+    keys: list[str] = pq.read_table(part, columns=["item"]).column("item").to_pylist()
+    return keys

@@ -1,0 +1,270 @@
+"""`bundle_run`: a training run becomes a bundle, calibrated on its validation images."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dinorad_rt import __version__
+from dinorad_rt.errors import BundleError, DinoradError, OutputExistsError
+from dinorad_rt.files import sha256_file, space_errors_named, write_json
+from dinorad_rt.metrics.calibration import (
+    OperatingPoint,
+    Rule,
+    activation_of,
+    fit_temperature,
+    negative_log_likelihood,
+    operating_point,
+    probabilities,
+)
+from dinorad_rt.pipeline import Say, build_engine, silent
+from dinorad_rt.prediction.bundle import (
+    BUNDLE_FILE,
+    CARD_FILE,
+    FORMAT,
+    GRAPH_FOLDER,
+    LOGITS,
+    Bundle,
+)
+from dinorad_rt.prediction.card import model_card
+
+if TYPE_CHECKING:
+    from dinorad_rt.datasets.dataset import Dataset
+    from dinorad_rt.export.manifest import Graph
+    from dinorad_rt.preprocessing.spec import PreprocessSpec
+
+
+@dataclass(frozen=True)
+class BundleOptions:
+    """Choices of a bundle.
+
+    Attributes:
+        name: what answers are signed with; None for the run's folder name.
+        precision: of the graph.
+        backend: whose engine is calibrated; auto for the fastest here.
+        rule, least: how thresholds are chosen, see `operating_point`.
+    """
+
+    name: str | None = None
+    precision: str = "fp32"
+    backend: str = "auto"
+    rule: Rule = "youden"
+    least: float = 0.9
+
+
+@dataclass(frozen=True)
+class ValidationScores:
+    """What an engine gave for the validation images.
+
+    Attributes:
+        logits: (samples, classes).
+        labels: (samples,) class indices or (samples, classes) 0/1.
+        failed: images that could not be read.
+    """
+
+    logits: np.ndarray
+    labels: np.ndarray
+    failed: int = 0
+
+
+def bundle_run(
+    run: Path,
+    out: Path,
+    dataset: Dataset | None = None,
+    options: BundleOptions | None = None,
+    *,
+    workers: int | None = None,
+    say: Say = silent,
+) -> Bundle:
+    """Export a run, calibrate it on the validation split, and write the bundle.
+
+    Args:
+        run: folder of `dinorad-rt train`.
+        out: new folder.
+        dataset: what the run was trained on, for calibration and operating points. None leaves
+            both out, which the bundle says.
+        options: name, precision, thresholds.
+        workers: decoders.
+        say: told of each step.
+
+    Raises:
+        RunError: no finished run.
+        BundleError: the dataset is not the run's.
+        ExportError, ParityError: the run's model does not pass its checks.
+        OutputExistsError, NoSpaceError: the bundle cannot be written.
+    """
+    from dinorad_rt.training.checkpoint import load_tuned
+    from dinorad_rt.training.export import export_tuned
+
+    options = options or BundleOptions()
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise OutputExistsError(f"{out} is not empty.", "Choose a new folder with --out.")
+    tuned = load_tuned(run)
+    kind = "segmentation" if tuned.kind == "segmenter" else "classification"
+    if dataset is not None and dataset.fingerprint != tuned.facts["data"]["fingerprint"]:
+        raise BundleError(
+            f"The run was trained on other data than this {dataset.name}: their fingerprints "
+            "differ.",
+            "Give the data that the run was trained on, unchanged, or leave it out.",
+        )
+    graph = export_tuned(tuned, precision=options.precision, say=say)
+    facts: dict[str, Any] = {
+        "name": options.name or run.resolve().name,
+        "kind": kind,
+        "task": tuned.task,
+        "class_names": list(tuned.class_names),
+        "activation": activation_of(tuned.task),
+        "preprocessing": tuned.preprocessing.as_dict(),
+        "precision": options.precision,
+        "graph": {"key": graph.key, "sha256": graph.sha256},
+        "weights_kind": graph.weights_kind,
+        "licence": graph.manifest["weights"]["licence"],
+        "training": _training_facts(tuned.facts),
+        "test": _test_facts(run),
+    }
+    if kind == "classification" and dataset is not None:
+        engine = build_engine(graph, backend=options.backend, say=say)
+        say("calibrating on the validation images")
+        found = validation_scores(engine, dataset, tuned.preprocessing, workers=workers)
+        facts |= calibrated(found, facts, options)
+        facts["calibrated_engine"] = {"key": engine.key, "backend": engine.backend}
+    return write_bundle(graph, facts, out)
+
+
+def validation_scores(
+    engine: Any, dataset: Dataset, spec: PreprocessSpec, *, workers: int | None = None
+) -> ValidationScores:
+    """Logits of the validation split through an engine; a volume's are the mean of its slices'."""
+    from dinorad_rt.embeddings.loader import load_batches
+    from dinorad_rt.engines.build import open_runner
+
+    samples = dataset.of_split("val")
+    sums: dict[int, np.ndarray] = {}
+    counts: dict[int, int] = {}
+    failed: set[int] = set()
+    with open_runner(engine) as runner:
+        for batch in load_batches(samples, spec, batch=engine.batch, workers=workers):
+            failed |= {row.sample for row in batch.rows if row.reason}
+            good = [row for row in batch.rows if not row.reason]
+            if not good:
+                continue
+            for row, logits in zip(good, runner.infer(batch.pixels)[LOGITS], strict=True):
+                sums[row.sample] = sums.get(row.sample, 0.0) + logits.astype(np.float64)
+                counts[row.sample] = counts.get(row.sample, 0) + 1
+    kept = [index for index in sorted(sums) if index not in failed]
+    if not kept:
+        raise BundleError(f"No validation image of {dataset.name} could be read.", "Check --data.")
+    labels = np.asarray([samples[index].labels for index in kept], np.int64)
+    return ValidationScores(
+        logits=np.stack([sums[index] / counts[index] for index in kept]),
+        labels=labels if dataset.task == "multilabel" else labels[:, 0],
+        failed=len(failed),
+    )
+
+
+def calibrated(
+    found: ValidationScores, facts: Mapping[str, Any], options: BundleOptions
+) -> dict[str, Any]:
+    """Temperature and thresholds, with what they were fitted on."""
+    activation = facts["activation"]
+    temperature = fit_temperature(found.logits, found.labels, activation)
+    loss = [
+        negative_log_likelihood(found.logits / scale, found.labels, activation)
+        for scale in (1.0, temperature)
+    ]
+    scores = probabilities(found.logits, activation, temperature)
+    points, left_out = _thresholds(scores, found.labels, facts, options)
+    return {
+        "calibration": {
+            "method": "temperature",
+            "temperature": temperature.tolist(),
+            "images": len(found.labels),
+            "unreadable": found.failed,
+            "negative_log_likelihood_before": loss[0],
+            "negative_log_likelihood_after": loss[1],
+        },
+        "operating_points": {name: asdict(point) for name, point in points.items()},
+        "without_operating_point": left_out,
+    }
+
+
+def _thresholds(
+    scores: np.ndarray, labels: np.ndarray, facts: Mapping[str, Any], options: BundleOptions
+) -> tuple[dict[str, OperatingPoint], dict[str, str]]:
+    """Class → threshold, and why others have none. Multi-class takes the most probable class."""
+    names, task = facts["class_names"], facts["task"]
+    if task == "multiclass":
+        return {}, {}
+    wanted = [(len(names) - 1, labels == 1)] if task == "binary" else None
+    columns = wanted or [(index, labels[:, index] == 1) for index in range(len(names))]
+    points, left_out = {}, {}
+    for index, positive in columns:
+        try:
+            points[names[index]] = operating_point(
+                positive, scores[:, index], rule=options.rule, least=options.least
+            )
+        except DinoradError as error:
+            left_out[names[index]] = error.problem
+    return points, left_out
+
+
+def write_bundle(graph: Graph, facts: Mapping[str, Any], out: Path) -> Bundle:
+    """Copy the graph, write card and facts; the folder appears when all is there.
+
+    Raises:
+        OutputExistsError: `out` holds something.
+        NoSpaceError: the disk is full.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise OutputExistsError(f"{out} is not empty.", "Choose a new folder with --out.")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.", suffix=".part"))
+    try:
+        with space_errors_named(out):
+            shutil.copytree(graph.folder, part / GRAPH_FOLDER)
+            (part / CARD_FILE).write_text(model_card(facts), encoding="utf-8")
+            files = [path for path in sorted(part.rglob("*")) if path.is_file()]
+            hashes = {path.relative_to(part).as_posix(): sha256_file(path) for path in files}
+            document = {"format": FORMAT, "made_by": f"dinorad-rt {__version__}", **facts}
+            write_json(part / BUNDLE_FILE, document | {"files": hashes})
+            part.chmod(0o755)
+            if out.exists():
+                out.rmdir()
+            part.rename(out)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return Bundle.open(out)
+
+
+def _training_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What of train.json belongs into a bundle: no history, no machine."""
+    names = ("backbone", "method", "head", "model", "recipe", "data", "parameters", "selection")
+    kept = {name: facts[name] for name in names if name in facts}
+    best = (facts.get("history") or {}).get("best_epoch")
+    return kept | {"best_epoch": best}
+
+
+def _test_facts(run: Path) -> dict[str, Any] | None:
+    """Metrics of the run's test split, macro values only; None if there was none."""
+    from dinorad_rt.reports.results import RESULTS_FILE, Results
+
+    if not (run / RESULTS_FILE).is_file():
+        return None
+    results = Results.open(run)
+    names = ("name", "value", "ci_low", "ci_high", "n", "n_patients")
+    return {
+        "dataset": results.dataset,
+        "metrics": [
+            {key: getattr(value, key) for key in names}
+            for value in results.metrics
+            if value.class_name is None
+        ],
+        "excluded_classes": results.excluded_classes,
+        "notes": list(results.notes),
+    }

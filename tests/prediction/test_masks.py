@@ -1,0 +1,153 @@
+"""Masks in files, read again by nibabel, SimpleITK and highdicom."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import SimpleITK
+from PIL import Image
+
+from dinorad_rt.errors import DataError
+from dinorad_rt.phantoms import write_phantoms
+from dinorad_rt.prediction.inputs import Item, find_items
+from dinorad_rt.prediction.masks import write_dicom_seg, write_nifti, write_overlay
+from dinorad_rt.prediction.segment import undisplayed, volumes_ml
+from dinorad_rt.studies.study import Study
+
+CLASSES = ("background", "bone", "rest")
+
+
+def read(item: Item) -> Study:
+    study = item.read()
+    assert isinstance(study, Study)
+    return study
+
+
+def bright_mask(study: Study) -> np.ndarray:
+    values = study.values()
+    low, high = np.percentile(values, (60, 90))
+    return (values > low).astype(np.uint8) + (values > high).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def ct_item(tmp_path_factory: pytest.TempPathFactory) -> Item:
+    root = write_phantoms(tmp_path_factory.mktemp("set") / "p", patients=8, image_size=64)
+    return next(item for item in find_items(root / "ct") if len(item.files) > 1)
+
+
+@pytest.mark.parametrize("codes", ["RAS", "LPS", "ASR", "PIL", "SLA"])
+def test_a_nifti_mask_has_the_axes_and_the_affine_of_its_image(tmp_path: Path, codes: str) -> None:
+    rng = np.random.default_rng(0)
+    base = nibabel.Nifti1Image(
+        rng.standard_normal((9, 7, 5)).astype(np.float32),
+        np.array([[1.5, 0.1, 0, -8], [-0.1, 2, 0, 3], [0, 0, 3, 11], [0, 0, 0, 1.0]]),
+    )
+    turn = nibabel.orientations.ornt_transform(
+        nibabel.io_orientation(base.affine), nibabel.orientations.axcodes2ornt(codes)
+    )
+    nibabel.save(base.as_reoriented(turn), tmp_path / "image.nii")
+    (item,) = find_items(tmp_path)
+    study = read(item)
+    mask = bright_mask(study)
+    write_nifti(tmp_path / "out" / "mask.nii.gz", mask, study, item)
+    image, found = nibabel.load(tmp_path / "image.nii"), nibabel.load(tmp_path / "out/mask.nii.gz")
+    np.testing.assert_array_equal(found.affine, image.affine)
+    assert nibabel.aff2axcodes(found.affine) == tuple(codes)
+    values = image.get_fdata()
+    low, high = np.percentile(values, (60, 90))
+    np.testing.assert_array_equal(
+        np.asarray(found.dataobj), (values > low).astype(int) + (values > high)
+    )
+
+
+def test_a_nifti_mask_of_dicom_lies_where_simpleitk_reads_the_series(
+    ct_item: Item, tmp_path: Path
+) -> None:
+    study = read(ct_item)
+    mask = bright_mask(study)
+    write_nifti(tmp_path / "mask.nii.gz", mask, study, ct_item)
+    reader = SimpleITK.ImageSeriesReader()
+    reader.SetFileNames([str(file) for file in ct_item.files])
+    image, found = reader.Execute(), SimpleITK.ReadImage(str(tmp_path / "mask.nii.gz"))
+    for index in ((3, 4, 1), (20, 9, 2)):
+        point = image.TransformIndexToPhysicalPoint(index)
+        other = found.TransformPhysicalPointToIndex(point)
+        hu = SimpleITK.GetArrayFromImage(image)[index[::-1]]
+        low, high = np.percentile(study.values(), (60, 90))
+        assert found.GetPixel(other) == int(hu > low) + int(hu > high)
+
+
+def test_a_dicom_seg_has_the_geometry_of_its_series(ct_item: Item, tmp_path: Path) -> None:
+    hd = pytest.importorskip("highdicom")
+    study = read(ct_item)
+    mask = bright_mask(study)
+    target = tmp_path / "seg.dcm"
+    write_dicom_seg(target, mask, ct_item, CLASSES, model="tiny", version="1")
+    found = hd.seg.segread(target)
+    assert [item.SegmentLabel for item in found.SegmentSequence] == ["bone", "rest"]
+    volume = found.get_volume(combine_segments=True)
+    affine = study.affine()
+    assert affine is not None
+    spots = np.argwhere(mask > 0)
+    for spot in spots[:: max(1, len(spots) // 50)]:
+        point = affine @ [*spot, 1.0]
+        index = np.linalg.solve(volume.affine, point)[:3]
+        np.testing.assert_allclose(index, np.rint(index), atol=1e-3)
+        assert volume.array[tuple(np.rint(index).astype(int))] == mask[tuple(spot)]
+    assert int((volume.array > 0).sum()) == int((mask > 0).sum())
+    assert SimpleITK.ReadImage(str(target)).GetSize()[:2] == mask.shape[:0:-1]
+
+
+def test_a_dicom_seg_needs_dicom_and_something_to_show(ct_item: Item, tmp_path: Path) -> None:
+    empty = np.zeros(read(ct_item).pixels.shape, np.uint8)
+    with pytest.raises(DataError, match="empty"):
+        write_dicom_seg(tmp_path / "a.dcm", empty, ct_item, CLASSES, model="t", version="1")
+    with pytest.raises(DataError, match="frames"):
+        write_dicom_seg(tmp_path / "a.dcm", empty[1:] + 1, ct_item, CLASSES, model="t", version="1")
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "x.png")
+    (item,) = find_items(tmp_path / "x.png")
+    with pytest.raises(DataError, match="none"):
+        write_dicom_seg(tmp_path / "a.dcm", empty, item, CLASSES, model="t", version="1")
+    assert not (tmp_path / "a.dcm").exists()
+
+
+def test_flips_for_display_are_undone() -> None:
+    rng = np.random.default_rng(0)
+    for signs in ((1, 1), (1, -1), (-1, 1), (-1, -1)):
+        axes = np.array([[0, 0, signs[1]], [0, signs[0], 0], [1, 0, 0]], float)
+        study = Study(
+            rng.random((3, 5, 4)), spacing=(3, 1, 2), orientation=axes, origin=(0.0, 0.0, 0.0)
+        )
+        shown = study.displayed().pixels
+        np.testing.assert_array_equal(undisplayed(shown, study), study.pixels)
+
+
+def test_volumes_are_voxels_times_spacing() -> None:
+    study = Study(np.zeros((2, 3, 4)), spacing=(5.0, 2.0, 0.5))
+    mask = np.zeros((2, 3, 4), np.uint8)
+    mask[0, :2, :2], mask[1, 0, 0] = 1, 2
+    np.testing.assert_allclose(volumes_ml(mask, study, 3), [0.02, 0.005])
+    assert np.isnan(volumes_ml(mask, Study(mask), 3)).all()
+
+
+def test_overlays_colour_the_mask_and_nothing_else(ct_item: Item, tmp_path: Path) -> None:
+    study = read(ct_item)
+    mask = np.zeros(study.pixels.shape, np.uint8)
+    mask[:, 6:26, 4:24] = 1
+    for name, given in (("with", mask), ("without", mask * 0)):
+        write_overlay(tmp_path / f"{name}.png", given, study, CLASSES)
+    pictures = [
+        np.asarray(Image.open(tmp_path / f"{n}.png")).astype(int) for n in ("with", "without")
+    ]
+    assert pictures[0].shape == pictures[1].shape
+    changed = np.abs(pictures[0] - pictures[1]).sum(axis=2) > 0
+    tiles = min(9, len(mask))
+    columns = int(np.ceil(np.sqrt(tiles)))
+    height = 256 * -(-tiles // columns)
+    share = changed[:height].mean()
+    assert share == pytest.approx(20 * 20 / mask[0].size * tiles / (columns**2), rel=0.2)
+    grey = pictures[0][:height][~changed[:height]]
+    assert np.ptp(grey, axis=1).max() == 0

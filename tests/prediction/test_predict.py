@@ -1,0 +1,175 @@
+"""`predict` from files to a table: numbers, resume, failures, identifiers."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from scipy.special import expit, softmax
+
+from dinorad_rt.errors import DataError, OutputExistsError
+from dinorad_rt.prediction.bundle import Bundle
+from dinorad_rt.prediction.inputs import find_items
+from dinorad_rt.preprocessing.pipeline import Preprocessor
+from dinorad_rt.studies.read import read_study
+
+Make = Callable[..., Bundle]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Eleven pictures, a volume, and a file that is no image."""
+    root = tmp_path / "in" / "Doe^John"
+    root.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for index in range(11):
+        Image.fromarray(rng.integers(0, 20 * (index + 1), (20, 24)).astype(np.uint8)).save(
+            root / f"{index:02d}.png"
+        )
+    (root / "05.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    volume = rng.standard_normal((12, 10, 6)).astype(np.float32) + np.linspace(0, 3, 6)
+    nibabel.save(nibabel.Nifti1Image(volume.astype(np.float32), np.eye(4)), root / "v.nii.gz")
+    return tmp_path / "in"
+
+
+def expected_logits(bundle: Bundle, path: Path) -> np.ndarray:
+    study = read_study(path).displayed()
+    rows = [Preprocessor(bundle.preprocessing)(study.slice(i)) for i in range(study.num_slices)]
+    mean = np.asarray(rows, np.float64).reshape(len(rows), -1).mean(axis=1)
+    count = len(bundle.class_names)
+    return np.stack([mean * (i - 0.5 * (count - 1)) for i in range(count)], axis=1).mean(axis=0)
+
+
+def test_probabilities_are_those_of_each_file(
+    bundle_of: Make, predict_with: Any, folder: Path, tmp_path: Path
+) -> None:
+    bundle = bundle_of(classes=("no", "yes"), calibration={"temperature": [0.5]})
+    done = predict_with(bundle, folder, tmp_path / "out", keep_identifiers=True)
+    assert (done.answered, done.failed) == (11, 1)
+    rows = pq.read_table(tmp_path / "out" / "predictions.parquet").to_pylist()
+    assert [row["file"] for row in rows] == [item.name for item in find_items(folder)]
+    for row in rows:
+        if row["file"].endswith("05.png"):
+            assert row["status"] == "failed" and row["reason"] and row["predicted"] is None
+            continue
+        truth = softmax(expected_logits(bundle, folder / row["file"]) / 0.5)
+        assert row["probability_yes"] == pytest.approx(truth[1], abs=1e-5)
+        assert row["predicted"] == ("yes" if truth[1] >= 0.5 else "no")
+        assert row["slices"] == (6 if row["file"].endswith("nii.gz") else 1)
+    with (tmp_path / "out" / "predictions.csv").open(encoding="utf-8") as file:
+        table = list(csv.DictReader(file))
+    assert [row["item"] for row in table] == [row["item"] for row in rows]
+
+
+def test_an_operating_point_decides(
+    bundle_of: Make, predict_with: Any, folder: Path, tmp_path: Path
+) -> None:
+    point = {"threshold": 0.35, "sensitivity": 1.0, "specificity": 0.5, "rule": "test"}
+    bundle = bundle_of(operating_points={"yes": point})
+    predict_with(bundle, folder, tmp_path / "out")
+    rows = pq.read_table(tmp_path / "out" / "predictions.parquet").to_pylist()
+    for row in rows:
+        if row["status"] == "ok":
+            assert row["predicted"] == ("yes" if row["probability_yes"] >= 0.35 else "no")
+    assert {row["predicted"] for row in rows} == {"yes", "no", None}
+
+
+def test_several_labels_may_be_positive(
+    bundle_of: Make, predict_with: Any, folder: Path, tmp_path: Path
+) -> None:
+    bundle = bundle_of(task="multilabel", classes=("a", "b", "c"))
+    predict_with(bundle, folder, tmp_path / "out", keep_identifiers=True)
+    for row in pq.read_table(tmp_path / "out" / "predictions.parquet").to_pylist():
+        if row["status"] == "ok":
+            truth = expit(expected_logits(bundle, folder / row["file"]))
+            names = [n for n, p in zip("abc", truth, strict=True) if p >= 0.5]
+            assert row["predicted"] == "|".join(names)
+
+
+def test_an_interrupted_run_goes_on_and_equals_an_uninterrupted_one(
+    bundle_of: Make,
+    predict_with: Any,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("dinorad_rt.prediction.predict.PART_ITEMS", 3)
+    bundle = bundle_of()
+    predict_with(bundle, folder, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        predict_with(bundle, folder, tmp_path / "cut", fail_after=8)
+    done = predict_with(bundle, folder, tmp_path / "cut")
+    assert 0 < done.earlier < 12 and predict_with.runner.rows < 16
+    whole, cut = (
+        pq.read_table(tmp_path / name / "predictions.parquet").to_pylist()
+        for name in ("whole", "cut")
+    )
+    for one, other in zip(whole, cut, strict=True):
+        assert one.keys() == other.keys()
+        for name, value in one.items():
+            close = isinstance(value, float) and value == pytest.approx(other[name], rel=1e-6)
+            assert close or value == other[name]
+    again = predict_with(bundle, folder, tmp_path / "cut")
+    assert again.earlier == 12 and predict_with.runner.rows == 0
+
+
+def test_other_questions_and_foreign_folders_are_left_alone(
+    bundle_of: Make, predict_with: Any, folder: Path, tmp_path: Path
+) -> None:
+    bundle = bundle_of()
+    predict_with(bundle, folder, tmp_path / "out")
+    with pytest.raises(OutputExistsError, match="keep_identifiers"):
+        predict_with(bundle, folder, tmp_path / "out", keep_identifiers=True)
+    (folder / "new.png").write_bytes((folder / "Doe^John" / "00.png").read_bytes())
+    with pytest.raises(OutputExistsError, match="items"):
+        predict_with(bundle, folder, tmp_path / "out")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.txt").write_text("years")
+    with pytest.raises(OutputExistsError, match="something else"):
+        predict_with(bundle, folder, tmp_path / "other")
+
+
+def test_masks_are_written_in_the_image_grid_and_named_by_keys(
+    bundle_of: Make, predict_with: Any, folder: Path, tmp_path: Path
+) -> None:
+    bundle = bundle_of("segmentation", "segmentation", ("background", "bright"))
+    out = tmp_path / "out"
+    done = predict_with(bundle, folder / "Doe^John" / "v.nii.gz", out, overlays=True)
+    assert (done.answered, done.failed) == (1, 0)
+    (row,) = pq.read_table(out / "predictions.parquet").to_pylist()
+    image = nibabel.load(folder / "Doe^John" / "v.nii.gz")
+    mask = nibabel.load(out / row["mask"])
+    np.testing.assert_array_equal(mask.affine, image.affine)
+    found, values = np.asarray(mask.dataobj), image.get_fdata()
+    assert found.shape == values.shape and 0 < found.mean() < 1
+    assert values[found == 1].mean() > values[found == 0].mean() + 0.5
+    assert row["volume_ml_bright"] == pytest.approx(found.sum() / 1000)
+    assert (out / "overlays" / f"{row['item']}.png").is_file()
+
+
+def test_dicom_seg_is_refused_without_leave_for_identifiers(
+    bundle_of: Make, predict_with: Any, folder: Path, tmp_path: Path
+) -> None:
+    bundle = bundle_of("segmentation", "segmentation", ("background", "bright"))
+    with pytest.raises(DataError, match="carries name"):
+        predict_with(bundle, folder, tmp_path / "out", masks=("dicom-seg",))
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_identifier_reaches_the_results(
+    bundle_of: Make, predict_with: Any, folder: Path, tmp_path: Path
+) -> None:
+    predict_with(bundle_of(), folder, tmp_path / "out")
+    for path in (tmp_path / "out").rglob("*"):
+        assert "Doe" not in path.name
+        if path.suffix == ".parquet":
+            assert "Doe" not in str(pq.read_table(path).to_pylist())
+        elif path.is_file():
+            assert b"Doe" not in path.read_bytes()
