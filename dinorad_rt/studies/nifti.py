@@ -21,6 +21,10 @@ from dinorad_rt.studies.study import Study, Units
 MAX_VOXELS = 4 << 30
 """Largest volume (all time points) that is read."""
 
+MAX_UNNAMED = 2 << 30
+"""Largest file without one of the suffixes that is read."""
+
+_SUFFIXES = (".nii", ".nii.gz", ".nii.bz2", ".hdr", ".img", ".hdr.gz", ".img.gz", ".mgh", ".mgz")
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])
 
 
@@ -49,7 +53,10 @@ def read_nifti(path: Path, frame: int | None = None) -> Study:
 
 def _open(nibabel: Any, path: Path) -> Any:
     try:
-        image = nibabel.load(path)
+        named = path.name.lower().endswith(_SUFFIXES)
+        image = nibabel.load(path) if named else _opened_by_content(nibabel, path)
+    except UnreadableFileError:
+        raise
     except Exception as error:
         raise UnreadableFileError(
             f"Cannot read {path} as NIfTI: {' '.join(str(error).split())[:200]}",
@@ -61,6 +68,27 @@ def _open(nibabel: Any, path: Path) -> Any:
             "Give volumes of voxels.",
         )
     return image
+
+
+def _opened_by_content(nibabel: Any, path: Path) -> Any:
+    """A single-file NIfTI whose name says nothing, which nibabel would refuse; read to memory."""
+    import gzip
+
+    with path.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    with gzip.open(path, "rb") if packed else path.open("rb") as file:
+        data = file.read(MAX_UNNAMED + 1)
+    if len(data) > MAX_UNNAMED:
+        raise UnreadableFileError(
+            f"{path} holds more than {MAX_UNNAMED >> 30} GiB.", "Name it .nii or .nii.gz."
+        )
+    for magic, kind in ((data[344:348], nibabel.Nifti1Image), (data[4:8], nibabel.Nifti2Image)):
+        if magic in (b"n+1\0", b"n+2\0"):
+            return kind.from_bytes(data)
+    raise UnreadableFileError(
+        f"{path} {'is a gzip file that holds' if packed else 'is'} no NIfTI in one file.",
+        "Unpack what lies packed in it; give both files of a .hdr/.img pair their suffixes.",
+    )
 
 
 def _stored_values(image: Any, path: Path) -> tuple[np.ndarray, tuple[float, float]]:

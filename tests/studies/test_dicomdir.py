@@ -28,6 +28,7 @@ def medium(write_stack: Any, tmp_path: Path) -> Path:
     for path in series.iterdir():
         index.add(path)
     index.write(tmp_path / "medium")
+    index._stage["t"].cleanup()  # else pydicom leaves it to the garbage collector, with a warning
     shutil.rmtree(series)
     return tmp_path / "medium"
 
