@@ -11,11 +11,11 @@ import numpy as np
 from dinorad_rt.metrics.report import one_vs_rest, present_classes
 from dinorad_rt.reports import curves, figures
 from dinorad_rt.reports.figures import Drawing, Estimate
-from dinorad_rt.reports.pareto import Joined, front
-from dinorad_rt.reports.published import ALL, published_for
 from dinorad_rt.reports.results import MetricValue
 from dinorad_rt.reports.runs import Run, TestSet, words_of
+from dinorad_rt.reports.study_numbers import ALL, published_for
 from dinorad_rt.reports.table import TITLES
+from dinorad_rt.reports.tradeoff import Joined, front
 
 Item = TypeVar("Item")
 LINES_PER_PLOT = 6

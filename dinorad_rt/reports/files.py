@@ -10,7 +10,6 @@ from typing import Any
 
 from dinorad_rt.reports.drawings import title_of
 from dinorad_rt.reports.page import Interval, Link, format_number
-from dinorad_rt.reports.published import Published
 from dinorad_rt.reports.runs import Material, Run
 from dinorad_rt.reports.sections import (
     RANDOM,
@@ -18,6 +17,7 @@ from dinorad_rt.reports.sections import (
     published_rows,
     study_rows,
 )
+from dinorad_rt.reports.study_numbers import Published
 
 CSV_COLUMNS = (
     *("run", "dataset", "test_set", "protocol", "preset", "model", "weights", "weights_sha256"),

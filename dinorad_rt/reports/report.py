@@ -15,10 +15,10 @@ from dinorad_rt.reports.drawings import drawings_of, paretos
 from dinorad_rt.reports.figures import Drawing
 from dinorad_rt.reports.files import to_csv, to_markdown
 from dinorad_rt.reports.page import Page
-from dinorad_rt.reports.pareto import joined_with_benches
 from dinorad_rt.reports.plots import FORMATS, save_figure
-from dinorad_rt.reports.published import Published, published_for
 from dinorad_rt.reports.runs import Material
+from dinorad_rt.reports.study_numbers import Published, published_for
+from dinorad_rt.reports.tradeoff import joined_with_benches
 
 HTML, MARKDOWN, CSV = "report.html", "report.md", "report.csv"
 PLOTS = "plots"

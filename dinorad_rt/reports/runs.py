@@ -161,15 +161,27 @@ def read_material(paths: Sequence[Path], benches: Sequence[Path] = ()) -> Materi
 
 
 def labelled(results: Iterable[Results]) -> tuple[Run, ...]:
-    """Runs with labels that name the model, and whatever differs between runs of one model."""
+    """Runs with labels that name the model, and whatever tells it from its likes.
+
+    Its likes are the runs of one model and protocol on one test set.
+    """
     runs = [Run(item, number) for number, item in enumerate(results, start=1)]
-    facts = [_facts(run) for run in runs]
-    named = []
-    for run, own in zip(runs, facts, strict=True):
-        others = [fact for other, fact in zip(runs, facts, strict=True) if other.model == run.model]
-        parts = [own[key] for key in own if len({str(fact[key]) for fact in others}) > 1]
-        named.append(Run(run.results, run.number, " ".join([run.model, *filter(None, parts)])))
-    return tuple(named)
+    likes: dict[tuple[str, str, str], list[Run]] = {}
+    for run in runs:
+        key = run.model, run.results.protocol, test_set_key(run.results)
+        likes.setdefault(key, []).append(run)
+    labels: dict[int, str] = {}
+    for same in likes.values():
+        facts = {run.number: _facts(run) for run in same}
+        differ = [key for key in _facts(same[0]) if len({f[key] for f in facts.values()}) > 1]
+        for run in same:
+            parts = [facts[run.number][key] for key in differ]
+            labels[run.number] = " ".join([run.model, *filter(None, parts)])
+        names = [labels[run.number] for run in same]
+        for run in same:
+            if names.count(labels[run.number]) > 1:
+                labels[run.number] += f" (run {run.number})"
+    return tuple(Run(run.results, run.number, labels[run.number]) for run in runs)
 
 
 def grouped(runs: Sequence[Run]) -> tuple[TestSet, ...]:
@@ -224,13 +236,22 @@ def _facts(run: Run) -> dict[str, str]:
     evaluation = results.provenance.get("evaluation") or {}
     size = preprocessing.get("image_size")
     return {
-        "weights": str(run.engine.get("weights") or results.weights_kind),
+        "weights": _weights_words(run.engine.get("weights")) or results.weights_kind,
         "size": f"{size} px" if size else "",
         "precision": str(run.engine.get("precision") or ""),
         "backend": str(run.engine.get("backend") or ""),
         "preprocessing": str(preprocessing.get("preset") or ""),
+        "preset": results.preset,
         "seed": f"seed {evaluation['seed']}" if "seed" in evaluation else "",
     }
+
+
+def _weights_words(weights: Any) -> str:
+    """Weights in few words: what they are called, and the first digits of their hash."""
+    if not isinstance(weights, Mapping):
+        return str(weights or "")
+    sha = str(weights.get("sha256") or "")[:6]
+    return " ".join(filter(None, (str(weights.get("source") or weights.get("kind") or ""), sha)))
 
 
 def _rank(run: Run) -> tuple[float, str]:

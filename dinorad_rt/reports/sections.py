@@ -13,11 +13,11 @@ from dinorad_rt.reports.curves import confusion
 from dinorad_rt.reports.drawings import title_of, value_words
 from dinorad_rt.reports.figures import Drawing
 from dinorad_rt.reports.page import Interval, Link, Page, Shaded
-from dinorad_rt.reports.pareto import Joined, pareto_set
 from dinorad_rt.reports.plots import to_svg
-from dinorad_rt.reports.published import ALL, Published
 from dinorad_rt.reports.results import MetricValue
 from dinorad_rt.reports.runs import Material, Run, TestSet, words_of
+from dinorad_rt.reports.study_numbers import ALL, Published
+from dinorad_rt.reports.tradeoff import Joined, pareto_set
 
 RANDOM = (
     "weights: random. The numbers of these runs test the machinery; they say nothing of a backbone"

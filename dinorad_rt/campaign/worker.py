@@ -1,0 +1,126 @@
+"""The process that runs cells: requests as JSON lines on stdin, events as JSON lines on a pipe.
+
+A cell that is killed takes this process with it and nothing else: the study notes it and starts
+another one. Datasets stay open from one cell to the next.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dinorad_rt.errors import DinoradError
+
+if TYPE_CHECKING:
+    from dinorad_rt.datasets.dataset import Dataset
+
+Send = Callable[[dict[str, Any]], None]
+DEBUG_VARIABLE = "DINORAD_RT_DEBUG"
+
+
+def serve(lines: Any, send: Send) -> None:
+    """Answer requests until the input ends; each ends in one event `done` or `failed`.
+
+    Args:
+        lines: iterable of JSON requests.
+        send: takes events.
+    """
+    datasets: dict[str, Dataset] = {}
+    for line in lines:
+        request = json.loads(line)
+        try:
+            answer = _ANSWERS[request["do"]](request, datasets, send)
+            send({"event": "done", **answer})
+        except DinoradError as error:
+            send({"event": "failed", "problem": error.problem, "fix": error.fix})
+        except Exception as error:
+            if os.environ.get(DEBUG_VARIABLE):
+                traceback.print_exc()
+            send(
+                {
+                    "event": "failed",
+                    "problem": f"{type(error).__name__}: {error}",
+                    "fix": f"This is a bug. {DEBUG_VARIABLE}=1 shows where.",
+                }
+            )
+
+
+def _open(request: Mapping[str, Any], datasets: dict[str, Dataset], send: Send) -> dict[str, Any]:
+    """Open a dataset and tell its facts."""
+    dataset = _dataset(request["data"], datasets, send)
+    splits = [sample.split for sample in dataset.samples]
+    return {
+        "task": dataset.task,
+        "images": len(dataset.samples),
+        "patients": len({sample.patient for sample in dataset.samples}),
+        "splits": {split: splits.count(split) for split in ("train", "val", "test")},
+        "fingerprint": dataset.fingerprint,
+        "split_hash": dataset.split_hash,
+    }
+
+
+def _run(request: Mapping[str, Any], datasets: dict[str, Dataset], send: Send) -> dict[str, Any]:
+    """Run a cell and tell what it took."""
+    from dinorad_rt.evaluation import Evaluation, run_evaluation
+    from dinorad_rt.pipeline import EngineRequest
+
+    dataset = _dataset(request["data"], datasets, send)
+    values = request["evaluation"]
+    evaluation = Evaluation(**values | {"engine": EngineRequest(**values["engine"])})
+    start = time.perf_counter()
+    results, _ = run_evaluation(
+        evaluation,
+        dataset,
+        out=Path(request["out"]),
+        workers=request["workers"],
+        say=lambda text: send({"event": "say", "text": text}),
+        progress=lambda done, total: send({"event": "progress", "done": done, "total": total}),
+    )
+    return {
+        "seconds": time.perf_counter() - start,
+        "engine_s": results.timings.get("engine_s", 0.0),
+        "embed_s": results.timings.get("embed_s", 0.0),
+    }
+
+
+_ANSWERS = {"open": _open, "run": _run}
+
+
+def _dataset(data: Mapping[str, Any], datasets: dict[str, Dataset], send: Send) -> Dataset:
+    from dataclasses import replace
+
+    from dinorad_rt.pipeline import dataset_for
+
+    if data["name"] not in datasets:
+        paths = {key: None if data[key] is None else Path(data[key]) for key in ("data", "root")}
+        dataset = dataset_for(
+            paths["data"],
+            data["dataset"],
+            paths["root"],
+            say=lambda text: send({"event": "say", "text": text}),
+            **data["columns"],
+        )
+        datasets[data["name"]] = replace(dataset, name=data["name"])
+    return datasets[data["name"]]
+
+
+def main() -> None:
+    """Serve stdin; argument: the file descriptor that takes events."""
+    from dinorad_rt.studies.malloc import keep_freed_memory
+
+    keep_freed_memory()
+    with os.fdopen(int(sys.argv[1]), "w", encoding="utf-8", buffering=1) as pipe:
+        try:
+            serve(sys.stdin, lambda event: print(json.dumps(event), file=pipe, flush=True))
+        except (KeyboardInterrupt, BrokenPipeError):
+            return  # the study itself was stopped
+
+
+if __name__ == "__main__":
+    main()
