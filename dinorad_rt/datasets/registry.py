@@ -1,4 +1,4 @@
-"""Datasets by name."""
+"""Datasets by name: the phantoms, which are made, and downloads in their official layouts."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 from dinorad_rt.datasets.dataset import Dataset
-from dinorad_rt.datasets.open import TABLE_NAME, open_dataset
+from dinorad_rt.datasets.entry import DatasetEntry, Wishes
+from dinorad_rt.datasets.facts import Progress as Counted
+from dinorad_rt.datasets.open import TABLE_NAME, TaskChoice, open_dataset
 from dinorad_rt.errors import OutputExistsError, unknown_name
 from dinorad_rt.files import space_errors_named
 from dinorad_rt.paths import cache_dir
 
 Progress = Callable[[str], None]
-Opener = Callable[[Path | None, Progress | None], Dataset]
-"""Opens a dataset from the folder of its files (None for the default place)."""
 
 _PHANTOM_TABLES = {
     "phantom": "",
@@ -28,39 +29,57 @@ _PHANTOM_TABLES = {
 """Name → folder of the table below the phantoms' root."""
 
 
-@dataclass(frozen=True)
-class DatasetEntry:
-    """What is known of a dataset before it is opened.
-
-    Attributes:
-        opener: see `Opener`.
-    """
-
-    name: str
-    title: str
-    modality: str
-    task: str
-    licence: str
-    opener: Opener
-
-
 def dataset_named(
-    name: str, root: Path | None = None, *, progress: Progress | None = None
+    name: str,
+    root: Path | None = None,
+    *,
+    progress: Progress | None = None,
+    task: TaskChoice = "auto",
+    splits: Path | None = None,
+    seed: int = 0,
 ) -> Dataset:
     """Open a registered dataset.
 
     Args:
         name: one of `dinorad-rt list datasets`.
         root: where its files lie, or shall lie for `phantom`; None for the cache.
-        progress: called with a line of text per step, where something has to be made.
+        progress: called with a line of text per step, where something has to be made or read.
+        task: for sets with several truths, such as Montgomery (lungs, or tuberculosis).
+        splits: a split list to follow, or `patient`; see `registered.open_registered`.
+        seed: of splits that are made.
 
     Raises:
         UnknownNameError: not registered.
         DataError: its files are not there or not complete.
     """
-    if name not in _ENTRIES:
-        raise unknown_name("dataset", name, _ENTRIES, "dinorad-rt list datasets")
-    return replace(_ENTRIES[name].opener(root, progress), name=name)
+    entry = entry_named(name)
+    if name in _PHANTOM_TABLES:
+        opened = _open_phantom(name, root, progress, splits)
+        return replace(opened, name=name)
+    from dinorad_rt.datasets.registered import open_registered
+
+    wishes = Wishes(task, counted(progress))
+    return open_registered(entry, root, wishes, splits=splits, seed=seed)
+
+
+def entry_named(name: str) -> DatasetEntry:
+    """What is known of a dataset.
+
+    Raises:
+        UnknownNameError: not registered.
+    """
+    entries = all_entries()
+    if name not in entries:
+        raise unknown_name("dataset", name, entries, "dinorad-rt list datasets")
+    return entries[name]
+
+
+@lru_cache(maxsize=1)
+def all_entries() -> dict[str, DatasetEntry]:
+    """Every registered dataset by name: phantoms, the study's twelve, others, MedMNIST."""
+    from dinorad_rt.datasets.catalogue import MEDMNIST, OTHERS, STUDY
+
+    return {entry.name: entry for entry in (*_PHANTOMS, *STUDY, *OTHERS, *MEDMNIST)}
 
 
 def list_datasets() -> tuple[dict[str, str], ...]:
@@ -71,22 +90,32 @@ def list_datasets() -> tuple[dict[str, str], ...]:
             "dataset": entry.title,
             "modality": entry.modality,
             "task": entry.task,
+            "classes": str(len(entry.classes) or "-"),
+            "train, val, test": ", ".join(f"{count:,}" for count in entry.counts.values()) or "-",
             "licence": entry.licence,
+            "study": "yes" if entry.study else "",
         }
-        for entry in _ENTRIES.values()
+        for entry in all_entries().values()
     )
 
 
-def _phantom_opener(sub_folder: str) -> Opener:
-    def open_phantom(root: Path | None, progress: Progress | None) -> Dataset:
-        from dinorad_rt.phantoms import PHANTOM_VERSION
+def counted(progress: Progress | None) -> Counted | None:
+    """A progress in lines of text as one of numbers."""
+    if progress is None:
+        return None
+    say = progress
+    return lambda what, done, total: say(f"{what}: {done:,} of {total:,}")
 
-        folder = cache_dir("phantoms") / f"v{PHANTOM_VERSION}" if root is None else root
-        if not (folder / TABLE_NAME).is_file():
-            _make_phantoms(folder, progress)
-        return open_dataset(folder / sub_folder)
 
-    return open_phantom
+def _open_phantom(
+    name: str, root: Path | None, progress: Progress | None, splits: Path | None
+) -> Dataset:
+    from dinorad_rt.phantoms import PHANTOM_VERSION
+
+    folder = cache_dir("phantoms") / f"v{PHANTOM_VERSION}" if root is None else root
+    if not (folder / TABLE_NAME).is_file():
+        _make_phantoms(folder, progress)
+    return open_dataset(folder / _PHANTOM_TABLES[name], splits=splits)
 
 
 def _make_phantoms(folder: Path, progress: Progress | None) -> None:
@@ -112,16 +141,12 @@ def _make_phantoms(folder: Path, progress: Progress | None) -> None:
 
 
 def _phantom(name: str, title: str, modality: str, task: str) -> DatasetEntry:
-    opener = _phantom_opener(_PHANTOM_TABLES[name])
-    return DatasetEntry(name, f"invented patients: {title}", modality, task, "Apache-2.0", opener)
+    return DatasetEntry(name, f"invented patients: {title}", modality, task, "Apache-2.0")
 
 
-_ENTRIES: dict[str, DatasetEntry] = {
-    entry.name: entry
-    for entry in (
-        _phantom("phantom", "chest X-ray, normal or abnormal", "X-ray", "binary"),
-        _phantom("phantom-findings", "chest X-ray findings", "X-ray", "multi-label"),
-        _phantom("phantom-ct", "CT volumes", "CT", "multi-class"),
-        _phantom("phantom-mr", "MR, tumour or none", "MR", "binary"),
-    )
-}
+_PHANTOMS = (
+    _phantom("phantom", "chest X-ray, normal or abnormal", "X-ray", "binary"),
+    _phantom("phantom-findings", "chest X-ray findings", "X-ray", "multilabel"),
+    _phantom("phantom-ct", "CT volumes", "CT", "multiclass"),
+    _phantom("phantom-mr", "MR, tumour or none", "MR", "binary"),
+)

@@ -1,0 +1,1 @@
+"""Official download layouts, one reader per family of datasets. They read; they never write."""
