@@ -76,6 +76,13 @@ PROTOCOLS: dict[str, Entry] = {
     entry.name: entry
     for entry in (
         Entry("knn", "soft vote of the nearest neighbours", "knn", "KNNSettings", "evaluate_knn"),
+        Entry(
+            "logistic",
+            "L2 logistic regression, C chosen on validation",
+            "logistic",
+            "LogisticSettings",
+            "evaluate_logistic",
+        ),
         Entry("mlknn", "ML-kNN for multi-label sets", "mlknn", "MLKNNSettings", "evaluate_mlknn"),
     )
 }
