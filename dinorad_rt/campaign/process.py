@@ -21,15 +21,12 @@ class Failed:
     """A request that was not answered.
 
     Attributes:
-        problem: what happened.
-        fix: what to do about it.
+        why: what happened and what to do about it, for the screen.
+        public: the same without anything of the data, for files and reports.
     """
 
-    problem: str
-    fix: str
-
-    def __str__(self) -> str:
-        return f"{self.problem} {self.fix}".strip()
+    why: str
+    public: str
 
 
 class Worker:
@@ -64,7 +61,7 @@ class Worker:
                 event = json.loads(line)
                 kind = event.pop("event")
                 if kind == "failed":
-                    return Failed(event["problem"], event["fix"])
+                    return Failed(event["why"], event["public"])
                 if kind == "done":
                     return dict(event)
                 listen({"event": kind, **event})
@@ -106,10 +103,8 @@ class Worker:
         assert self._process is not None
         code = self._process.wait()
         self.stop()
+        how = f"ended with signal {-code}" if code < 0 else f"ended with exit code {code}"
         if code == -signal.SIGKILL:
-            return Failed(
-                "Its process was killed, most often because memory was full.",
-                "Free memory, or give the model a profile with a smaller batch.",
-            )
-        how = f"signal {-code}" if code < 0 else f"exit code {code}"
-        return Failed(f"Its process ended with {how}.", "Run this cell alone with dinorad-rt eval.")
+            how = "was killed, most often because memory was full"
+        words = f"Its process {how}. Run this cell alone with dinorad-rt eval."
+        return Failed(words, words)

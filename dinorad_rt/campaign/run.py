@@ -145,7 +145,8 @@ class _Running:
         folders = [self._folder(cell) for cell in self._cells if self._is_done(cell)]
         if not folders:
             return ()
-        failures = tuple(f"{name}: {why}" for name, why in self.outcome().failed.items())
+        names = {cell.key: self._name(cell) for cell in self._cells}
+        failures = tuple(f"{names.get(k, k)}: {why.public}" for k, why in self._failed.items())
         extras = Extras(title=self._study.title, plots=plots, failures=failures)
         material = read_material(folders, self._study.benches)
         return write_report(material, self._out / REPORT, extras, say=self._say)
@@ -156,7 +157,7 @@ class _Running:
         return StudyOutcome(
             out=self._out,
             done=tuple(self._name(cell) for cell in self._cells if self._is_done(cell)),
-            failed={names.get(key, key): str(why) for key, why in self._failed.items()},
+            failed={names.get(key, key): why.why for key, why in self._failed.items()},
             left=tuple(map(self._name, self._left())),
             report=report,
         )
@@ -221,7 +222,7 @@ class _Running:
 
     def _fail(self, key: str, name: str, why: Failed) -> None:
         self._failed[key] = why
-        self._say(f"failed: {name}: {why}")
+        self._say(f"failed: {name}: {why.why}")
 
     def _save(self) -> None:
         rows = [
@@ -230,7 +231,7 @@ class _Running:
                 "key": cell.key,
                 "folder": cell.folder.as_posix(),
                 "state": self._state(cell),
-                "why": str(self._failed.get(cell.key, "")),
+                "why": self._failed[cell.key].public if cell.key in self._failed else "",
                 **self._took.get(cell.key, {}),
             }
             for cell in self._cells
@@ -242,7 +243,7 @@ class _Running:
                 "schema": SCHEMA,
                 "kind": "study",
                 "title": self._study.title,
-                "datasets_failed": {k: str(v) for k, v in self._failed.items() if k in names},
+                "datasets_failed": {k: v.public for k, v in self._failed.items() if k in names},
                 "cells": rows,
             },
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import time
 import traceback
@@ -15,13 +16,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dinorad_rt.errors import DinoradError
+from dinorad_rt.errors import DataError, DinoradError, OutputError, WeightsError
 
 if TYPE_CHECKING:
     from dinorad_rt.datasets.dataset import Dataset
 
 Send = Callable[[dict[str, Any]], None]
 DEBUG_VARIABLE = "DINORAD_RT_DEBUG"
+_PATHS = re.compile(r"(?<![\w.])(?:~|\.{1,2})?/[^\s,;:]+|\b[\w.-]+/[^\s,;:]+")
 
 
 def serve(lines: Any, send: Send) -> None:
@@ -38,17 +40,22 @@ def serve(lines: Any, send: Send) -> None:
             answer = _ANSWERS[request["do"]](request, datasets, send)
             send({"event": "done", **answer})
         except DinoradError as error:
-            send({"event": "failed", "problem": error.problem, "fix": error.fix})
+            send({"event": "failed", "why": str(error), "public": public_words(error)})
         except Exception as error:
             if os.environ.get(DEBUG_VARIABLE):
                 traceback.print_exc()
-            send(
-                {
-                    "event": "failed",
-                    "problem": f"{type(error).__name__}: {error}",
-                    "fix": f"This is a bug. {DEBUG_VARIABLE}=1 shows where.",
-                }
-            )
+            bug = f"This is a bug; {DEBUG_VARIABLE}=1 shows where."
+            name = type(error).__name__
+            why = f"{name}: {error}. {bug}"
+            send({"event": "failed", "why": why, "public": f"{name}. {bug}"})
+
+
+def public_words(error: DinoradError) -> str:
+    """What may be said of an error in a report: no path, no file name, nothing of the data."""
+    kind = (type(error).__doc__ or "").splitlines()[0]
+    if isinstance(error, (DataError, OutputError, WeightsError)):
+        return f"{kind} The screen showed which."
+    return f"{kind} {_PATHS.sub('(path)', error.problem)}"
 
 
 def _open(request: Mapping[str, Any], datasets: dict[str, Dataset], send: Send) -> dict[str, Any]:

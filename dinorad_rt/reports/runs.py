@@ -240,8 +240,8 @@ def _facts(run: Run) -> dict[str, str]:
         "size": f"{size} px" if size else "",
         "precision": str(run.engine.get("precision") or ""),
         "backend": str(run.engine.get("backend") or ""),
-        "preprocessing": str(preprocessing.get("preset") or ""),
-        "preset": results.preset,
+        "preprocessing": f"preprocessing {preprocessing.get('preset')}" if preprocessing else "",
+        "preset": f"preset {results.preset}",
         "seed": f"seed {evaluation['seed']}" if "seed" in evaluation else "",
     }
 

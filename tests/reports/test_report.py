@@ -1,0 +1,252 @@
+"""The report: a page that a real parser accepts, numbers that equal results.json."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_runs import fake_bench, fake_run
+
+from dinorad_rt.errors import DataError, UnknownNameError
+from dinorad_rt.files import write_json
+from dinorad_rt.reports import tradeoff
+from dinorad_rt.reports.report import Extras, write_report
+from dinorad_rt.reports.runs import read_material
+from dinorad_rt.reports.sections import study_rows
+from dinorad_rt.reports.study_numbers import PUBLISHED, published_for
+
+VOID = {"meta", "link", "br", "img", "input", "wbr", "hr"}
+OPTIONAL_END = {"path", "use", "rect", "circle", "stop"}
+
+
+class Tree(HTMLParser):
+    """Collects tags with their attributes and text, and checks that they nest."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.path: list[str] = []
+        self.texts: dict[str, list[str]] = {}
+        self.tables: list[list[str]] = []
+        self.feed(text)
+        assert self.path == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag == "table":
+            self.tables.append([])
+        if self.tables and "table" in [*self.path, tag]:
+            self.tables[-1].append(tag)
+        if tag not in VOID:
+            self.path.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.path.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.path:
+            self.texts.setdefault(self.path[-1], []).append(data)
+
+    def named(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+@pytest.fixture(scope="module")
+def page(report: Path) -> Tree:
+    return Tree((report / "report.html").read_text(encoding="utf-8"))
+
+
+def test_the_page_asks_nothing_of_the_network(report: Path, page: Tree) -> None:
+    for tag, attributes in page.tags:
+        for key in ("src", "href", "xlink:href", "data", "action", "srcset"):
+            value = attributes.get(key)
+            assert value is None or value.startswith(("#", "data:")), (tag, value)
+    text = (report / "report.html").read_text(encoding="utf-8")
+    assert not re.findall(r"(?:https?:)?//[\w.-]+\.\w+", text)
+    assert "@import" not in text and "url(http" not in text
+
+
+def test_ids_are_unique_and_links_lead_somewhere(page: Tree) -> None:
+    ids = [attributes["id"] for _, attributes in page.tags if attributes.get("id")]
+    assert len(ids) == len(set(ids))
+    for _, attributes in page.tags:
+        target = attributes.get("href") or ""
+        if target.startswith("#"):
+            assert target[1:] in ids, target
+        for value in attributes.values():
+            for name in re.findall(r"url\(#([^)]+)\)", value or ""):
+                assert name in ids, name
+
+
+def test_every_table_has_a_caption_and_heads_with_scope(page: Tree) -> None:
+    assert page.tables
+    for tags in page.tables:
+        assert tags.count("caption") == 1
+    assert all(head.get("scope") in ("col", "row") for head in page.named("th"))
+
+
+def test_every_figure_can_be_read_out(page: Tree) -> None:
+    drawings = page.named("svg")
+    assert len(drawings) >= 10
+    for drawing in drawings:
+        assert drawing.get("role") == "img"
+        assert len(drawing.get("aria-label") or "") > 40
+    assert all(image.get("alt") for image in page.named("img"))
+
+
+def test_regions_inputs_and_the_language_are_named(page: Tree) -> None:
+    assert page.named("html")[0]["lang"] == "en"
+    assert "width=device-width" in str(page.named("meta"))
+    for div in page.named("div"):
+        if div.get("class") == "scroll":
+            assert div.get("tabindex") == "0" and div.get("aria-label")
+    assert len(page.named("input")) == len(page.named("label")) > 0
+
+
+def test_words_of_the_user_are_escaped(report: Path, page: Tree) -> None:
+    text = (report / "report.html").read_text(encoding="utf-8")
+    assert "A &lt;test&gt; &amp; more" in text
+    assert "nodule <br>" not in text
+    assert page.texts["h1"] == ["A <test> & more"]
+
+
+def test_random_weights_and_failures_are_said_aloud(report: Path, page: Tree) -> None:
+    warnings = [p for p in page.named("p") if p.get("class") == "warning"]
+    assert len(warnings) >= 2
+    text = " ".join(page.texts["p"])
+    assert "weights: random" in text and "1 of 5 runs" in text
+    assert "weights: random" in (report / "report.md").read_text(encoding="utf-8")
+    assert any("it failed" in item for item in page.texts["li"])
+
+
+def test_the_csv_equals_results_json(runs: Path, report: Path) -> None:
+    rows = list(csv.DictReader(io.StringIO((report / "report.csv").read_text())))
+    found = {
+        (r["run"], r["dataset"], r["test_set"], r["metric"], r["class"], r["setting"]): r
+        for r in rows
+    }
+    assert len(found) == len(rows)
+    values = []
+    for path in sorted(runs.glob("*/results.json")):
+        for metric in json.loads(path.read_text())["metrics"]:
+            values.append(tuple(metric[k] for k in ("value", "ci_low", "ci_high", "n")))
+    ours = [
+        (*(float(r[k]) if r[k] else None for k in ("value", "ci_low", "ci_high")), int(r["n"]))
+        for r in rows
+    ]
+    assert sorted(map(str, ours)) == sorted(map(str, values))
+    assert {r["weights"] for r in rows} == {"file", "random"}
+
+
+def test_different_test_sets_are_never_ranked_together(runs: Path) -> None:
+    material = read_material([runs])
+    assert [len(item.runs) for item in material.test_sets] == [1, 1, 2, 1]
+    names = [item.name for item in material.test_sets]
+    assert names == ["many", "three", "toy, test set 1 of 2", "toy, test set 2 of 2"]
+    first = material.test_sets[2].runs
+    values = [run.headline().value for run in first]  # type: ignore[union-attr]
+    assert values == sorted(values, reverse=True)  # type: ignore[type-var]
+
+
+def test_the_setting_that_validation_chose_counts(runs: Path) -> None:
+    (run,) = read_material([runs / "a"]).runs
+    assert run.setting == run.results.chosen
+    chosen = run.results.metric("auroc", **run.results.chosen)
+    assert run.headline() == chosen
+
+
+def test_one_model_twice_is_told_apart_by_what_differs(tmp_path: Path) -> None:
+    fake_run(tmp_path / "a", "vits14")
+    fake_run(tmp_path / "b", "vits14", weights="random")
+    fake_run(tmp_path / "c", "vits14")
+    labels = [run.label for run in read_material([tmp_path]).runs]
+    assert len(set(labels)) == 3
+    assert all(label.startswith("vits14") for label in labels)
+
+
+def test_plots_are_written_for_papers(report: Path) -> None:
+    plots = sorted((report / "plots").iterdir())
+    assert {path.suffix for path in plots} == {".svg", ".pdf"}
+    assert all(path.read_bytes().startswith((b"<?xml", b"%PDF")) for path in plots)
+    assert len(plots) >= 20
+
+
+def test_the_same_runs_give_the_same_plots(runs: Path, report: Path, tmp_path: Path) -> None:
+    write_report(read_material([runs / "a"]), tmp_path, Extras(plots=("svg", "pdf")))
+    again = tmp_path / "again"
+    write_report(read_material([runs / "a"]), again, Extras(plots=("svg", "pdf")))
+    for path in (tmp_path / "plots").iterdir():
+        assert path.read_bytes() == (again / "plots" / path.name).read_bytes(), path.name
+
+
+def test_no_path_of_this_machine_is_in_the_report(runs: Path, report: Path) -> None:
+    for path in report.glob("report.*"):
+        assert str(runs) not in path.read_text(encoding="utf-8")
+
+
+def test_engines_are_joined_by_their_key_only(runs: Path, page: Tree, tmp_path: Path) -> None:
+    material = read_material([runs])
+    joined = [
+        item for test in material.test_sets for item in tradeoff.joined_with_benches(test, material)
+    ]
+    assert [(item.run.model, item.run.engine["key"][0]) for item in joined] == [("vits14", "a")]
+    (item,) = joined
+    assert (item.latency_ms, item.ms_per_image, item.joules) == (160.0, 20.0, 0.5)
+    write_json(tmp_path / "bench.json", fake_bench("z" * 64))
+    other = read_material([runs / "a"], [tmp_path])
+    assert not tradeoff.joined_with_benches(other.test_sets[0], other)
+    out = tmp_path / "out"
+    write_report(other, out)
+    assert "the engine keys differ" in (out / "report.html").read_text()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_pareto_set_equals_a_literal_search(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    costs = random.integers(0, 6, size=(40, 3)).astype(float)
+    costs[3, 1] = np.inf
+    literal = [
+        not any(
+            all(a <= b for a, b in zip(other, row, strict=True))
+            and any(a < b for a, b in zip(other, row, strict=True))
+            for other in costs
+        )
+        for row in costs
+    ]
+    np.testing.assert_array_equal(tradeoff.pareto_set(costs), literal)
+
+
+def test_published_numbers_stand_apart(tmp_path: Path) -> None:
+    fake_run(tmp_path / "a", "vitl14", task="multilabel", dataset="nih-chestxray14")
+    material = read_material([tmp_path])
+    rows = study_rows(material, published_for("nih-chestxray14"))
+    assert rows[0]["model"] == "vitl14"
+    assert any("published by others" in row["model"] for row in rows)
+    assert any(cell and "0.661 (published)" in cell for row in rows for cell in row.values())
+    write_report(material, tmp_path / "out")
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "Published by others" in text and "0.763" in text
+    assert all(0 < value < 1 for item in PUBLISHED for value in item.values.values())
+
+
+def test_bad_input_is_named(runs: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="does not exist"):
+        read_material([tmp_path / "nowhere"])
+    with pytest.raises(DataError, match="neither"):
+        read_material([tmp_path])
+    with pytest.raises(DataError, match="only benchmarks"):
+        read_material([runs / "bench.json"])
+    with pytest.raises(UnknownNameError, match="jpeg"):
+        write_report(read_material([runs / "a"]), tmp_path / "o", Extras(plots=("jpeg",)))
+    (tmp_path / "bench.json").write_text("{}")
+    with pytest.raises(DataError, match="no benchmark"):
+        read_material([runs / "a"], [tmp_path])
