@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from dinorad_rt.export.manifest import Graph
 
 DENSE = "patch_tokens"
+LOGITS = "logits"
 _SMALL = 1e-3
 """Vectors shorter than this share of the median length have no direction worth comparing."""
 
@@ -47,7 +48,7 @@ def check_engine(graph: Graph, engine: Engine) -> dict[str, Any]:
         found = runner.infer(images)
         rows = row_differences(runner, images, found)
     limits = recipe.limits[engine.precision]
-    outputs = {name: compare(wanted[name], found[name], dense=name == DENSE) for name in wanted}
+    outputs = {name: compare_output(name, wanted[name], found[name]) for name in wanted}
     faults = _faults(outputs, rows, limits)
     if faults:
         raise ParityError(
@@ -63,6 +64,22 @@ def check_engine(graph: Graph, engine: Engine) -> dict[str, Any]:
         "rows": rows,
         "limits": asdict(limits),
         "load_seconds": round(load_seconds, 4),
+    }
+
+
+def compare_output(name: str, wanted: np.ndarray, found: np.ndarray) -> dict[str, float]:
+    """Distance of two forms of an output, by its name.
+
+    Logits have no direction worth comparing, and an image's may all be near zero: their distance
+    is measured against the usual length of the logits. `cosine_min` is left out.
+    """
+    if name != LOGITS:
+        return compare(wanted, found, dense=name == DENSE)
+    if wanted.shape != found.shape:
+        return {"relative_l2_max": float("inf"), "finite": 0.0}
+    return {
+        "relative_l2_max": float(relative_l2(wanted, found, floor=1.0).max()),
+        "finite": float(np.isfinite(found).mean()),
     }
 
 
@@ -91,14 +108,17 @@ def compare(wanted: np.ndarray, found: np.ndarray, *, dense: bool = False) -> di
     return numbers
 
 
-def relative_l2(wanted: np.ndarray, found: np.ndarray) -> np.ndarray:
-    """Per image: length of the difference over the length of what was wanted."""
+def relative_l2(wanted: np.ndarray, found: np.ndarray, *, floor: float = _SMALL) -> np.ndarray:
+    """Per image: length of the difference over the length of what was wanted.
+
+    Lengths below `floor` times the median length count as that.
+    """
     first = wanted.reshape(len(wanted), -1).astype(np.float64)
     second = found.reshape(len(found), -1).astype(np.float64)
     second[~np.isfinite(second)] = np.nan
     length = np.linalg.norm(first, axis=1)
-    floor = max(float(np.median(length)) * _SMALL, 1e-12)
-    distance = np.linalg.norm(first - second, axis=1) / np.maximum(length, floor)
+    least = max(float(np.median(length)) * floor, 1e-12)
+    distance = np.linalg.norm(first - second, axis=1) / np.maximum(length, least)
     return np.where(np.isfinite(distance), distance, np.inf)
 
 
@@ -120,12 +140,16 @@ def row_differences(runner: AbstractRunner, images: np.ndarray, found: Rows) -> 
     alone = runner.infer(images[:1])
     return {
         "neighbours": max(
-            float(relative_l2(value[places], moved[name]).max()) for name, value in found.items()
+            row_distance(name, value[places], moved[name]) for name, value in found.items()
         ),
-        "alone": max(
-            float(relative_l2(value[:1], alone[name]).max()) for name, value in found.items()
-        ),
+        "alone": max(row_distance(name, value[:1], alone[name]) for name, value in found.items()),
     }
+
+
+def row_distance(name: str, wanted: np.ndarray, found: np.ndarray) -> float:
+    """Greatest relative L2 distance of an output's rows, by its name."""
+    floor = 1.0 if name == LOGITS else _SMALL
+    return float(relative_l2(wanted, found, floor=floor).max())
 
 
 def _cosines(wanted: np.ndarray, found: np.ndarray) -> np.ndarray:
@@ -149,7 +173,7 @@ def _faults(
         measure, limit = ("cosine_min", limits.cosine)
         if name == DENSE:
             measure, limit = ("cosine_p01", limits.patch_cosine)
-        value = numbers.get(measure, -1.0)
+        value = 1.0 if name == LOGITS else numbers.get(measure, -1.0)
         if value < limit:
             faults.append(f"{name}: {measure} {value:.6f}, must be at least {limit}")
         distance = numbers["relative_l2_max"]

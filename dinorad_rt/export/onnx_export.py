@@ -67,8 +67,8 @@ def export_onnx(
     if out is not None:
         return _export_to(Path(out), backbone, recipe, {**facts, "key": key}, say)
     folder = cache_dir(KIND) / key
-    with _lock(key, say):
-        found = _reusable(folder, key)
+    with graph_lock(key, say):
+        found = reusable(folder, key)
         if found is not None:
             say(f"graph of {backbone.spec.name} ({precision}) from the cache")
             return found
@@ -81,7 +81,7 @@ def _export_to(
 ) -> Graph:
     claim_output_dir(out, MANIFEST)
     if (out / MANIFEST).exists():
-        found = _reusable(out, str(facts["key"]))
+        found = reusable(out, str(facts["key"]))
         if found is None:
             raise OutputExistsError(
                 f"{out} holds another graph, or one that was changed.",
@@ -92,7 +92,8 @@ def _export_to(
     return _export(out, backbone, recipe, facts, say)
 
 
-def _reusable(folder: Path, key: str) -> Graph | None:
+def reusable(folder: Path, key: str) -> Graph | None:
+    """The graph of a key in a folder, or None if it is not there or was changed."""
     if not (folder / MANIFEST).is_file():
         return None
     try:
@@ -115,7 +116,7 @@ def _export(
     program = export_program(
         backbone, precision=precision, dense=dense, keep_fp32=tuple(facts["keep_fp32"])
     )
-    with _new_folder(folder) as part:
+    with new_folder(folder) as part:
         say("writing the graph")
         names = recipe.output_names(dense=dense)
         typing = recipe.typing(precision, tuple(facts["keep_fp32"]))
@@ -278,7 +279,7 @@ def _check_space(folder: Path, backbone: Backbone) -> None:
 
 
 @contextmanager
-def _lock(key: str, say: Say) -> Iterator[None]:
+def graph_lock(key: str, say: Say) -> Iterator[None]:
     """One process per graph; the lock of a process that died is dropped by the system."""
     import filelock
 
@@ -295,7 +296,7 @@ def _lock(key: str, say: Say) -> Iterator[None]:
 
 
 @contextmanager
-def _new_folder(folder: Path) -> Iterator[Path]:
+def new_folder(folder: Path) -> Iterator[Path]:
     """A folder that becomes `folder` if the block succeeds; else nothing remains."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     for stale in folder.parent.glob(f".{folder.name}.*.part"):

@@ -11,13 +11,13 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dinorad_rt.engines.gate import DENSE, compare, relative_l2
+from dinorad_rt.engines.gate import DENSE, LOGITS, compare_output, row_distance
 from dinorad_rt.engines.reference import fp32_session, probe_images, widen_to_fp32
 from dinorad_rt.errors import ParityError
 from dinorad_rt.export.recipe import ParityLimits, Recipe
@@ -62,30 +62,15 @@ def check_graph(
     Raises:
         ParityError: with the numbers that left the limits, and the way out.
     """
-    side = backbone.image_size
-    images = probe_images((3, side, side))[: recipe.images]
     names = recipe.output_names(dense=dense)
-    say(f"parity: PyTorch FP32 on {len(images)} images")
-    wanted = reference_rows(backbone, images, recipe, dense=dense)
-    numbers: dict[str, Any] = {"images": len(images), "batches": list(recipe.batches)}
-    arithmetic: list[str] = []
-    if precision != "fp32":
-        wanted = _check_precision(
-            program, images, wanted, (names, recipe.limits[precision]), (numbers, arithmetic, say)
-        )
-    say("parity: ONNX Runtime")
-    found, numbers["rows"] = _run_batches(path, images, names, recipe.batches, precision)
-    numbers["graph"] = _compare(wanted, found)
-    limits = recipe.limits["fp32"] if precision == "fp32" else recipe.widened
-    faults = _faults(numbers["graph"], limits, "the ONNX file")
-    leak = numbers["rows"] > limits.rows
-    if leak:
-        faults.append(
-            f"an image's embedding depends on its batch: relative L2 {numbers['rows']:.2e}, "
-            f"must be at most {limits.rows:.0e}"
-        )
-    numbers["limits"] = asdict(recipe.limits[precision])
-    if faults or arithmetic:
+    checked = Checked(recipe, program, path, names, precision)
+    report = check_outputs(
+        checked,
+        lambda images: reference_rows(backbone, images, recipe, dense=dense),
+        backbone.image_size,
+        say,
+    )
+    if report.faults or report.arithmetic:
         from dinorad_rt.export import bisect
 
         say("parity failed; looking for the block")
@@ -96,14 +81,105 @@ def check_graph(
                 program,
                 path,
                 precision,
-                arithmetic=bool(arithmetic),
-                file=bool(faults) and not leak,
-                leak=leak,
+                arithmetic=bool(report.arithmetic),
+                file=bool(report.faults) and not report.leak,
+                leak=report.leak,
             ),
-            images,
+            report.images,
         )
-        raise _failure(backbone, precision, [*arithmetic, *faults], located)
-    return numbers
+        raise _failure(backbone, precision, [*report.arithmetic, *report.faults], located)
+    return report.numbers
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A graph that is compared: its recipe, program, ONNX file, outputs and precision."""
+
+    recipe: Recipe
+    program: ExportedProgram
+    path: Path
+    names: tuple[str, ...]
+    precision: Precision
+
+
+@dataclass
+class Report:
+    """What the comparison found.
+
+    Attributes:
+        numbers: for the manifest.
+        images: that were compared.
+        arithmetic: limits that the typed arithmetic left.
+        faults: limits that the file left.
+        leak: an image's row depends on its batch.
+    """
+
+    numbers: dict[str, Any]
+    images: np.ndarray
+    arithmetic: list[str]
+    faults: list[str]
+    leak: bool
+
+
+def check_outputs(
+    checked: Checked, reference: Callable[[np.ndarray], Rows], side: int, say: Say
+) -> Report:
+    """Compare a graph with its model on probe images, without judging.
+
+    Args:
+        checked: the graph.
+        reference: images (count, 3, side, side) → outputs by the model's own code in FP32.
+        side: of the images.
+        say: told of each step.
+    """
+    recipe, precision = checked.recipe, checked.precision
+    images = probe_images((3, side, side))[: recipe.images]
+    say(f"parity: PyTorch FP32 on {len(images)} images")
+    wanted = reference(images)
+    numbers: dict[str, Any] = {"images": len(images), "batches": list(recipe.batches)}
+    arithmetic: list[str] = []
+    if precision != "fp32":
+        wanted = _check_precision(
+            checked.program,
+            images,
+            wanted,
+            (checked.names, recipe.limits[precision]),
+            (numbers, arithmetic, say),
+        )
+    say("parity: ONNX Runtime")
+    found, numbers["rows"] = _run_batches(
+        checked.path, images, checked.names, recipe.batches, precision
+    )
+    numbers["graph"] = _compare(wanted, found)
+    limits = recipe.limits["fp32"] if precision == "fp32" else recipe.widened
+    faults = output_faults(numbers["graph"], limits, "the ONNX file")
+    leak = numbers["rows"] > limits.rows
+    if leak:
+        faults.append(
+            f"an image's embedding depends on its batch: relative L2 {numbers['rows']:.2e}, "
+            f"must be at most {limits.rows:.0e}"
+        )
+    numbers["limits"] = asdict(recipe.limits[precision])
+    return Report(numbers, images, arithmetic, faults, leak)
+
+
+def raise_faults(report: Report, what: str, precision: Precision) -> None:
+    """Refuse a graph whose comparison left its limits.
+
+    Args:
+        report: from `check_outputs`.
+        what: the graph, in words.
+        precision: of the graph.
+
+    Raises:
+        ParityError: with the numbers.
+    """
+    faults = [*report.arithmetic, *report.faults]
+    if faults:
+        raise ParityError(
+            f"{what} is not its model: {'; '.join(faults)}. Nothing was kept.",
+            way_out(precision, ()),
+        )
 
 
 def reference_rows(backbone: Backbone, images: np.ndarray, recipe: Recipe, *, dense: bool) -> Rows:
@@ -162,7 +238,7 @@ def _check_precision(
     say("parity: the arithmetic of the typed graph")
     typed, first_bad = emulate(program, images, rounding=True)
     numbers["precision"] = _compare(wanted, dict(zip(names, typed, strict=True)))
-    faults += _faults(numbers["precision"], limits, "its arithmetic")
+    faults += output_faults(numbers["precision"], limits, "its arithmetic")
     if first_bad:
         faults.append(f"values first leave the type's range in {first_bad}")
     widened, _ = emulate(program, images, rounding=False)
@@ -196,7 +272,7 @@ def _run_batches(
         first = images[: batches[0]]
         alone = [run(image[None]) for image in first[:2]]
     moved = max(
-        float(relative_l2(found[name][index : index + 1], row[name]).max())
+        row_distance(name, found[name][index : index + 1], row[name])
         for index, row in enumerate(alone)
         for name in names
     )
@@ -214,22 +290,21 @@ def _session(path: Path, precision: Precision) -> Iterator[Any]:
 
 
 def _compare(wanted: Mapping[str, np.ndarray], found: Rows) -> dict[str, dict[str, float]]:
-    return {
-        name: compare(value, found[name], dense=name == DENSE) for name, value in wanted.items()
-    }
+    return {name: compare_output(name, value, found[name]) for name, value in wanted.items()}
 
 
-def _faults(
+def output_faults(
     outputs: Mapping[str, Mapping[str, float]], limits: ParityLimits, what: str
 ) -> list[str]:
+    """What left the limits, one clause each; `outputs` as `compare` gives them."""
     faults = []
     for name, numbers in outputs.items():
         if numbers["finite"] < 1.0:
             faults.append(f"{name}: {1 - numbers['finite']:.1%} of the values are not finite")
         dense = name == DENSE
         key, least = ("cosine_p01", limits.patch_cosine) if dense else ("cosine_min", limits.cosine)
-        if numbers.get(key, -1.0) < least:
-            value = numbers.get(key, -1.0)
+        value = 1.0 if name == LOGITS else numbers.get(key, -1.0)
+        if value < least:
             faults.append(f"{name}: {key} of {what} is {value:.6f}, must be at least {least}")
         if numbers["relative_l2_max"] > limits.relative_l2:
             faults.append(

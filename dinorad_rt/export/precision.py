@@ -77,7 +77,7 @@ class _Typist:
                     self._cast_inputs(node, wanted)
                 self._refresh(node)
             elif node.op == "output":
-                self._cast_inputs(node, torch.float32)
+                self._cast_outputs(node)
         self._convert_weights()
         graph.eliminate_dead_code()
         graph.lint()
@@ -120,6 +120,19 @@ class _Typist:
         if wrong:
             node.args = map_arg(node.args, lambda n: self._cast(n, wanted, node, wrong))
             node.kwargs = map_arg(node.kwargs, lambda n: self._cast(n, wanted, node, wrong))
+
+    def _cast_outputs(self, node: Node) -> None:
+        """Outputs are FP32; the program's signature follows those that are cast."""
+        before: Any = node.args[0]
+        self._cast_inputs(node, torch.float32)
+        after: Any = node.args[0]
+        whole: Any = self.program.module_call_graph[0].signature
+        for old, new in zip(before, after, strict=True):
+            if old is not new:
+                self.program.graph_signature.replace_all_uses(old.name, new.name)
+                for argument in whole.outputs:
+                    if argument.name == old.name:
+                        argument.name = new.name
 
     def _cast(self, item: Node, wanted: torch.dtype, user: Node, wrong: set[Node]) -> Node:
         if item not in wrong:

@@ -16,9 +16,11 @@ from dinorad_rt.errors import ExportError
 from dinorad_rt.types import Precision
 
 if TYPE_CHECKING:
+    from torch import nn
     from torch.export import ExportedProgram
 
     from dinorad_rt.backbones.load import Backbone
+    from dinorad_rt.export.recipe import Typing
 
 TRACE_BATCH = 2
 """PyTorch takes 0 and 1 for special cases; a batch of 2 stands for every other."""
@@ -48,17 +50,35 @@ def export_program(
     Raises:
         ExportError: the module cannot be traced, or a weight does not fit the type.
     """
-    import torch
-
-    from dinorad_rt.export.constants import drop_training, fold_batch_norms, fold_constants
     from dinorad_rt.export.graphs.build import traced_module
-    from dinorad_rt.export.precision import apply_typing
     from dinorad_rt.export.recipe import load_recipe
 
     recipe = load_recipe(backbone.spec.family)
     recipe.output_names(dense=dense)
     module = traced_module(backbone, recipe, dense=dense)
-    size = backbone.image_size
+    typing = recipe.typing(precision, keep_fp32)
+    program = trace_program(module, backbone.image_size, typing, backbone.spec.name)
+    _check_kept(program, precision, keep_fp32)
+    return program
+
+
+def trace_program(module: nn.Module, size: int, typing: Typing, name: str) -> ExportedProgram:
+    """Trace a module of images, fold its constants and type it.
+
+    Args:
+        module: in eval mode; takes pixel_values (batch, 3, size, size), gives a tuple.
+        size: side of the images.
+        typing: from `Recipe.typing`.
+        name: of the model, for errors.
+
+    Raises:
+        ExportError: the module cannot be traced, or a weight does not fit the type.
+    """
+    import torch
+
+    from dinorad_rt.export.constants import drop_training, fold_batch_norms, fold_constants
+    from dinorad_rt.export.precision import apply_typing
+
     batch = torch.export.Dim("batch", min=1, max=MAX_BATCH)
     try:
         program = torch.export.export(
@@ -68,15 +88,40 @@ def export_program(
         )
     except Exception as error:  # the tracer raises whatever the model's code or a guard raises
         raise ExportError(
-            f"{backbone.spec.name} cannot be traced at {size} px: {_first_line(error)}",
+            f"{name} cannot be traced at {size} px: {_first_line(error)}",
             "Export another backbone (dinorad-rt list models), or report this one to us.",
         ) from error
     drop_training(program)
     fold_constants(program)
     fold_batch_norms(program)
-    apply_typing(program, recipe.typing(precision, keep_fp32))
+    apply_typing(program, typing)
     _forget_origin(program)
     return program
+
+
+def _check_kept(program: ExportedProgram, precision: Precision, keep_fp32: tuple[str, ...]) -> None:
+    """Refuse `keep_fp32` where everything is FP32 anyway, and modules that do not exist."""
+    from dinorad_rt.export.precision import scope_of
+    from dinorad_rt.export.sites import site_of
+
+    if not keep_fp32:
+        return
+    if precision == "fp32":
+        raise ExportError(
+            f"{', '.join(keep_fp32)} cannot be kept in FP32 in an FP32 graph: all of it is.",
+            "Leave out --keep-fp32, or add --precision mixed.",
+        )
+    scopes = [scope_of(node).removeprefix("backbone.") for node in program.graph.nodes]
+    unknown = [
+        name
+        for name in keep_fp32
+        if not any(f"{scope}.".startswith(f"{name}.") for scope in scopes)
+    ]
+    if unknown:
+        sites = dict.fromkeys(filter(None, map(site_of, scopes)))
+        raise ExportError(
+            f"The backbone has no {', '.join(unknown)}.", f"--keep-fp32 takes: {', '.join(sites)}"
+        )
 
 
 def save_program(program: ExportedProgram, path: Path) -> None:

@@ -122,14 +122,17 @@ def tuned_digest(facts: Mapping[str, Any], run: Path) -> str:
 def _base(facts: Mapping[str, Any], weights: str | Path | None) -> Backbone | None:
     if "backbone" not in facts:
         return None
-    if facts.get("method", {}).get("protocol") == "finetune" and weights is None:
+    method = facts.get("method", {})
+    trained = method.get("protocol") == "finetune" or method.get("encoder") == "trained"
+    if trained and weights is None:
         return empty_base(facts["backbone"])
     return load_base(facts["backbone"], weights)
 
 
 def _tuned_backbone(backbone: Backbone, facts: Mapping[str, Any], digest: str) -> Backbone:
     below = backbone.weights
-    note = f"tuned ({facts['method']['protocol']}) on {facts['data']['name']}"
+    method = facts.get("method", {}).get("protocol") or facts["kind"]
+    note = f"tuned ({method}) on {facts['data']['name']}"
     info = WeightsInfo(
         kind="random" if below.kind == "random" else "file",
         sha256=digest,
