@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from dinorad_rt.cli import options
 from dinorad_rt.cli.console import note, print_json, progress_bar, seldom, warn
@@ -36,6 +38,13 @@ def embed(
     profile: options.ProfileName = "default",
     workers: options.Workers = None,
     shard: options.Shard = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            help="Address of a Ray cluster that shares the files (or local): CPU nodes decode, "
+            "GPU nodes embed."
+        ),
+    ] = None,
     out: options.Out = None,
     seed: options.Seed = 0,
     as_json: options.AsJson = False,
@@ -71,7 +80,7 @@ def embed(
         profile=profile,
         seed=seed,
     )
-    engine = engine_for(request, note)
+    engine = engine_for(request, note, calibration=source)
     if engine.weights_kind == "random":
         warn("weights: random. These embeddings are for tests; they mean nothing.")
     with progress_bar("embedding") as advance:
@@ -82,6 +91,7 @@ def embed(
             out=out,
             workers=workers,
             shard=part,
+            ray=ray,
             progress=advance,
         )
     failures = store.failures()
@@ -107,7 +117,7 @@ def describe_dataset(dataset: Dataset) -> None:
         f"{dataset.task}, classes {', '.join(dataset.class_names)}"
     )
     for text in dataset.notes:
-        note(text)
+        (warn if text.split()[0].isupper() and len(text.split()[0]) > 4 else note)(text)
 
 
 def parse_shard(text: str | None) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,6 +44,7 @@ def embed(
     shard_rows: int = SHARD_ROWS,
     shard: tuple[int, int] = (0, 1),
     retry_failed: bool = False,
+    ray: str | None = None,
     progress: Progress | None = None,
 ) -> EmbeddingStore:
     """Embed the samples of a dataset; go on where an earlier run of the same question stopped.
@@ -58,6 +59,8 @@ def embed(
             store keeps its own.
         shard: (i, n): only every n-th shard from the i-th, for n processes that share a store.
         retry_failed: try files again that failed in an earlier run.
+        ray: address of a Ray cluster whose nodes share the files, or `local`: CPU nodes decode,
+            GPU nodes embed. None for this machine alone.
         progress: called with (done, total) samples of this part.
 
     Returns:
@@ -77,17 +80,30 @@ def embed(
     rows = min(shard_rows, max(1, -(-len(samples) // parts)))
     rows = -(-rows // engine.batch) * engine.batch
     store = EmbeddingStore.create(*_place(out, provenance_of(dataset, engine, spec, samples, rows)))
-    job = _Job(store, dataset, engine, samples, progress or _silent)
+    job = Job(store, dataset, engine, samples, progress or _silent)
     mine = range(part, store.num_shards, parts)
-    throughput = job.run(mine, spec, workers, retry_failed)
+    if ray is None:
+        throughput = job.run(mine, spec, workers, retry_failed)
+    else:
+        from dinorad_rt.embeddings.cluster import run_on_ray
+
+        throughput = run_on_ray(job, job.pending(mine, retry_failed), spec, address=ray)
     store.write_failures({s.sample_id: dataset.name_of(s) for s in samples})
     _refuse_nothing(store)
     return replace(store, throughput=throughput)
 
 
 @dataclass(frozen=True)
-class _Job:
-    """One call of `embed`."""
+class Job:
+    """One call of `embed`.
+
+    Attributes:
+        store: that is filled.
+        dataset: for the names of its samples.
+        engine: that embeds.
+        samples: all of the store, in its order.
+        progress: told of samples that are done.
+    """
 
     store: EmbeddingStore
     dataset: Dataset
@@ -101,14 +117,14 @@ class _Job:
         """Compute the shards of this part that are not there; None if all were."""
         from dinorad_rt.engines.build import open_runner
 
-        pending = self._pending(mine, retry_failed)
-        total = sum(len(self._span(index)) for index in mine)
-        done = total - sum(len(self._span(index)) for index in pending)
+        pending = self.pending(mine, retry_failed)
+        total = sum(len(self.span(index)) for index in mine)
+        done = total - sum(len(self.span(index)) for index in pending)
         self.progress(done, total)
         if not pending:
             return None
         remove_stale_parts(self.store.folder, mine)
-        wanted = [self.samples[at] for index in pending for at in self._span(index)]
+        wanted = [self.samples[at] for index in pending for at in self.span(index)]
         ahead = 2 * self.engine.batch
         with (
             open_runner(self.engine) as runner,
@@ -123,11 +139,21 @@ class _Job:
             mode, count = loader.mode, loader.workers
         return Throughput(len(wanted), time.perf_counter() - start, mode, count)
 
-    def _span(self, index: int) -> range:
+    def write_shard(
+        self, index: int, batches: Generator[Batch, None, None], runner: AbstractRunner
+    ) -> None:
+        """Embed the batches of one shard and write it."""
+        wanted = [self.samples[at] for at in self.span(index)]
+        sink = _Sink(self, [index], wanted, (0, len(wanted)))
+        with closing(batches), closing(sink):
+            drive(runner, batches, sink)
+
+    def span(self, index: int) -> range:
+        """Samples of a shard."""
         rows = self.store.shard_rows
         return range(index * rows, min((index + 1) * rows, len(self.samples)))
 
-    def _pending(self, mine: range, retry_failed: bool) -> list[int]:
+    def pending(self, mine: range, retry_failed: bool = False) -> list[int]:
         """Shards to compute: absent ones, and on a retry those with failures."""
         footers = self.store.footers(mine)
         failed = {index for index, footer in footers.items() if footer.failures}
@@ -140,7 +166,7 @@ class _Sink:
     """Takes rows in order and writes one shard after the other."""
 
     def __init__(
-        self, job: _Job, pending: Sequence[int], wanted: Sequence[Sample], count: tuple[int, int]
+        self, job: Job, pending: Sequence[int], wanted: Sequence[Sample], count: tuple[int, int]
     ) -> None:
         self._job, self._pending, self._wanted = job, pending, wanted
         self._done, self._total = count
