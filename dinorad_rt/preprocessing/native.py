@@ -111,17 +111,13 @@ def preprocess(
         threads: the numbers do not depend on it.
         kernel: one of `kernels()`; None for the best.
     """
-    table = mapping.table
-    low, high = mapping.low, mapping.high
-    padding = mapping.padding
-    if table is None and low == high:
-        low, high, padding = 0.0, 1.0, (-np.inf, np.inf)
-    rows, columns = _packed(plan)
+    low, high, padding = edges_of(mapping)
+    rows, columns = packed(plan)
     require().preprocess(
-        _suited(pixels, mapping),
+        suited(pixels, mapping),
         (low, high),
         padding,
-        table,
+        mapping.table,
         mapping.first,
         rows,
         columns,
@@ -133,7 +129,14 @@ def preprocess(
     )
 
 
-def _suited(pixels: np.ndarray, mapping: GreyMap) -> np.ndarray:
+def edges_of(mapping: GreyMap) -> tuple[float, float, Padding | None]:
+    """Edges and padding as the kernel takes them: a constant slice is all padding."""
+    if mapping.table is None and mapping.low == mapping.high:
+        return 0.0, 1.0, (-np.inf, np.inf)
+    return mapping.low, mapping.high, mapping.padding
+
+
+def suited(pixels: np.ndarray, mapping: GreyMap) -> np.ndarray:
     """Pixels in a type and layout that the kernel reads with this map."""
     if pixels.ndim == 3:
         return np.ascontiguousarray(pixels)
@@ -164,7 +167,8 @@ def _aligned(pixels: np.ndarray) -> bool:
 
 
 @lru_cache(maxsize=64)
-def _packed(plan: Geometry) -> tuple[Any, Any]:
+def packed(plan: Geometry) -> tuple[Any, Any]:
+    """Taps of both axes, packed for the kernel."""
     return _packed_axis(plan.rows), _packed_axis(plan.columns)
 
 

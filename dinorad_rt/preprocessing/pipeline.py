@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
 from dinorad_rt.errors import DataError
-from dinorad_rt.preprocessing import native, reference
+from dinorad_rt.preprocessing import cuda, native, reference
 from dinorad_rt.preprocessing.body import body_box
 from dinorad_rt.preprocessing.geometry import Geometry, geometry
 from dinorad_rt.preprocessing.intensity import grey_map, rule_of
@@ -18,7 +20,7 @@ from dinorad_rt.preprocessing.spec import PreprocessSpec
 if TYPE_CHECKING:
     from dinorad_rt.studies.study import Study
 
-Implementation = Literal["auto", "native", "reference"]
+Implementation = Literal["auto", "native", "reference", "cuda"]
 Channel: TypeAlias = tuple[np.ndarray, PreprocessSpec]
 """Stored values of one channel or of all, and the spec whose window applies to them."""
 
@@ -28,7 +30,7 @@ class Preprocessor:
 
     Attributes:
         spec: what is done.
-        implementation: `native` or `reference`, whichever runs.
+        implementation: `native`, `reference` or `cuda`, whichever runs.
     """
 
     def __init__(
@@ -38,20 +40,23 @@ class Preprocessor:
 
         Args:
             spec: what to do.
-            implementation: `auto` takes the native kernel where it is installed.
+            implementation: `auto` takes the native kernel where it is installed; `cuda` writes
+                into GPU memory, with `into` only.
             threads: of the native kernel for one image; the numbers do not depend on it.
 
         Raises:
             DataError: the spec contradicts itself.
-            MissingPackageError: `native` was asked for and is not installed.
+            MissingPackageError: `native` or `cuda` was asked for and is not there.
         """
         _check(spec)
         if implementation == "native":
             native.require()
+        elif implementation == "cuda":
+            cuda.require()
+        elif implementation == "auto":
+            implementation = "native" if native.is_available() else "reference"
         self.spec = spec
-        self.implementation: Literal["native", "reference"] = (
-            "native" if implementation != "reference" and native.is_available() else "reference"
-        )
+        self.implementation: Literal["native", "reference", "cuda"] = implementation
         self._threads = threads
         self._windowed = tuple(
             replace(spec, window=window, windows=(), intensity="window") for window in spec.windows
@@ -70,28 +75,37 @@ class Preprocessor:
         self.into(study, row)
         return row
 
-    def into(self, study: Study, out: np.ndarray) -> None:
+    def into(self, study: Study, out: Any, *, stream: int = 0) -> None:
         """Preprocess a one-slice study into a row of a batch.
 
         Args:
             study: one slice.
-            out: (3, size, size), C-contiguous; float32, float16, or uint16 for the bits of
-                bfloat16.
+            out: (3, size, size), C-contiguous; an array of float32, float16, or uint16 for the
+                bits of bfloat16. For `cuda`, a row of the engine's input on the GPU: a torch
+                tensor of float32, float16 or bfloat16, or anything else with DLPack.
+            stream: CUDA stream handle on which the work is enqueued, for `cuda`.
 
         Raises:
             DataError: as `__call__`, or a buffer of another shape or type.
         """
-        _check_buffer(out, self.spec.image_size)
+        if self.implementation != "cuda":
+            _check_buffer(out, self.spec.image_size)
+        elif tuple(out.shape) != (3, self.spec.image_size, self.spec.image_size):
+            raise DataError(f"The buffer has shape {tuple(out.shape)}; (3, size, size) expected.")
         pixels = _one_slice(study)
         if self.spec.crop == "body":
             pixels = pixels[body_box(study)]
         channels = self._channels(study, pixels)
         spacing = None if study.spacing is None else study.spacing[1:]
         plan = geometry(pixels.shape[0], pixels.shape[1], self.spec, spacing)
-        if self.implementation == "native":
-            self._native(study, channels, plan, out)
-        else:
+        if self.implementation == "reference":
             self._reference(study, channels, plan, out)
+        elif self.implementation == "native":
+            self._fast(
+                study, channels, plan, out, partial(native.preprocess, threads=self._threads)
+            )
+        else:
+            self._fast(study, channels, plan, out, partial(cuda.preprocess, stream=stream))
 
     def _channels(self, study: Study, pixels: np.ndarray) -> list[Channel]:
         """One image for all channels, or one for each (colour that stays, several windows)."""
@@ -115,9 +129,15 @@ class Preprocessor:
             grey.append(reference.channel(mapped, mapping, plan))
         store(reference.normalise(np.stack(grey), self.spec.mean, self.spec.std), out)
 
-    def _native(
-        self, study: Study, channels: list[Channel], plan: Geometry, out: np.ndarray
+    def _fast(
+        self,
+        study: Study,
+        channels: list[Channel],
+        plan: Geometry,
+        out: Any,
+        run: Callable[..., None],
     ) -> None:
+        """The compiled kernel: `native.preprocess`, or the same on a GPU."""
         statistics = native.NativeStatistics()
         size = 3 // len(channels)
         in_kernel = study.pixels.dtype == np.uint8 and rule_of(study, self.spec) == "range"
@@ -127,7 +147,7 @@ class Preprocessor:
                 pixels = reference.luma(pixels)
             mapped, mapping = grey_map(study, pixels, spec, statistics)
             mean, std = tuple(self.spec.mean)[part], tuple(self.spec.std)[part]
-            native.preprocess(mapped, mapping, plan, out[part], (mean, std), threads=self._threads)
+            run(mapped, mapping, plan, out[part], (mean, std))
 
 
 def store(image: np.ndarray, out: np.ndarray) -> None:

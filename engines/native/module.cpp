@@ -2,6 +2,9 @@
 // prepared by dinorad_rt/preprocessing/native.py.
 #include "kernel.hpp"
 #include "png.hpp"
+#if defined(DINORAD_CUDA)
+#include "cuda.hpp"
+#endif
 
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
@@ -119,7 +122,8 @@ GreyMap grey_map(double low, double high, const Padding &padding,
     return grey;
 }
 
-Target target_of(const Buffer &out, const std::vector<float> &mean, const std::vector<float> &std) {
+template <class Out>
+Target target_of(const Out &out, const std::vector<float> &mean, const std::vector<float> &std) {
     Target target{out.data(), Number::f32, static_cast<std::int32_t>(out.shape(0)),
                   static_cast<std::int32_t>(out.shape(1)), {}, {}};
     const auto channels = out.shape(0);
@@ -129,6 +133,8 @@ Target target_of(const Buffer &out, const std::vector<float> &mean, const std::v
     const nb::dlpack::dtype type = out.dtype();
     if (type == nb::dtype<std::uint16_t>())
         target.type = Number::bf16;
+    else if (type.code == static_cast<std::uint8_t>(nb::dlpack::dtype_code::Bfloat))
+        target.type = Number::bf16;
     else if (type.code == static_cast<std::uint8_t>(nb::dlpack::dtype_code::Float) &&
              type.bits == 16)
         target.type = Number::f16;
@@ -137,6 +143,13 @@ Target target_of(const Buffer &out, const std::vector<float> &mean, const std::v
     for (std::size_t c = 0; c < channels; ++c)
         target.scale[c] = 1.0f / std[c], target.shift[c] = -mean[c] / std[c];
     return target;
+}
+
+void check_fit(const Job &job) {
+    if (job.rows.size != job.image.height || job.columns.size != job.image.width ||
+        job.rows.offset + job.rows.outputs > job.target.side ||
+        job.columns.offset + job.columns.outputs > job.target.side)
+        throw std::invalid_argument("the taps do not fit the image or the buffer");
 }
 
 void preprocess(const Pixels &pixels, std::pair<double, double> edges, const Padding &padding,
@@ -153,14 +166,43 @@ void preprocess(const Pixels &pixels, std::pair<double, double> edges, const Pad
                   columns.axis,
                   target_of(out, mean, std),
                   stretch};
-    if (job.rows.size != image.height || job.columns.size != image.width ||
-        job.rows.offset + job.rows.outputs > job.target.side ||
-        job.columns.offset + job.columns.outputs > job.target.side || threads < 1)
-        throw std::invalid_argument("the taps do not fit the image or the buffer");
+    check_fit(job);
+    if (threads < 1) throw std::invalid_argument("threads: at least 1");
     const Kernel &chosen = kernel_named(kernel);
     nb::gil_scoped_release release;
     run(chosen, job, threads);
 }
+
+#if defined(DINORAD_CUDA)
+using DeviceBuffer = nb::ndarray<nb::ndim<3>, nb::c_contig, nb::device::cuda>;
+
+// The taps of one axis on one GPU.
+struct OnDevice {
+    OnDevice(const PackedAxis &packed, int device) : axis(packed.axis, device) {}
+    cuda::DeviceAxis axis;
+};
+
+void cuda_preprocess(const Pixels &pixels, std::pair<double, double> edges, const Padding &padding,
+                     const std::optional<Table> &table, int first, const OnDevice &rows,
+                     const OnDevice &columns, const DeviceBuffer &out,
+                     const std::vector<float> &mean, const std::vector<float> &std, bool stretch,
+                     std::uintptr_t stream) {
+    const Image image = image_of(pixels);
+    if (table && image.layout != Layout::plain)
+        throw std::invalid_argument("table: plain pixels expected");
+    if (image.row_bytes < 0) throw std::invalid_argument("pixels: rows must go downwards");
+    const Job job{image,
+                  grey_map(edges.first, edges.second, padding, table, first, image.type),
+                  rows.axis.axis(),
+                  columns.axis.axis(),
+                  target_of(out, mean, std),
+                  stretch};
+    check_fit(job);
+    const int device = out.device_id();
+    nb::gil_scoped_release release;
+    cuda::run(job, rows.axis, columns.axis, device, reinterpret_cast<void *>(stream));
+}
+#endif
 
 std::pair<double, double> extrema(const Pixels &pixels, const Padding &padding) {
     const Image image = image_of(pixels);
@@ -215,6 +257,14 @@ NB_MODULE(_native, module) {
     module.def("unfilter_png", &unfilter, "filtered"_a, "out"_a.noconvert(), "step"_a,
                "Undo PNG's row filters; False for a filter that does not exist.");
     module.def("kernels", &kernels, "Kernels that this processor can run, best first.");
+#if defined(DINORAD_CUDA)
+    nb::class_<OnDevice>(module, "DeviceAxis")
+        .def(nb::init<const PackedAxis &, int>(), "axis"_a, "device"_a);
+    module.def("cuda_preprocess", &cuda_preprocess, "pixels"_a, "edges"_a, "padding"_a.none(),
+               "table"_a.none(), "first"_a, "rows"_a, "columns"_a, "out"_a.noconvert(), "mean"_a,
+               "std"_a, "stretch"_a, "stream"_a);
+    module.def("cuda_devices", &cuda::device_count, "Usable NVIDIA GPUs; 0 without a driver.");
+#endif
     module.attr("LANE_LIMIT") = static_cast<int>(lane_limit);
     module.attr("INTERFACE") = 1;
 }

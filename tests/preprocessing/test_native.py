@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dinorad_rt.errors import MissingPackageError
-from dinorad_rt.preprocessing import native
+from dinorad_rt.preprocessing import cuda, native
 from dinorad_rt.preprocessing.geometry import geometry
 from dinorad_rt.preprocessing.intensity import GreyMap
 from dinorad_rt.preprocessing.pipeline import Preprocessor
@@ -169,3 +169,27 @@ def test_without_the_kernel_native_is_refused_and_auto_falls_back(make_spec, mon
     assert "reference" in native.describe()
     with pytest.raises(MissingPackageError, match="without it"):
         Preprocessor(make_spec(), implementation="native")
+
+
+def test_cuda_that_is_not_there_is_refused_with_the_way_out(make_spec, monkeypatch):
+    monkeypatch.setattr(native, "_module", lambda: None)
+    with pytest.raises(MissingPackageError, match="without it") as caught:
+        Preprocessor(make_spec(), implementation="cuda")
+    assert "DINORAD_CUDA=ON" in caught.value.fix
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not cuda.is_available(), reason="no CUDA kernel, or no GPU here")
+@pytest.mark.parametrize("channels", ["grey", "rgb"])
+def test_a_row_of_the_engines_input_on_the_gpu(make_spec, rng, channels):
+    spec = make_spec(channels=channels, intensity="minmax")
+    batch = torch.zeros((4, 3, 40, 40), device="cuda")
+    stream = torch.cuda.Stream()
+    for index, shape in enumerate([(77, 66), (77, 66, 3), (300, 517), (40, 40)]):
+        study = Study(rng.integers(0, 4096, (1, *shape)).astype(np.uint16))
+        Preprocessor(spec, implementation="cuda").into(
+            study, batch[index], stream=stream.cuda_stream
+        )
+        stream.synchronize()
+        expected = Preprocessor(spec, implementation="reference")(study)
+        np.testing.assert_allclose(batch[index].cpu().numpy(), expected, atol=1e-4)
