@@ -15,6 +15,11 @@ def are_kept() -> bool:
     return _KEPT.get()
 
 
+def keep(wanted: bool = True) -> None:
+    """Decide for all further messages of this program whether they name files and patients."""
+    _KEPT.set(wanted)
+
+
 @contextmanager
 def kept(wanted: bool = True) -> Iterator[None]:
     """Let messages inside the block name files and patients."""

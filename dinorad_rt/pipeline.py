@@ -141,20 +141,30 @@ def dataset_for(
     *,
     seed: int = 0,
     say: Say = silent,
-    **columns: str | None,
+    **choices: Any,
 ) -> Dataset:
-    """Open the user's data, a registered dataset, or the embedded phantoms if nothing is named."""
+    """Open the user's data, a registered dataset, or the embedded phantoms if nothing is named.
+
+    Args:
+        data, dataset, root: one of the first two, or neither.
+        seed: of splits that are made.
+        say: told of what takes long.
+        choices: columns, `class_names`, `task` and `splits` of `open_dataset`; of these the last
+            two count for registered datasets too.
+    """
     if data is not None and dataset is not None:
         raise UnknownNameError(
             f"Both --data {data} and --dataset {dataset} were given.", "Give one of the two."
         )
     if data is not None:
         from dinorad_rt.datasets.open import open_dataset
+        from dinorad_rt.datasets.registry import counted
 
-        return open_dataset(data, seed=seed, **columns)
+        return open_dataset(data, seed=seed, progress=counted(say), **choices)
     from dinorad_rt.datasets.registry import dataset_named
 
-    return dataset_named(dataset or "phantom", root=root, progress=say)
+    shared = {name: choices[name] for name in ("task", "splits") if choices.get(name) is not None}
+    return dataset_named(dataset or "phantom", root=root, progress=say, seed=seed, **shared)
 
 
 def preprocessing_for(engine: Engine, preset: str = "dinorad") -> PreprocessSpec:

@@ -7,6 +7,15 @@ from typing import Annotated, Literal, TypeAlias
 
 import typer
 
+
+def _keep_identifiers(wanted: bool) -> bool:
+    """Decide whether this run of the program names files and patients."""
+    from dinorad_rt import identifiers
+
+    identifiers.keep(wanted)
+    return wanted
+
+
 Model: TypeAlias = Annotated[
     str, typer.Option("--model", "-m", help="Backbone: a short name (vitl14) or any timm name.")
 ]
@@ -65,6 +74,31 @@ PatientColumn: TypeAlias = Annotated[
 ]
 SplitColumn: TypeAlias = Annotated[
     str | None, typer.Option(help="CSV column with train, val or test.")
+]
+MaskColumn: TypeAlias = Annotated[
+    str | None, typer.Option(help="CSV column of masks; a,b,c for one file per class.")
+]
+ClassNames: TypeAlias = Annotated[
+    str | None, typer.Option(help="Classes of the masks, background first: background,liver,...")
+]
+DataTask: TypeAlias = Annotated[
+    Literal["auto", "classification", "segmentation"],
+    typer.Option("--task", help="What is read of data that has both classes and masks."),
+]
+Splits: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        help="A split list to follow (folder of train, val, test lists, CSV, JSON), or `patient` "
+        "for new splits by patient."
+    ),
+]
+KeepIdentifiers: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--keep-identifiers",
+        callback=_keep_identifiers,
+        help="Name files and patients in messages and lists. Off: nothing identifying is written.",
+    ),
 ]
 Preset: TypeAlias = Annotated[
     str,

@@ -1,43 +1,99 @@
-"""`dinorad-rt prepare`: a registered dataset is made ready and checked."""
+"""`dinorad-rt prepare`: a dataset is indexed and checked, and stays as it is."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dinorad_rt.cli import options
-from dinorad_rt.cli.console import note, print_json, seldom
+from dinorad_rt.cli.console import note, print_json, seldom, warn
 from dinorad_rt.cli.embed import describe_dataset
+from dinorad_rt.errors import UnknownNameError
+
+if TYPE_CHECKING:
+    from dinorad_rt.datasets.prepare import Prepared
 
 
 def prepare(
-    dataset: Annotated[str, typer.Argument(help="Name: one of `dinorad-rt list datasets`.")],
+    dataset: Annotated[
+        str | None, typer.Argument(help="Name: one of `dinorad-rt list datasets`.")
+    ] = None,
     root: Annotated[
         Path | None, typer.Option(help="Where its files lie, or shall lie (phantom).")
     ] = None,
+    data: options.Data = None,
+    image_column: options.ImageColumn = None,
+    label_column: options.LabelColumn = None,
+    patient_column: options.PatientColumn = None,
+    split_column: options.SplitColumn = None,
+    mask_column: options.MaskColumn = None,
+    class_names: options.ClassNames = None,
+    task: options.DataTask = "auto",
+    splits: options.Splits = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write splits.csv there, which --splits takes.")
+    ] = None,
+    seed: options.Seed = 0,
+    keep_identifiers: options.KeepIdentifiers = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Index a registered dataset: counts, classes, splits. No file of yours is ever changed.
+    """Index a registered dataset or your own: counts, classes, splits, checksums, what is missing.
 
+    No file of yours is ever moved, changed or deleted; what was read is remembered in the cache.
     `phantom` is generated: true DICOM of invented patients, the default of every verb.
     """
-    from dinorad_rt.datasets.registry import dataset_named
+    from dinorad_rt.datasets.prepare import prepare_dataset, write_splits
+    from dinorad_rt.datasets.registry import counted, entry_named
+    from dinorad_rt.pipeline import dataset_for
 
-    opened = dataset_named(dataset, root=root, progress=seldom(note))
-    describe_dataset(opened)
-    if as_json:
-        print_json(
-            {
-                "name": opened.name,
-                "task": opened.task,
-                "classes": list(opened.class_names),
-                "images": len(opened.samples),
-                "patients": len({sample.patient for sample in opened.samples}),
-                "fingerprint": opened.fingerprint,
-                "split_hash": opened.split_hash,
-            }
+    if (dataset is None) == (data is None):
+        raise UnknownNameError(
+            "prepare needs a registered dataset or --data, and one of the two only.",
+            "Example: dinorad-rt prepare montgomery --root DIR",
         )
-    else:
-        note(f"fingerprint {opened.fingerprint[:16]}, splits {opened.split_hash[:16]}")
+    say = seldom(note)
+    opened = dataset_for(
+        data,
+        dataset,
+        root,
+        seed=seed,
+        say=say,
+        image_column=image_column,
+        label_column=label_column,
+        patient_column=patient_column,
+        split_column=split_column,
+        mask_column=mask_column,
+        class_names=class_names.split(",") if class_names else None,
+        task=task,
+        splits=splits,
+    )
+    describe_dataset(opened)
+    entry = None if dataset is None else entry_named(dataset)
+    prepared = prepare_dataset(opened, entry, root, counted(say))
+    if out is not None:
+        write_splits(opened, out)
+        note(f"splits of {len(opened.samples)} samples written to splits.csv in --out")
+    _show(prepared, as_json)
+
+
+def _show(prepared: Prepared, as_json: bool) -> None:
+    if prepared.burned_in:
+        warn(
+            f"{prepared.burned_in} DICOM images say that text is burned into their pixels: it may "
+            "name the patient, and no pseudonym hides it"
+        )
+    for name, state in prepared.checksums.items():
+        (note if state == "official" else warn)(f"MD5 of {name}: {state}")
+    if as_json:
+        print_json(prepared.as_dict())
+        return
+    from dinorad_rt.datasets.prepare import class_rows
+    from dinorad_rt.reports.table import print_table, rows_table
+
+    print_table(rows_table(f"{prepared.dataset.name}: samples per class", class_rows(prepared)))
+    note(
+        f"fingerprint {prepared.dataset.fingerprint[:16]}, "
+        f"splits {prepared.dataset.split_hash[:16]}"
+    )

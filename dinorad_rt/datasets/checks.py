@@ -28,6 +28,8 @@ from dinorad_rt.types import SPLITS, Split
 MISSING_SHARE = 0.5
 """Part of listed files that may be missing before the table is taken for that of other data."""
 
+BY_PATIENT = Path("patient")
+"""In place of a split list: splits are made by patient, whatever the data says."""
 MAX_JOINED = 5
 """Patients that one file may join."""
 
@@ -50,18 +52,20 @@ def build_dataset(
         records: rows with their labels already in place.
         labels: task and classes, and the notes so far.
         seed: of the splits, if none are given.
-        splits: a split list that replaces the records' own splits.
+        splits: a split list that replaces the records' own splits, or BY_PATIENT to make new ones.
         facts: remembers what was read of the files; None for a memory of the root.
 
     Raises:
         EmptyDataError, LabelError, LeakageError, TableError: what is wrong with the data.
     """
     records, notes = _without_repeats(records)
+    if splits == BY_PATIENT:
+        records, splits = [replace(record, split=None) for record in records], None
     if splits is not None:
         records, more = apply_split_list(records, read_split_list(splits))
         notes += more
     files = facts or FileFacts(root)
-    traces = files.of("trace", [record.path for record in records], trace_of)
+    traces = files.of("looking at files", [record.path for record in records], trace_of)
     notes += _missing(records, traces, root)
     if all(record.patient is None for record in records):
         notes.append("no patient column: each image counts as a patient of its own")
@@ -185,13 +189,13 @@ def _with_splits(
         )
     if len(given) == 1:
         alone = next(iter(given))
-        made, kept = _made(records, labels, seed, same, root)
+        made, kept, fresh = _made(records, labels, seed, same, root)
         parts = ", ".join(f"{split} {share:.0%}" for split, share in FRACTIONS.items())
         why = "no splits are given" if alone is None else f"every image is in {alone}"
         how = f"made by patient, stratified, seed {seed}"
         notes = [f"{why}: split by patient, stratified ({parts}), seed {seed}; saved"]
-        if kept:
-            notes.append(f"{kept} patients keep the split of an earlier run")
+        if kept and fresh:
+            notes.append(f"{kept} patients keep the split of an earlier run, {fresh} are new")
         return made, how, notes
     if "test" not in given:
         moved = [replace(r, split="test") if r.split == "val" else r for r in records]
@@ -201,8 +205,8 @@ def _with_splits(
 
 def _made(
     records: Sequence[Record], labels: Labels, seed: int, same: list[list[int]], root: Path
-) -> tuple[list[Record], int]:
-    """Splits by patient, those of earlier runs kept; and the number of the patients kept.
+) -> tuple[list[Record], int, int]:
+    """Splits by patient, those of earlier runs kept; the patients kept, and those that are new.
 
     Patients who share a byte-identical image count as one, so that no copy crosses splits.
     """
@@ -211,7 +215,8 @@ def _made(
     fixed = load_splits(source, patients)
     splits = stratified_splits(patients, _targets(records, labels), seed=seed, fixed=fixed)
     save_splits(source, dict(zip(patients, splits, strict=True)))
-    return [replace(r, split=s) for r, s in zip(records, splits, strict=True)], len(fixed)
+    made = [replace(r, split=s) for r, s in zip(records, splits, strict=True)]
+    return made, len(fixed), len(set(patients)) - len(fixed)
 
 
 def _joined_by_copies(patients: list[str], same: list[list[int]]) -> list[str]:
@@ -289,7 +294,7 @@ def _masks_traced(records: Sequence[Record], labels: Labels, files: FileFacts) -
     if labels.task != "segmentation":
         return []
     masks = {path for one in records for path in (one.mask, *one.mask_parts) if path is not None}
-    return sorted(files.of("trace", sorted(masks), trace_of))
+    return sorted(files.of("looking at files", sorted(masks), trace_of))
 
 
 def _fingerprint(

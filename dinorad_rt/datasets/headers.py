@@ -8,15 +8,19 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from dinorad_rt.datasets.facts import FileFacts
 from dinorad_rt.datasets.locate import suffix_of
 from dinorad_rt.datasets.record import Record
-from dinorad_rt.errors import LabelError
+from dinorad_rt.errors import DinoradError, LabelError
+from dinorad_rt.studies.dicom import load_header
+from dinorad_rt.studies.quiet import quiet
 from dinorad_rt.studies.series import SliceHeader, read_slice_header, visible_files
 
 _LEVELS = ("sop", "series", "study", "patient")
 READERS = 8
 """Threads: they hide the wait for network folders; parsing itself holds Python's lock."""
 
+_BURNED_IN = 0x00280301
 _MAYBE_DICOM = (".dcm", ".dicom", ".ima", "")
 
 
@@ -108,3 +112,24 @@ def refuse_patients_as_classes(records: Sequence[Record], classes: Sequence[str]
         "Give a CSV with the columns patient (or study, series, SOP instance) and label beside "
         "them.",
     )
+
+
+def burned_in_images(paths: Sequence[Path], facts: FileFacts) -> int:
+    """Number of DICOM files whose header says that text of the patient is in the image.
+
+    Args:
+        paths: files, or folders of slices, whose first file speaks for them.
+        facts: remembers the answers.
+    """
+    firsts = [next(iter(visible_files(one)), one) if one.is_dir() else one for one in paths]
+    maybe = [path for path in firsts if is_maybe_dicom(path)]
+    return sum(facts.of("burned-in text in headers", maybe, _is_burned_in))
+
+
+def _is_burned_in(path: Path) -> bool:
+    try:
+        with quiet():
+            header = load_header(path, tags=[_BURNED_IN])
+    except DinoradError:
+        return False
+    return str(header.get("BurnedInAnnotation") or "").strip().upper() == "YES"

@@ -53,7 +53,7 @@ def open_dataset(
             given as `a,b,c`; several mask columns are one file per class.
         class_names: of the masks, background first; without them by `dataset.json` or by value.
         task: classification or segmentation; auto prefers a class per image where there is one.
-        splits: a split list to follow, see `split_lists`.
+        splits: a split list to follow, see `split_lists`, or `patient` to make new splits.
         seed: of the split by patient that is made, and saved, where none is given.
         progress: called with what is read, the number done and the total.
 
@@ -135,7 +135,7 @@ def _without_telling_name(dataset: Dataset) -> Dataset:
     """Folders of DICOM files are often named after patients: such a name is not passed on."""
     if identifiers.are_kept() or not any(is_dicom(one.path) for one in dataset.samples[:1]):
         return dataset
-    note = "DICOM: the folder's name is not used, it could name a patient"
+    note = "the folder's name is not used: folders of DICOM files may be named after patients"
     name = f"dicom-{dataset.fingerprint[:8]}"
     return replace(dataset, name=name, notes=(*dataset.notes, note))
 

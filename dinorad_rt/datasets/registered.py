@@ -34,8 +34,7 @@ def open_registered(
         entry: which one.
         root: folder of the download.
         wishes: what the user chooses.
-        splits: a split list to follow instead of the entry's rule; `patient` for a stratified
-            split by patient.
+        splits: as in `build_dataset`; None for the entry's rule.
         seed: of splits that are made.
 
     Raises:
@@ -47,8 +46,6 @@ def open_registered(
     records, notes = _present(entry, listing)
     if listing.labels.task == "segmentation":
         check_record_grids(records)
-    if splits == Path("patient"):
-        records, splits = [replace(one, split=None) for one in records], None
     labels = replace(
         listing.labels,
         notes=(*notes, *listing.labels.notes),
@@ -93,7 +90,7 @@ def check_mask_values(dataset: Dataset, facts: FileFacts) -> dict[str, int]:
         LabelError: a mask holds a value that stands for no class.
     """
     masks = sorted({one.mask for one in dataset.samples if one.mask and not one.mask_parts})
-    found = facts.of("mask values", masks, lambda path: list(values_of(path)))
+    found = facts.of("values of masks", masks, lambda path: list(values_of(path)))
     first = dataset.samples[0]
     allowed = first.mask_values or tuple(range(len(dataset.class_names)))
     threshold = first.mask_threshold

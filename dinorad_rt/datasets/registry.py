@@ -20,6 +20,7 @@ from dinorad_rt.paths import cache_dir
 
 Progress = Callable[[str], None]
 
+MIN_TOLD = 200
 _PHANTOM_TABLES = {
     "phantom": "",
     "phantom-findings": "xray",
@@ -35,7 +36,7 @@ def dataset_named(
     *,
     progress: Progress | None = None,
     task: TaskChoice = "auto",
-    splits: Path | None = None,
+    splits: str | Path | None = None,
     seed: int = 0,
 ) -> Dataset:
     """Open a registered dataset.
@@ -54,12 +55,13 @@ def dataset_named(
     """
     entry = entry_named(name)
     if name in _PHANTOM_TABLES:
-        opened = _open_phantom(name, root, progress, splits)
+        opened = _open_phantom(name, root, progress, splits, seed)
         return replace(opened, name=name)
     from dinorad_rt.datasets.registered import open_registered
 
     wishes = Wishes(task, counted(progress))
-    return open_registered(entry, root, wishes, splits=splits, seed=seed)
+    listing = None if splits is None else Path(splits).expanduser()
+    return open_registered(entry, root, wishes, splits=listing, seed=seed)
 
 
 def entry_named(name: str) -> DatasetEntry:
@@ -100,22 +102,31 @@ def list_datasets() -> tuple[dict[str, str], ...]:
 
 
 def counted(progress: Progress | None) -> Counted | None:
-    """A progress in lines of text as one of numbers."""
+    """A progress in lines of text as one of numbers; what is quickly done is not told."""
     if progress is None:
         return None
     say = progress
-    return lambda what, done, total: say(f"{what}: {done:,} of {total:,}")
+
+    def told(what: str, done: int, total: int) -> None:
+        if total >= MIN_TOLD:
+            say(f"{what}: {done:,} of {total:,}")
+
+    return told
 
 
 def _open_phantom(
-    name: str, root: Path | None, progress: Progress | None, splits: Path | None
+    name: str,
+    root: Path | None,
+    progress: Progress | None,
+    splits: str | Path | None,
+    seed: int,
 ) -> Dataset:
     from dinorad_rt.phantoms import PHANTOM_VERSION
 
     folder = cache_dir("phantoms") / f"v{PHANTOM_VERSION}" if root is None else root
     if not (folder / TABLE_NAME).is_file():
         _make_phantoms(folder, progress)
-    return open_dataset(folder / _PHANTOM_TABLES[name], splits=splits)
+    return open_dataset(folder / _PHANTOM_TABLES[name], splits=splits, seed=seed)
 
 
 def _make_phantoms(folder: Path, progress: Progress | None) -> None:

@@ -93,7 +93,7 @@ def _values(records: Sequence[Record], facts: FileFacts) -> list[tuple[int, ...]
         except UnreadableFileError:
             return []  # it will stand in the failures, like every file that cannot be read
 
-    found = facts.of("mask values", [one.mask for one in records if one.mask], read)
+    found = facts.of("values of masks", [one.mask for one in records if one.mask], read)
     return [tuple(values) for values in found]
 
 
@@ -108,7 +108,7 @@ def _are_grey(
     if len(seen) < 3 or min(seen) != 0 or max(seen) != 255 or (names and len(names) != 2):
         return False
     grey = [one.mask for one, held in zip(records, found, strict=True) if one.mask and held[2:]]
-    return all(share <= MAX_GREY for share in facts.of("grey share", grey, grey_share))
+    return all(share <= MAX_GREY for share in facts.of("grey edges of masks", grey, grey_share))
 
 
 def _classes(

@@ -169,7 +169,7 @@ def _whole(base: Path, volumes: Sequence[_Volume]) -> list[Record]:
 def _slices(base: Path, volumes: Sequence[_Volume], wishes: Wishes) -> list[Record]:
     """One record per axial slice, empty ones too, as in the study."""
     facts = FileFacts(base, wishes.progress)
-    counts = facts.of("slices", [one.image for one in volumes], _slices_of)
+    counts = facts.of("slices of volumes", [one.image for one in volumes], _slices_of)
     return [
         replace(record, frame=frame)
         for record, count in zip(_whole(base, volumes), counts, strict=True)
