@@ -83,6 +83,20 @@ PROTOCOLS: dict[str, Entry] = {
             "LogisticSettings",
             "evaluate_logistic",
         ),
+        Entry(
+            "linear",
+            "a grid of linear heads trained by SGD, one chosen on validation",
+            "linear",
+            "LinearSettings",
+            "evaluate_linear",
+        ),
+        Entry(
+            "few-shot",
+            "a head that sees few patients per class, on seeded repeats",
+            "fewshot",
+            "FewShotSettings",
+            "evaluate_few_shot",
+        ),
         Entry("mlknn", "ML-kNN for multi-label sets", "mlknn", "MLKNNSettings", "evaluate_mlknn"),
     )
 }

@@ -1,0 +1,381 @@
+"""Linear probing: a grid of heads trained at once, one chosen on validation, one look at test.
+
+The study trains 16 heads ({1, 4} blocks, with and without the patch mean, four learning rates),
+DINOv2 52 (thirteen learning rates). Both run the backbone again for each batch; here heads read
+stored embeddings, so images are not augmented.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import numpy as np
+
+from dinorad_rt.embeddings.table import joined
+from dinorad_rt.protocols.attention import train_attention
+from dinorad_rt.protocols.heads import Head, Loss, Plan, head_input, train_heads
+from dinorad_rt.protocols.knn import votes_of
+from dinorad_rt.protocols.logistic import check_two_classes
+from dinorad_rt.protocols.selection import SelectBy, check_metric, choose, with_validation
+from dinorad_rt.protocols.settings import AbstractSettings
+
+if TYPE_CHECKING:
+    from dinorad_rt.embeddings.table import DatasetInfo, EmbeddingTable
+    from dinorad_rt.protocols.attention import AttentionHeads
+    from dinorad_rt.protocols.heads import TrainedHeads
+    from dinorad_rt.protocols.truth import Truth
+    from dinorad_rt.reports.results import Results
+    from dinorad_rt.types import Task
+
+STUDY_RATES = (1e-3, 5e-3, 1e-2, 5e-2)
+DINOV2_RATES = (1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1)
+PatchMean = Literal["both", "with", "without"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearSettings(AbstractSettings):
+    """Settings of `linear`.
+
+    Attributes:
+        learning_rates: of the grid.
+        scale_rates: multiply them by batch size / 256, as DINOv2 does.
+        blocks: how many last blocks' class tokens a head may read.
+        patch_mean: heads with the mean of the patch tokens, without it, or both.
+        epochs: passes, of `epoch_length` batches each.
+        epoch_length: batches of an epoch; None for one pass over the images.
+        batch_size: images per batch, as far as there are so many.
+        momentum: of SGD.
+        loss: of multi-label tasks: see `heads.Plan`.
+        select_by: metric on validation that chooses the head.
+        retrain: train the chosen head anew on train and val; otherwise it is judged as it is.
+        activation: scores of multi-class tasks. The study takes the sigmoid of each logit alone.
+        device: where the products run, such as cpu or cuda.
+    """
+
+    learning_rates: tuple[float, ...] = DINOV2_RATES
+    scale_rates: bool = True
+    blocks: tuple[int, ...] = (1, 4)
+    patch_mean: PatchMean = "both"
+    epochs: int = 10
+    epoch_length: int | None = 250
+    batch_size: int = 128
+    momentum: float = 0.9
+    loss: Loss = "per-label"
+    select_by: SelectBy = "auroc"
+    retrain: bool = True
+    activation: Literal["softmax", "sigmoid"] = "softmax"
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        rates = self.learning_rates
+        self.require(bool(rates) and min(rates, default=0) > 0, "learning_rates", "above 0")
+        self.require(bool(self.blocks) and min(self.blocks, default=0) > 0, "blocks", "from 1")
+        self.require(self.epochs >= 1, "epochs", "at least 1")
+        self.require(self.epoch_length is None or self.epoch_length >= 1, "epoch_length", "from 1")
+        self.require(self.batch_size >= 1, "batch_size", "at least 1")
+        self.require(0 <= self.momentum < 1, "momentum", "from 0 to below 1")
+
+    @classmethod
+    def preset(cls, name: str) -> LinearSettings:
+        """The grid of DINOv2 with short training; the study's; or DINOv2's own."""
+        if name == "study":
+            return cls(
+                preset_name=name,
+                learning_rates=STUDY_RATES,
+                scale_rates=False,
+                epoch_length=None,
+                loss="study",
+                activation="sigmoid",
+            )
+        if name == "dinov2":
+            return cls(
+                preset_name=name,
+                epoch_length=1250,
+                loss="mean",
+                select_by="accuracy",
+                retrain=False,
+            )
+        return cls(preset_name=name)
+
+    @property
+    def can_train_pooling(self) -> bool:
+        """Heads may attend to slices."""
+        return True
+
+    def check(self, truth: Truth) -> None:
+        """Refuse a metric that the task does not have, and training rows of one class only."""
+        check_metric(self.select_by, truth.task)
+        check_two_classes(truth)
+
+    def plan(self, rows: int, seed: int) -> Plan:
+        """How heads are trained on so many rows."""
+        size = min(self.batch_size, rows)
+        length = self.epoch_length or -(-rows // size)
+        return Plan(
+            self.epochs * length, self.batch_size, self.momentum, self.loss, seed, self.device
+        )
+
+    def heads(self, table: EmbeddingTable) -> tuple[list[Head], list[str]]:
+        """The grid as far as the backbone serves it, and what was left out."""
+        available = table.cls.shape[1]
+        blocks = [count for count in self.blocks if count <= available]
+        notes = []
+        if len(blocks) < len(self.blocks):
+            blocks = blocks or [available]
+            notes.append(
+                f"The backbone gives {available} class token(s): heads read "
+                f"{', '.join(map(str, blocks))}, not {', '.join(map(str, self.blocks))}."
+            )
+        means = {"both": [False, True], "with": [True], "without": [False]}[self.patch_mean]
+        if table.patch_mean is None and means != [False]:
+            means = [False]
+            notes.append("The backbone gives no patch tokens: heads do without their mean.")
+        scale = min(self.batch_size, len(table)) / 256 if self.scale_rates else 1.0
+        grid = [
+            Head(count, mean, rate * scale)
+            for count in blocks
+            for mean in means
+            for rate in self.learning_rates
+        ]
+        return grid, notes
+
+    def deviations(self, truth: Truth) -> list[str]:
+        """Where the study's code, its text and this run differ from each other."""
+        if self.preset_name == "dinorad":
+            return []
+        found = [
+            f"{self.preset_name}: trains on randomly cropped and flipped images; here heads read "
+            "stored embeddings of the whole image."
+        ]
+        if self.preset_name == "dinov2":
+            found.append("dinov2: the chosen head is judged as it is, not trained anew.")
+            return found
+        found.append(
+            "study: epochs and batch sizes of its tables are not published; these are its "
+            "code's defaults."
+        )
+        if not truth.count("val"):
+            found.append(
+                "study: without a val split its code chooses the head on TEST; here a part of "
+                "train is set apart by patient instead."
+            )
+        if truth.task == "multilabel" and self.loss == "study":
+            found.append(
+                "study: its multi-label loss is summed over images, so its step grows with the "
+                "batch size; --set loss=mean takes the mean."
+            )
+        if truth.task == "multiclass" and self.activation == "sigmoid":
+            found.append(
+                "study: scores of classes that exclude each other are sigmoids of single logits, "
+                "not a softmax; --set activation=softmax takes it."
+            )
+        return found
+
+
+class LinearProbe:
+    """One linear head trained by SGD with momentum and a cosine, in scikit-learn's manner.
+
+    Args:
+        learning_rate: at the start.
+        steps, batch_size, momentum, loss, seed, device: see `heads.Plan`.
+        num_classes: number of classes; None takes those that `fit` sees.
+
+    After `fit`: `coef_` (outputs, dim), `intercept_` (outputs,).
+    """
+
+    def __init__(
+        self,
+        learning_rate: float = 0.01,
+        *,
+        steps: int = 2500,
+        batch_size: int = 128,
+        momentum: float = 0.9,
+        loss: Loss = "per-label",
+        num_classes: int | None = None,
+        seed: int = 0,
+        device: str = "cpu",
+    ) -> None:
+        self.learning_rate = learning_rate
+        self.steps = steps
+        self.batch_size = batch_size
+        self.momentum = momentum
+        self.loss = loss
+        self.num_classes = num_classes
+        self.seed = seed
+        self.device = device
+
+    def fit(self, X: np.ndarray, y: np.ndarray) -> Self:
+        """Train.
+
+        Args:
+            X: (samples, dim) embeddings.
+            y: (samples,) class indices, or (samples, labels) 0/1 for multi-label.
+        """
+        labels = votes_of(y, self.num_classes)
+        binary = labels.shape[1] == 2 and y.ndim == 1
+        self._task: Task = "multilabel" if y.ndim == 2 else "binary" if binary else "multiclass"
+        plan = Plan(self.steps, self.batch_size, self.momentum, self.loss, self.seed, self.device)
+        trained = train_heads(
+            np.ascontiguousarray(X, np.float32),
+            targets_of(labels, self._task),
+            [Head(1, False, self.learning_rate)],
+            plan,
+            dim=X.shape[1],
+            task=self._task,
+        )
+        self.coef_, self.intercept_ = trained.weights[0].T, trained.biases[0]
+        return self
+
+    def predict_proba(self, X: np.ndarray) -> np.ndarray:
+        """Scores (samples, classes) in [0, 1]; rows sum to one unless the task is multi-label."""
+        return scores_of(X @ self.coef_.T + self.intercept_, self._task, "softmax")
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        """Class index with the highest score, or (samples, labels) 0/1 for multi-label."""
+        from dinorad_rt.metrics.decisions import predicted_labels
+
+        return predicted_labels(self.predict_proba(X), self._task)
+
+
+def targets_of(labels: np.ndarray, task: Task) -> np.ndarray:
+    """(samples, outputs) float32 of 0/1 labels: a binary task has one output."""
+    chosen = labels[:, 1:] if task == "binary" else labels
+    return np.ascontiguousarray(chosen, dtype=np.float32)
+
+
+def scores_of(
+    logits: np.ndarray, task: Task, activation: Literal["softmax", "sigmoid"]
+) -> np.ndarray:
+    """(samples, classes) float64 scores of (samples, outputs) logits."""
+    from scipy.special import expit, softmax
+
+    logits = logits.astype(np.float64)
+    if task == "binary":
+        positive = expit(logits)
+        return np.hstack([1 - positive, positive])
+    if task == "multiclass" and activation == "softmax":
+        return np.asarray(softmax(logits, axis=1))
+    return np.asarray(expit(logits))
+
+
+def evaluate_linear(
+    train: EmbeddingTable,
+    val: EmbeddingTable,
+    test: EmbeddingTable,
+    dataset: DatasetInfo,
+    settings: LinearSettings,
+    *,
+    seed: int = 0,
+    provenance: Mapping[str, Any] | None = None,
+) -> Results:
+    """Train the grid, choose on validation, retrain on train and val, look at test once.
+
+    Args: as for `evaluate_knn`. Without a val split one is cut from train by patient.
+
+    Raises:
+        ProtocolError: the metric that chooses is undefined on validation.
+    """
+    from dinorad_rt.protocols.pooling import pool
+    from dinorad_rt.reports.results import Predictions, judge
+
+    start = time.perf_counter()
+    fitting, choosing, notes = with_validation(train, val, dataset, seed)
+    heads, dropped = settings.heads(fitting)
+    probe = _Probe(heads, dataset, settings, seed)
+    probe.train(fitting)
+    judged = pool(choosing, settings.without_attention())
+    best, values = choose(
+        [probe.scores(i, choosing) for i in range(len(heads))],
+        judged.labels,
+        dataset.task,
+        settings.select_by,
+    )
+    searched = time.perf_counter() - start
+    if settings.retrain:
+        probe = _Probe([heads[best]], dataset, settings, seed)
+        probe.train(joined([train, val]))
+    scores = probe.scores(0 if settings.retrain else best, test)
+    trained = time.perf_counter() - start
+    chosen = _setting(heads[best])
+    results = judge(
+        "linear",
+        pool(test, settings.without_attention()),
+        dataset,
+        [Predictions(chosen, scores)],
+        settings,
+        resolved={
+            "grid": [_setting(head) for head in heads],
+            "validation": values,
+            "validation_images": len(judged),
+            "steps": probe.plan.steps,
+        },
+        chosen=chosen,
+        seed=seed,
+        provenance=provenance,
+    )
+    results.timings |= {"search_s": searched, "retrain_s": trained - searched}
+    results.notes.extend([*notes, *dropped])
+    return results
+
+
+class _Probe:
+    """A grid of heads on tables, whose slices are pooled before or by the heads themselves."""
+
+    def __init__(
+        self, heads: list[Head], dataset: DatasetInfo, settings: LinearSettings, seed: int
+    ) -> None:
+        self._heads, self._dataset, self._settings = heads, dataset, settings
+        self._seed = seed
+        self._blocks = max(head.blocks for head in heads)
+        self._trained: TrainedHeads | AttentionHeads
+
+    def train(self, table: EmbeddingTable) -> None:
+        """Fit all heads."""
+        dim, task = table.cls.shape[2], self._dataset.task
+        X = head_input(table, self._blocks)
+        if self._settings.pooling == "attention":
+            names, first, volumes = _volumes(table)
+            self.plan = self._settings.plan(len(names), self._seed)
+            targets = targets_of(self._votes(table.labels[first]), task)
+            self._trained = train_attention(
+                X, volumes, targets, self._heads, self.plan, dim=dim, task=task
+            )
+            return
+        self.plan = self._settings.plan(len(X), self._seed)
+        targets = targets_of(self._votes(table.labels), task)
+        self._trained = train_heads(X, targets, self._heads, self.plan, dim=dim, task=task)
+
+    def scores(self, index: int, table: EmbeddingTable) -> np.ndarray:
+        """(rows or volumes, classes) of one head."""
+        from dinorad_rt.protocols.attention import AttentionHeads
+
+        X = head_input(table, self._blocks)
+        if isinstance(self._trained, AttentionHeads):
+            logits = self._trained.logits(index, X, _volumes(table)[2])
+        else:
+            logits = self._trained.logits(index, X)
+        return scores_of(logits, self._dataset.task, self._settings.activation)
+
+    def _votes(self, labels: np.ndarray) -> np.ndarray:
+        return votes_of(labels, len(self._dataset.class_names))
+
+
+def _volumes(table: EmbeddingTable) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Sample ids in order of first appearance, their first rows, and each row's volume."""
+    names, first, index = np.unique(table.sample_ids, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    return names[order], first[order], place[index]
+
+
+def _setting(head: Head) -> dict[str, Any]:
+    return {
+        "blocks": head.blocks,
+        "patch_mean": "yes" if head.patch_mean else "no",
+        "learning_rate": float(f"{head.learning_rate:.3g}"),
+    }
