@@ -11,6 +11,7 @@ import typer
 from dinorad_rt.cli import options
 from dinorad_rt.cli.console import note, print_json, progress_bar, seldom, warn
 from dinorad_rt.cli.embed import describe_dataset
+from dinorad_rt.cli.study import study_from
 from dinorad_rt.errors import ProtocolError
 from dinorad_rt.protocols.registry import PROTOCOLS
 
@@ -27,6 +28,7 @@ Try next
 
 
 def evaluate(
+    context: typer.Context,
     protocol: Annotated[
         str,
         typer.Option(help=f"How the embeddings are judged: {', '.join(PROTOCOLS)}."),
@@ -39,6 +41,7 @@ def evaluate(
     ] = "dinorad",
     model: options.Model = "vits14",
     weights: options.Weights = "hub",
+    checkpoint: options.Checkpoint = None,
     data: options.Data = None,
     dataset: options.DatasetName = None,
     root: options.Root = None,
@@ -69,12 +72,29 @@ def evaluate(
     out: options.Out = None,
     seed: options.Seed = 0,
     as_json: options.AsJson = False,
+    study: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Run models x datasets x protocols x seeds from a TOML file, or a shipped study "
+            "by name; finished parts are kept. With --root, --out, --workers, --json only.",
+        ),
+    ] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="With --study: say what would be run, and stop.")
+    ] = False,
 ) -> None:
     """Evaluate a backbone on labelled images, with 95 % intervals by patient.
 
     Without --data or --dataset the embedded phantoms are used. Reference images are train and
     val together; test images are the queries and nothing is chosen on them.
+
+    With --checkpoint the run's own head answers, on an engine of backbone and head; --protocol and
+    --preprocessing are those of the run.
     """
+    if study is not None or plan:
+        study_from(context, study, root=root, out=out, workers=workers, as_json=as_json)
+        return
     from dinorad_rt.evaluation import Evaluation, run_evaluation
     from dinorad_rt.pipeline import EngineRequest, dataset_for
     from dinorad_rt.studies.malloc import keep_freed_memory
@@ -88,6 +108,17 @@ def evaluate(
         profile=profile,
         seed=seed,
     )
+    if checkpoint is not None:
+        from dinorad_rt.cli.checkpoints import evaluate_checkpoint
+
+        where = (data, dataset, root)
+        columns = (image_column, label_column, patient_column, split_column)
+        deployed = (weights, precision, backend, profile)
+        folder, results = evaluate_checkpoint(
+            checkpoint, deployed, where, columns, out=out, workers=workers, seed=seed
+        )
+        _show(results, folder, as_json)
+        return
     evaluation = Evaluation(
         engine=request,
         protocol=protocol,

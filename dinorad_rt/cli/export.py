@@ -15,10 +15,16 @@ def export(
     weights: options.Weights = "hub",
     image_size: options.ImageSize = None,
     precision: options.PrecisionChoice = "fp32",
+    keep_fp32: options.KeepFp32 = None,
+    calibration: options.Calibration = None,
     dense: Annotated[
         bool, typer.Option(help="Add the patch tokens of the last blocks (segmentation).")
     ] = False,
     out: options.Out = None,
+    checkpoint: options.Checkpoint = None,
+    data: options.Data = None,
+    dataset: options.DatasetName = None,
+    root: options.Root = None,
     seed: options.Seed = 0,
     as_json: options.AsJson = False,
 ) -> None:
@@ -26,7 +32,18 @@ def export(
 
     The graph gets its name only after parity passed. Without --out it goes to the cache, where
     build, embed and eval find it.
+
+    With --checkpoint the run's adapters are merged, and backbone and head (or decoder) become one
+    graph with the output `logits`. With --data of the run too, an engine is built from it and
+    compared with PyTorch on the validation images: the task gate.
     """
+    if checkpoint is not None:
+        from dinorad_rt.cli.checkpoints import export_checkpoint
+
+        where = (data, dataset, root, seed)
+        keep = options.names(keep_fp32)
+        export_checkpoint((checkpoint, weights, precision, keep), where, out=out, as_json=as_json)
+        return
     from dinorad_rt.pipeline import EngineRequest, graph_for
 
     request = EngineRequest(
@@ -36,6 +53,8 @@ def export(
         precision=precision,
         dense=dense,
         seed=seed,
+        keep_fp32=options.names(keep_fp32),
+        calibration=calibration,
     )
     graph = graph_for(request, out=out, say=note)
     if graph.weights_kind == "random":
@@ -43,10 +62,11 @@ def export(
     if as_json:
         print_json(graph.manifest)
         return
-    _print_summary(graph.manifest, str(graph.path))
+    print_graph(graph.manifest, str(graph.path))
 
 
-def _print_summary(manifest: dict[str, object], path: str) -> None:
+def print_graph(manifest: dict[str, object], path: str) -> None:
+    """The facts of a graph as a table."""
     from dinorad_rt.reports.table import key_value_table, print_table
 
     rows = {"graph": path}

@@ -38,6 +38,13 @@ PrecisionChoice: TypeAlias = Annotated[
         "calibrated on training images (--calibration).",
     ),
 ]
+Checkpoint: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        help="A run folder of `dinorad-rt train`, instead of --model: its tuned backbone and head. "
+        "--weights is then the file below it, if it is not found by itself."
+    ),
+]
 KeepFp32: TypeAlias = Annotated[
     str | None,
     typer.Option(
@@ -121,3 +128,8 @@ Shard: TypeAlias = Annotated[
         "torchrun variables with --shard auto."
     ),
 ]
+
+
+def names(text: str | None) -> tuple[str, ...]:
+    """`blocks.3,blocks.4` → ("blocks.3", "blocks.4"); None is empty."""
+    return tuple(part.strip() for part in (text or "").split(",") if part.strip())

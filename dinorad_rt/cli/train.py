@@ -257,5 +257,6 @@ _FILES = (
 )
 _NEXT = """
 Try next
+  dinorad-rt eval --checkpoint {run} --data DIR    the same test images on an engine
   dinorad-rt export --checkpoint {run}    backbone and head as one checked graph
   dinorad-rt report {run}                 tables and curves to look at"""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dinorad_rt.errors import OutputExistsError, RunError
+from dinorad_rt.errors import ExportError, OutputExistsError, RunError
 from dinorad_rt.export.manifest import FORMAT, MANIFEST, MODEL, PROGRAM, Graph, write_manifest
 from dinorad_rt.export.recipe import Recipe, load_recipe
 from dinorad_rt.files import claim_output_dir, sha256_json
@@ -68,6 +68,11 @@ def export_tuned(
     """
     from dinorad_rt.export.onnx_export import KIND, graph_lock, reusable
 
+    if precision == "int8":
+        raise ExportError(
+            "INT8 is calibrated for embeddings only; a tuned graph cannot be typed so.",
+            "Use --precision fp16, bf16, mixed or fp32.",
+        )
     recipe = load_recipe(tuned.backbone.spec.family if tuned.backbone else _SCRATCH_FAMILY)
     facts = _request_facts(tuned, recipe, precision, tuple(keep_fp32))
     key = sha256_json(facts)

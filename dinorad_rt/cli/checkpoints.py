@@ -1,0 +1,110 @@
+"""What `export` and `eval` do with --checkpoint RUN."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from dinorad_rt.cli.console import note, print_json, seldom, warn
+from dinorad_rt.cli.embed import describe_dataset
+
+if TYPE_CHECKING:
+    from dinorad_rt.reports.results import Results
+
+_AFTER_EXPORT = """
+Try next
+  dinorad-rt build --graph {graph}        an engine of this machine
+  dinorad-rt eval --checkpoint {run} --data DIR    its test results on the engine"""
+
+
+def export_checkpoint(
+    exported: tuple[Path, str, str, tuple[str, ...]],
+    where: tuple[Path | None, str | None, Path | None, int],
+    *,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """`export --checkpoint`: the graph of a run and, with data, the task gate of its engine.
+
+    Args:
+        exported: run folder, weights below it, precision, module paths that stay in FP32.
+        where: data, dataset, root, seed, as for `dataset_for`.
+        out: folder of the graph; None for the cache.
+        as_json: print the manifest.
+
+    Raises:
+        DinoradError: anything that the user can mend.
+    """
+    from dinorad_rt.cli.export import print_graph
+    from dinorad_rt.pipeline import dataset_for, resolve_precision
+    from dinorad_rt.training.checkpoint import load_tuned
+    from dinorad_rt.training.evaluate import gate_on_engine
+    from dinorad_rt.training.export import export_tuned
+
+    run, weights, precision, keep = exported
+    data, dataset, root, seed = where
+    tuned = load_tuned(run, weights=None if weights == "hub" else weights)
+    typed = resolve_precision(precision, "auto")  # type: ignore[arg-type]
+    graph = export_tuned(tuned, precision=typed, out=out, keep_fp32=keep, say=note)
+    if graph.weights_kind == "random":
+        warn("weights: random below the run. This graph is for tests; its answers mean nothing.")
+    gate = None
+    if (data or dataset) and tuned.kind == "classifier":
+        source = dataset_for(data, dataset, root, seed=seed, say=seldom(note))
+        gate = gate_on_engine(tuned, graph, source, say=note)
+    if as_json:
+        print_json(graph.manifest | ({} if gate is None else {"task_gate": gate.as_dict()}))
+        return
+    print_graph(graph.manifest, str(graph.path))
+    if gate is not None:
+        typer.echo(
+            f"Task gate    {gate.verdict}: AUROC {gate.auroc_engine:.4f} (engine) and "
+            f"{gate.auroc_reference:.4f} (PyTorch) on {gate.images} validation images, difference "
+            f"{gate.difference:+.5f} [{gate.low:+.5f}, {gate.high:+.5f}]"
+        )
+    typer.echo(_AFTER_EXPORT.format(graph=graph.folder, run=run))
+
+
+def evaluate_checkpoint(
+    run: Path,
+    deployed: tuple[str, str, str, str],
+    where: tuple[Path | None, str | None, Path | None],
+    columns: tuple[str | None, str | None, str | None, str | None],
+    *,
+    out: Path | None,
+    workers: int | None,
+    seed: int,
+) -> tuple[Path, Results]:
+    """`eval --checkpoint`: the run's head on an engine, judged on the test split.
+
+    Args:
+        run: run folder.
+        deployed: weights below it, precision, backend, profile.
+        where: data, dataset, root.
+        columns: of a CSV: image, label, patient, split.
+        out: folder of the results.
+        workers, seed: decoders; seed of splits and intervals.
+
+    Raises:
+        DinoradError: anything that the user can mend.
+    """
+    from dinorad_rt.pipeline import dataset_for
+    from dinorad_rt.training.evaluate import RunRequest, evaluate_run
+
+    names = ("image_column", "label_column", "patient_column", "split_column")
+    data, dataset, root = where
+    source = dataset_for(
+        data,
+        dataset,
+        root,
+        seed=seed,
+        say=seldom(note),
+        **dict(zip(names, columns, strict=True)),
+    )
+    describe_dataset(source)
+    weights, precision, backend, profile = deployed
+    request = RunRequest(run, weights, precision, backend, profile)  # type: ignore[arg-type]
+    results, folder = evaluate_run(request, source, out=out, workers=workers, seed=seed, say=note)
+    return folder, results
