@@ -108,7 +108,7 @@ def _cell(
         {
             "format": FORMAT,
             "evaluation": evaluation.as_dict(),
-            "weights": _content(model.weights),
+            "weights": content_of(model.weights),
             "dataset": [data.name, facts["fingerprint"], facts["split_hash"]],
         }
     )
@@ -116,7 +116,8 @@ def _cell(
 
 
 @cache
-def _content(weights: str) -> str:
+def content_of(weights: str) -> str:
+    """What weights are: their name, or the hash of their file."""
     return weights if weights in NAMED_WEIGHTS else sha256_file(Path(weights))
 
 

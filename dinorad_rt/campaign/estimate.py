@@ -9,8 +9,8 @@ from typing import Any
 
 from dinorad_rt.campaign.cells import Cell
 
-COMPUTED_S = 0.02
-"""Embedding steps shorter than this per image and 1 s in all found everything in the cache."""
+COMPUTED_S = 1.0
+"""An embedding step shorter than this found everything in the cache and tells no rate."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,11 @@ class Estimate:
         return f"about {duration(self.seconds)}{more}"
 
 
-def estimate(cells: Sequence[Cell], done: Iterable[tuple[Cell, Mapping[str, Any]]]) -> Estimate:
+def estimate(
+    cells: Sequence[Cell],
+    done: Iterable[tuple[Cell, Mapping[str, Any]]],
+    cached: Iterable[tuple[str, ...]] = (),
+) -> Estimate:
     """Time of cells that are still to run.
 
     Engines take as long as those built so far, embeddings the measured seconds per image of the
@@ -43,15 +47,16 @@ def estimate(cells: Sequence[Cell], done: Iterable[tuple[Cell, Mapping[str, Any]
     Args:
         cells: to run, in order.
         done: finished cells with `seconds`, `engine_s` and `embed_s`.
+        cached: sets of embeddings that are there already.
     """
     done = list(done)
     engines: dict[str, float] = {}
     embeds: dict[str, list[float]] = {}
     judged: dict[str, list[float]] = {}
-    embedded = set()
+    embedded = set(cached)
     for cell, took in done:
         engines[cell.model] = max(engines.get(cell.model, 0.0), took["engine_s"])
-        if took["embed_s"] > 1.0 and cell.embeds not in embedded:
+        if took["embed_s"] > COMPUTED_S and cell.embeds not in embedded:
             embeds.setdefault(cell.model, []).append(took["embed_s"] / max(cell.images, 1))
         embedded.add(cell.embeds)
         rest = took["seconds"] - took["engine_s"] - took["embed_s"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from dinorad_rt.campaign.cached import cached_embeddings
 from dinorad_rt.campaign.cells import Cell, cells_of
 from dinorad_rt.campaign.estimate import duration, estimate
 from dinorad_rt.campaign.process import Failed, Worker
@@ -96,6 +98,7 @@ class _Running:
         self._say, self._workers = say, workers
         self._took = _times(out)
         self._cells: list[Cell] = []
+        self._cached: set[tuple[str, ...]] = set()
         self._failed: dict[str, Failed] = {}
         self._last_told = time.monotonic()
         if not (out / STUDY_FILE).exists():
@@ -112,6 +115,8 @@ class _Running:
             else:
                 facts[data.name] = answer
         self._cells = list(cells_of(self._study, facts))
+        fingerprints = {name: str(known["fingerprint"]) for name, known in facts.items()}
+        self._cached = cached_embeddings(self._cells, fingerprints)
         for name, known in facts.items():
             self._say(self._planned(name, known))
         done = sum(map(self._is_done, self._cells))
@@ -128,6 +133,7 @@ class _Running:
         for number, cell in enumerate(self._cells, start=1):
             if self._is_done(cell):
                 continue
+            shutil.rmtree(self._folder(cell), ignore_errors=True)  # what a killed cell left
             answer = self._worker.ask(self._request(cell), self._heard)
             if isinstance(answer, Failed):
                 self._fail(cell.key, self._name(cell), answer)
@@ -165,10 +171,11 @@ class _Running:
     def _planned(self, name: str, known: Mapping[str, Any]) -> str:
         mine = [cell for cell in self._cells if cell.data.name == name]
         splits = ", ".join(f"{count} {split}" for split, count in known["splits"].items())
+        embeds = {cell.embeds for cell in mine}
         return (
-            f"plan: {name}, {known['task']}, {splits}: {len(mine)} cells on "
-            f"{len({cell.embeds for cell in mine})} sets of embeddings, "
-            f"{sum(map(self._is_done, mine))} finished before"
+            f"plan: {name}, {known['task']}, {splits}: {len(mine)} cells, "
+            f"{sum(map(self._is_done, mine))} finished before; {len(embeds)} sets of embeddings, "
+            f"{len(embeds & self._cached)} in the cache"
         )
 
     def _request(self, cell: Cell) -> dict[str, Any]:
@@ -200,7 +207,7 @@ class _Running:
         if not left:
             return "nothing"
         measured = [(c, self._took[c.key]) for c in self._cells if c.key in self._took]
-        return str(estimate(left, measured))
+        return str(estimate(left, measured, self._cached))
 
     def _told(self, cell: Cell) -> str:
         from dinorad_rt.reports.runs import labelled
@@ -222,7 +229,7 @@ class _Running:
 
     def _fail(self, key: str, name: str, why: Failed) -> None:
         self._failed[key] = why
-        self._say(f"failed: {name}: {why.why}")
+        self._say(f"failed: {name}: {' '.join(why.why.split())}")
 
     def _save(self) -> None:
         rows = [

@@ -14,12 +14,12 @@ Rows = list[dict[str, str]]
 
 def list_things(
     what: Annotated[
-        Literal["models", "datasets", "backends", "profiles", "presets"],
+        Literal["models", "datasets", "backends", "profiles", "presets", "studies"],
         typer.Argument(help="What to list."),
     ] = "models",
     as_json: options.AsJson = False,
 ) -> None:
-    """List models, datasets, backends, profiles or preprocessing presets."""
+    """List models, datasets, backends, profiles, preprocessing presets or studies."""
     rows = _LISTERS[what]()
     if as_json:
         print_json({what: rows})
@@ -85,10 +85,17 @@ def _presets() -> Rows:
     return [{"name": name, "what it does": text} for name, text in listed_presets()]
 
 
+def _studies() -> Rows:
+    from dinorad_rt.campaign.study import list_studies, read_study_file
+
+    return [{"name": name, "what it runs": read_study_file(name).title} for name in list_studies()]
+
+
 _LISTERS = {
     "models": _models,
     "datasets": _datasets,
     "backends": _backends,
     "profiles": _profiles,
     "presets": _presets,
+    "studies": _studies,
 }

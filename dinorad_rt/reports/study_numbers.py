@@ -75,7 +75,7 @@ PUBLISHED: tuple[Published, ...] = (
         0.974,
     ),
     Published(
-        "amos",
+        "amos22",
         "segmentation",
         "Dice",
         "vitg14",
@@ -83,7 +83,7 @@ PUBLISHED: tuple[Published, ...] = (
         "a third party's quote of the paper: 448 px, U-Net decoder",
     ),
     Published(
-        "amos",
+        "amos22",
         "segmentation",
         "Dice",
         "TransUNet from scratch",

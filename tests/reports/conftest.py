@@ -13,7 +13,7 @@ from dinorad_rt.reports.runs import read_material
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from fake_runs import fake_bench, fake_run  # noqa: E402
+from fake_runs import fake_bench, fake_run
 
 
 @pytest.fixture(scope="session")
