@@ -8,6 +8,9 @@ from dinorad_rt.errors import UnreadableFileError
 from dinorad_rt.studies.dicom import load_header
 from dinorad_rt.studies.quiet import quiet
 
+LONGEST = 64
+"""Characters of a name; the standard allows 8, file systems a few hundred."""
+
 
 def indexed_images(path: Path) -> tuple[list[Path], int]:
     """Image files that a DICOMDIR names, in its order, and how many of them are missing.
@@ -19,12 +22,7 @@ def indexed_images(path: Path) -> tuple[list[Path], int]:
         UnreadableFileError: damaged, no images named, or none of them is there.
     """
     with quiet():
-        dataset = load_header(path)
-        named = [
-            record.get("ReferencedFileID")
-            for record in dataset.get("DirectoryRecordSequence") or ()
-            if record.get("DirectoryRecordType") == "IMAGE"
-        ]
+        named = _named(path)
     found = [file for one in named if one and (file := _located(path.parent, one)) is not None]
     if not found:
         raise UnreadableFileError(
@@ -35,9 +33,25 @@ def indexed_images(path: Path) -> tuple[list[Path], int]:
     return found, len(named) - len(found)
 
 
+def _named(path: Path) -> list[str | list[str] | None]:
+    """File ID of every image record."""
+    try:
+        return [
+            record.get("ReferencedFileID")
+            for record in load_header(path).get("DirectoryRecordSequence") or ()
+            if record.get("DirectoryRecordType") == "IMAGE"
+        ]
+    except (TypeError, ValueError, ArithmeticError, LookupError, NotImplementedError) as error:
+        raise UnreadableFileError(
+            f"{path} is a damaged DICOMDIR: {' '.join(str(error).split())[:200]}",
+            "Fetch it again, or give the folder in which it lies.",
+        ) from error
+
+
 def _located(folder: Path, parts: str | list[str]) -> Path | None:
     names = [parts] if isinstance(parts, str) else [str(part) for part in parts]
-    if any(name in ("", ".", "..") or PurePosixPath(name).name != name for name in names):
+    bad = (name in ("", ".", "..") or PurePosixPath(name).name != name for name in names)
+    if any(bad) or max(map(len, names), default=0) > LONGEST:
         return None
     for spelled in (names, [name.lower() for name in names]):
         file = folder.joinpath(*spelled)

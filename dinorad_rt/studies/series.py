@@ -256,7 +256,7 @@ def read_slice_header(path: Path) -> SliceHeader | None:
     try:
         with quiet():
             return _slice_header(load_header(path, tags=_TAGS), path)
-    except UnreadableFileError:
+    except Exception:  # parsing goes on with every attribute that is looked at
         return None
 
 
