@@ -134,6 +134,7 @@ class ImageBank:
         self._file.flush()
         side = self.spec.image_size
         mapped = np.memmap(self._file, np.float32, mode="r")
+        self._file.close()  # the mapping stays
         self._mapped = mapped.reshape(-1, self._channels, side, side)
 
 

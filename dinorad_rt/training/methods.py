@@ -11,7 +11,7 @@ from torch import nn
 
 from dinorad_rt.errors import TrainingError
 from dinorad_rt.optional import require
-from dinorad_rt.training.targets import adapter_targets
+from dinorad_rt.training.targets import adapter_targets, call_projections
 
 Protocol = Literal["finetune", "lora", "bitfit", "linear"]
 AdapterKind = Literal["lora", "dora", "rslora", "loha", "lokr"]
@@ -82,6 +82,7 @@ def apply_method(backbone: nn.Module, family: str, method: Method) -> Any:
         for bias in biases:
             bias.requires_grad_(True)
     if method.protocol == "lora":
+        call_projections(backbone)
         return _adapted(backbone, adapter_targets(backbone, family), method)
     return None
 

@@ -46,6 +46,20 @@ def _is_plain(part: nn.Module) -> bool:
 
 
 def _is_bypassed(backbone: nn.Module, name: str) -> bool:
-    """Attention with separate biases reads the joint weight itself and never calls the layer."""
+    """Attention that reads the joint weight itself and never calls the layer."""
     path, _, last = name.rpartition(".")
-    return last == "qkv" and getattr(backbone.get_submodule(path), "q_bias", None) is not None
+    attention = backbone.get_submodule(path)
+    if last != "qkv" or getattr(attention, "q_bias", None) is None:
+        return False
+    return not getattr(attention, "qkv_bias_separate", False)
+
+
+def call_projections(backbone: nn.Module) -> None:
+    """Let timm's attention with separate biases (Eva, BEiT, DINOv3) call its joint projection.
+
+    It then adds the biases afterwards, which gives the same numbers; by default it multiplies by
+    the weight itself, and an adapter in the layer would never be run.
+    """
+    for part in backbone.modules():
+        if getattr(part, "q_bias", None) is not None and hasattr(part, "qkv_bias_separate"):
+            part.qkv_bias_separate = True  # type: ignore[assignment]

@@ -1,10 +1,12 @@
-"""A job small enough to train in a blink, with dropout and a batch norm."""
+"""Jobs, backbones and images small enough to train in a blink."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -62,3 +64,43 @@ class ToyJob(AbstractJob):
 @pytest.fixture
 def toy_job() -> type[ToyJob]:
     return ToyJob
+
+
+def tiny_backbone(name: str = "test_vit", size: int = 32) -> Any:
+    """A timm model of a few thousand parameters with random weights, said to come from nowhere."""
+    from dinorad_rt.backbones.load import load_backbone
+
+    return load_backbone(name, weights="random", image_size=size)
+
+
+@pytest.fixture
+def backbone_of() -> Any:
+    return tiny_backbone
+
+
+def write_images(root: Path, classes: int = 2, count: int = 30, *, volumes: bool = False) -> Path:
+    """PNGs (or .npy volumes) of noise whose brightness is the class; labels.csv with splits."""
+    import cv2
+
+    rng = np.random.default_rng(3)
+    root.mkdir(parents=True, exist_ok=True)
+    lines = ["image,class,patient,split"]
+    for index in range(count):
+        label = index % classes
+        split = ("train", "train", "train", "val", "test")[index // classes % 5]
+        shape = (3 + index % 3, 40, 36) if volumes else (40, 36)
+        pixels = rng.integers(0, 90, shape) + 60 * label
+        pixels[..., :8, :8], pixels[..., 8:16, :8] = 0, 255  # so that percentiles stay put
+        name = f"{index:03d}." + ("npy" if volumes else "png")
+        if volumes:
+            np.save(root / name, pixels.astype(np.int16))
+        else:
+            cv2.imwrite(str(root / name), pixels.astype(np.uint8))
+        lines.append(f"{name},c{label},p{index},{split}")
+    (root / "labels.csv").write_text("\n".join(lines) + "\n")
+    return root
+
+
+@pytest.fixture
+def images() -> Any:
+    return write_images

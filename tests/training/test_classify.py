@@ -1,0 +1,240 @@
+"""Classifiers from images to a run folder, loaded again, exported, and judged on an engine."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from dinorad_rt.datasets.dataset import Dataset
+from dinorad_rt.datasets.open import open_dataset
+from dinorad_rt.errors import (
+    DataError,
+    EmptyDataError,
+    OutputExistsError,
+    RunError,
+    WeightsError,
+)
+from dinorad_rt.pipeline import EngineRequest
+from dinorad_rt.training.checkpoint import load_tuned
+from dinorad_rt.training.classify import Trained, train_classifier
+from dinorad_rt.training.evaluate import RunRequest, evaluate_run, logits_of, torch_inference
+from dinorad_rt.training.presets import ClassifyRecipe, classify_preset
+
+REQUEST = EngineRequest(model="test_vit", weights="random", image_size=32)
+
+
+def recipe_of(protocol: Any = "lora", **choices: Any) -> ClassifyRecipe:
+    small = dict(epochs=2, batch_size=6, rank=4, lr=1e-3, device="cpu")
+    return classify_preset(protocol).changed(**small | choices)
+
+
+def run_of(dataset: Dataset, out: Path, protocol: Any = "lora", **choices: Any) -> Trained:
+    return train_classifier(REQUEST, recipe_of(protocol, **choices), dataset, out)
+
+
+@pytest.fixture
+def dataset(images: Any, tmp_path: Path, cache: Path) -> Dataset:
+    return open_dataset(images(tmp_path / "images"))
+
+
+def of_split(dataset: Dataset, split: str, to: str) -> Dataset:
+    moved = (replace(s, split=to) if s.split == split else s for s in dataset.samples)  # type: ignore[arg-type]
+    return replace(dataset, samples=tuple(moved))
+
+
+@pytest.mark.parametrize("protocol", ["finetune", "lora", "bitfit", "linear"])
+def test_a_run_loads_again_as_it_was_trained(
+    protocol: str, dataset: Dataset, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    trained = run_of(dataset, run, protocol)
+    tuned = load_tuned(run)
+    assert tuned.class_names == ("c0", "c1") and tuned.task == "binary"
+    assert (run / "adapter").is_dir() == (protocol == "lora")
+    samples = dataset.of_split("test")
+    found = logits_of(samples, tuned.preprocessing, torch_inference(tuned), 4, workers=1)
+    shown = pq.read_table(run / "predictions.parquet").to_pydict()
+    wanted = torch.tensor(found.values).softmax(1).numpy()
+    assert shown["sample_id"] == [sample.sample_id for sample in samples]
+    np.testing.assert_allclose(np.asarray(shown["scores"]), wanted, atol=1e-5)
+    assert trained.results is not None and trained.results.is_random
+    facts = json.loads((run / "train.json").read_text())
+    assert str(tmp_path) not in json.dumps(facts)
+    names = set(torch.nn.Module.state_dict(tuned.module))
+    assert not any("lora" in name for name in names)
+
+
+def test_auroc_is_that_of_scikit_learn(dataset: Dataset, tmp_path: Path) -> None:
+    from sklearn.metrics import roc_auc_score
+
+    trained = run_of(dataset, tmp_path / "run", epochs=1, lr=1e-5, head_init="random")
+    assert trained.results is not None
+    shown = pq.read_table(tmp_path / "run/predictions.parquet").to_pydict()
+    truth = [labels[0] for labels in shown["labels"]]
+    wanted = roc_auc_score(truth, [scores[1] for scores in shown["scores"]])
+    assert trained.results.metric("auroc").value == pytest.approx(wanted)
+
+
+def test_it_learns_what_is_plain_to_see(dataset: Dataset, tmp_path: Path) -> None:
+    trained = run_of(
+        dataset, tmp_path / "run", "finetune", epochs=8, lr=1e-3, head_init="random",
+        layer_decay=1.0, augmentation="none", standardise=False,
+    )  # fmt: skip
+    assert trained.history.losses[-1] < 0.5 * trained.history.losses[0]
+    assert trained.results is not None
+    assert trained.results.metric("auroc").value == 1.0
+
+
+def test_resumed_is_uninterrupted(dataset: Dataset, tmp_path: Path) -> None:
+    options: dict[str, Any] = dict(epochs=3, dropout=0.2, save_minutes=1e-9)
+    whole = run_of(dataset, tmp_path / "whole", **options)
+
+    def stop(done: int, total: int) -> None:
+        if done == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_classifier(REQUEST, recipe_of(**options), dataset, tmp_path / "broken", progress=stop)
+    assert not (tmp_path / "broken/results.json").exists()
+    again = run_of(dataset, tmp_path / "broken", **options)
+    assert again.history.losses == whole.history.losses
+    first, second = (
+        pq.read_table(tmp_path / name / "predictions.parquet") for name in ("whole", "broken")
+    )
+    assert first.equals(second)
+
+
+def test_multilabel_and_probe(images: Any, tmp_path: Path, cache: Path) -> None:
+    root = images(tmp_path / "images")
+    lines = ["image,oedema,mass,patient,split"]
+    for line in (root / "labels.csv").read_text().splitlines()[1:]:
+        name, label, patient, split = line.split(",")
+        index = int(patient[1:])
+        lines.append(f"{name},{label[1:]},{int(index % 3 == 0)},{patient},{split}")
+    (root / "labels.csv").write_text("\n".join(lines) + "\n")
+    dataset = open_dataset(root, label_column="oedema,mass")
+    assert dataset.task == "multilabel"
+    trained = run_of(dataset, tmp_path / "run", head_init="probe")
+    assert trained.results is not None
+    assert trained.results.metric("auroc", "oedema").value is not None
+    assert load_tuned(tmp_path / "run").class_names == ("oedema", "mass")
+
+
+def test_a_volume_is_the_mean_of_its_slices(images: Any, tmp_path: Path, cache: Path) -> None:
+    dataset = open_dataset(images(tmp_path / "images", volumes=True))
+    trained = run_of(dataset, tmp_path / "run", slices=2)
+    assert trained.results is not None
+    tuned = load_tuned(tmp_path / "run")
+    assert tuned.backbone is not None
+    from dinorad_rt.embeddings.loader import load_batches
+
+    sample = dataset.of_split("test")[0]
+    (batch,) = load_batches([sample], tuned.preprocessing, batch=16, workers=1)
+    assert len(batch.pixels) > 2
+    with torch.no_grad():
+        features = tuned.module.features(torch.from_numpy(batch.pixels.copy()))  # type: ignore[operator]
+        wanted = tuned.module.head(features.mean(0, keepdim=True)).softmax(1)  # type: ignore[operator]
+    shown = pq.read_table(tmp_path / "run/predictions.parquet").to_pydict()
+    np.testing.assert_allclose(shown["scores"][0], wanted[0].numpy(), atol=1e-5)
+
+
+def test_the_tuned_engine_answers_like_pytorch(dataset: Dataset, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    trained = run_of(dataset, run, blocks=4)
+    results, folder = evaluate_run(
+        RunRequest(run, precision="fp32", backend="onnxruntime"), dataset, workers=1
+    )
+    assert folder == run / "engine"
+    gate = results.provenance["task_gate"]
+    assert abs(gate["difference"]) < 1e-6 and gate["agreement"] == 1.0
+    assert results.provenance["engine"]["backend"] == "onnxruntime"
+    assert trained.results is not None
+    first, second = (
+        pq.read_table(path / "predictions.parquet").to_pydict()["scores"] for path in (run, folder)
+    )
+    np.testing.assert_allclose(first, second, atol=1e-4)
+
+
+def test_an_interrupted_export_leaves_nothing(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dinorad_rt.training import export
+
+    run_of(dataset, tmp_path / "run", epochs=1)
+    tuned = load_tuned(tmp_path / "run")
+
+    def stop(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dinorad_rt.export.parity.check_outputs", stop)
+    with pytest.raises(KeyboardInterrupt):
+        export.export_tuned(tuned, out=tmp_path / "graph")
+    assert [p for p in tmp_path.glob("*graph*") if any(p.iterdir())] == []
+    monkeypatch.undo()
+    monkeypatch.setenv("DINORAD_RT_CACHE", str(tmp_path / "cache"))
+    graph = export.export_tuned(tuned, out=tmp_path / "graph")
+    assert graph.outputs["logits"] == (2,)
+
+
+def test_splits_that_cannot_serve_are_refused_before_any_work(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    with pytest.raises(EmptyDataError, match="no val images to choose the best epoch by"):
+        run_of(of_split(dataset, "val", "train"), tmp_path / "run")
+    single = replace(
+        dataset,
+        samples=tuple(s for s in dataset.samples if s.split != "val" or s.labels == (0,)),
+    )
+    with pytest.raises(DataError, match="All 3 val images .* have the same labels"):
+        run_of(single, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_of_other_data_is_refused(images: Any, dataset: Dataset, tmp_path: Path) -> None:
+    run_of(dataset, tmp_path / "run", epochs=1)
+    other = open_dataset(images(tmp_path / "other", classes=3))
+    with pytest.raises(OutputExistsError, match=r"data\.class_names"):
+        run_of(other, tmp_path / "run", epochs=1)
+    with pytest.raises(RunError, match="binary classes c0, c1; other has multiclass classes c0"):
+        evaluate_run(RunRequest(tmp_path / "run", backend="onnxruntime"), other)
+
+
+def test_weights_below_are_found_again_or_asked_for(
+    dataset: Dataset, tmp_path: Path, backbone_of: Any
+) -> None:
+    file = tmp_path / "weights.safetensors"
+    state = backbone_of("test_vit", 160).module.state_dict()
+    save_file({k: v.contiguous() for k, v in state.items()}, file)
+    request = replace(REQUEST, weights=str(file))
+    train_classifier(request, recipe_of(epochs=1), dataset, tmp_path / "run")
+    load_tuned(tmp_path / "run")
+    moved = tmp_path / "elsewhere.safetensors"
+    file.rename(moved)
+    with pytest.raises(WeightsError, match="has moved"):
+        load_tuned(tmp_path / "run")
+    load_tuned(tmp_path / "run", weights=moved)
+    with pytest.raises(RunError, match="these are"):
+        load_tuned(tmp_path / "run", weights="random")
+
+
+def test_damaged_runs_are_named(dataset: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"holds no train\.json"):
+        load_tuned(tmp_path)
+    run_of(dataset, tmp_path / "run", epochs=1)
+    shutil.copytree(tmp_path / "run", tmp_path / "torn")
+    best = tmp_path / "torn/best.safetensors"
+    best.write_bytes(best.read_bytes()[:100])
+    with pytest.raises(RunError, match="damaged"):
+        load_tuned(tmp_path / "torn")
+    best.unlink()
+    with pytest.raises(RunError, match="no epoch was finished"):
+        load_tuned(tmp_path / "torn")
