@@ -15,9 +15,12 @@ EXTRA_OF: dict[str, str] = {
     "pycuda": "pycuda",
     "ray": "ray",
     "onnxruntime": "cpu",
+    "mlflow": "mlflow",
+    "tensorboard": "tensorboard",
+    "wandb": "wandb",
+    "nncf": "int8",
     "accelerate": "train",
     "peft": "train",
-    "tensorboard": "train",
 }
 """Import name of an optional package → the extra of dinorad-rt that installs it."""
 

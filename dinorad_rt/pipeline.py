@@ -39,6 +39,9 @@ class EngineRequest:
         profile: name of a profile under `engines/profiles`.
         dense: add the patch tokens of the last blocks to the outputs.
         seed: seed of random weights.
+        keep_fp32: blocks (`blocks.3`) that a graph of a lower precision leaves in FP32.
+        calibration: folder or CSV whose train split INT8 is calibrated on; None for the data that
+            the engine is built for.
     """
 
     model: str = "vits14"
@@ -49,11 +52,15 @@ class EngineRequest:
     profile: str = "default"
     dense: bool = False
     seed: int = 0
+    keep_fp32: tuple[str, ...] = ()
+    calibration: Path | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for provenance; a path of weights is reduced to its file name."""
         values = asdict(self)
         values["weights"] = Path(self.weights).name
+        values["keep_fp32"] = list(self.keep_fp32)
+        del values["calibration"]  # a path; the graph's manifest tells what it was calibrated on
         return values
 
 
@@ -77,8 +84,20 @@ def load(request: EngineRequest, say: Say = silent) -> Backbone:
     return backbone
 
 
-def graph_for(request: EngineRequest, *, out: Path | None = None, say: Say = silent) -> Graph:
+def graph_for(
+    request: EngineRequest,
+    *,
+    out: Path | None = None,
+    say: Say = silent,
+    calibration: Dataset | None = None,
+) -> Graph:
     """Export the graph of a request, or reuse it from the cache.
+
+    Args:
+        request: what is wanted.
+        out: folder of the graph; None for the cache.
+        say: told of each step.
+        calibration: for INT8, where the request names no images of its own.
 
     Raises:
         WeightsError: the weights cannot be had or do not fit.
@@ -88,18 +107,52 @@ def graph_for(request: EngineRequest, *, out: Path | None = None, say: Say = sil
 
     backbone = load(request, say)
     precision = resolve_precision(request.precision, request.backend)
-    return export_onnx(backbone, precision=precision, dense=request.dense, out=out, progress=say)
+    if precision == "int8":
+        return _int8_graph(request, backbone, out, say, calibration)
+    return export_onnx(
+        backbone,
+        precision=precision,
+        dense=request.dense,
+        out=out,
+        keep_fp32=request.keep_fp32,
+        progress=say,
+    )
 
 
-def engine_for(request: EngineRequest, say: Say = silent) -> Engine:
+def _int8_graph(
+    request: EngineRequest,
+    backbone: Backbone,
+    out: Path | None,
+    say: Say,
+    calibration: Dataset | None,
+) -> Graph:
+    from dinorad_rt.errors import ExportError
+    from dinorad_rt.export.calibration import calibration_images
+    from dinorad_rt.export.onnx_export import export_onnx
+    from dinorad_rt.export.quantise import quantise_graph
+
+    if request.calibration is not None:
+        calibration = dataset_for(request.calibration, seed=request.seed, say=say)
+    if calibration is None:
+        raise ExportError(
+            "INT8 is calibrated on images, and none were named.",
+            "Name training images with --calibration DIR, or use --precision bf16 or fp16.",
+        )
+    graph = export_onnx(backbone, precision="fp32", dense=request.dense, progress=say)
+    images = calibration_images(graph, calibration)
+    return quantise_graph(graph, images, out=out, keep_fp32=request.keep_fp32, progress=say)
+
+
+def engine_for(
+    request: EngineRequest, say: Say = silent, *, calibration: Dataset | None = None
+) -> Engine:
     """Export, choose the backend, and build the engine of a request, or reuse all from the cache.
 
     Raises:
         WeightsError, ExportError, EngineError, ParityError: with the way out in the message.
     """
-    return build_engine(
-        graph_for(request, say=say), backend=request.backend, profile=request.profile, say=say
-    )
+    graph = graph_for(request, say=say, calibration=calibration)
+    return build_engine(graph, backend=request.backend, profile=request.profile, say=say)
 
 
 def build_engine(

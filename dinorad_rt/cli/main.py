@@ -13,6 +13,7 @@ from dinorad_rt.cli import (
     build,
     bundle,
     cache,
+    compare,
     doctor,
     embed,
     evaluate,
@@ -23,6 +24,7 @@ from dinorad_rt.cli import (
     prepare,
     report,
     train,
+    verify,
 )
 from dinorad_rt.cli.console import print_error
 from dinorad_rt.errors import DinoradError
@@ -46,10 +48,12 @@ for _verb, _function in (
     ("prepare", prepare.prepare),
     ("export", export.export),
     ("build", build.build),
+    ("verify", verify.verify),
     ("embed", embed.embed),
     ("eval", evaluate.evaluate),
     ("bundle", bundle.bundle),
     ("predict", predict.predict),
+    ("compare", compare.compare),
     ("bench", bench.bench),
     ("report", report.report),
     ("train", train.train),

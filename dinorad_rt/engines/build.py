@@ -15,7 +15,12 @@ from dinorad_rt.engines.cache import (
     write_manifest,
 )
 from dinorad_rt.engines.gate import check_engine
+from dinorad_rt.engines.inventory import touch
 from dinorad_rt.engines.manifest import MANIFEST, Engine
+from dinorad_rt.engines.memory import check_memory
+from dinorad_rt.engines.proof import check_proof
+from dinorad_rt.engines.structure import structure_digest
+from dinorad_rt.errors import ParityError
 from dinorad_rt.files import write_json
 from dinorad_rt.runners.base import Backend, Plan
 from dinorad_rt.runners.registry import open_runner, require_backend
@@ -45,7 +50,8 @@ def get_or_build(
 
     Raises:
         BackendMissingError: the backend cannot be used here.
-        EngineError: it does not keep the graph's precision, or the profile does not fit.
+        EngineError: it does not keep the graph's precision, the profile does not fit, or the
+            memory does not suffice.
         BuildError: the backend refused the graph.
         ParityError: the engine's numbers differ from the graph's; nothing is cached.
         CacheError: the cached engine is damaged.
@@ -64,28 +70,51 @@ def get_or_build(
             found = find_engine(key) or _build(module, graph, plan, parts, say)
     else:
         say(f"engine {key[:12]} taken from the cache")
+        touch(found.folder)
     return found
 
 
 def _build(module: Backend, graph: Graph, plan: Plan, parts: dict[str, Any], say: Say) -> Engine:
     key = engine_key(parts)
+    check_memory(graph, plan)
     say(f"building the {plan.backend} engine of {graph.model} ({plan.precision})")
     with new_engine_folder(key) as folder:
         start = time.perf_counter()
         proof = module.build(graph, plan, folder)
         seconds = time.perf_counter() - start
-        facts = _facts(graph, plan, parts) | {
+        facts = build_facts(graph, plan, parts) | {
             "key": key,
             "proof": proof,
+            "products": check_proof(graph, plan.backend, proof),
             "build_seconds": round(seconds, 3),
         }
         engine = write_manifest(folder, facts)
         say("comparing the engine with its graph")
         start = time.perf_counter()
-        facts["parity"] = check_engine(graph, engine)
+        facts["parity"] = checked_parity(graph, engine, module, plan, say)
         facts["parity"]["seconds"] = round(time.perf_counter() - start, 3)
         write_json(folder / MANIFEST, {**engine.manifest, **facts})
     return _opened(key)
+
+
+def checked_parity(
+    graph: Graph, engine: Engine, module: Backend, plan: Plan, say: Say
+) -> dict[str, Any]:
+    """The gate; what fails it is bisected, and the error names the block."""
+    try:
+        return check_engine(graph, engine)
+    except ParityError as error:
+        from dinorad_rt.engines.locate import locate_in_engine
+
+        say("the gate failed; looking for the block")
+        located = locate_in_engine(graph, module, plan)
+        if located is None:
+            raise
+        fix = error.fix
+        if located.site is not None and graph.precision != "fp32":
+            fix = f"Keep that block in FP32: --precision mixed --keep-fp32 {located.site}. {fix}"
+        problem = error.problem.removesuffix(".")
+        raise ParityError(f"{problem}; {located.words()}.", fix) from error
 
 
 def _opened(key: str) -> Engine:
@@ -94,7 +123,8 @@ def _opened(key: str) -> Engine:
     return engine
 
 
-def _facts(graph: Graph, plan: Plan, parts: dict[str, Any]) -> dict[str, Any]:
+def build_facts(graph: Graph, plan: Plan, parts: dict[str, Any]) -> dict[str, Any]:
+    """What the manifest of an engine says of graph, plan and device."""
     weights = graph.manifest.get("weights")
     return {
         "model": graph.model,
@@ -103,6 +133,7 @@ def _facts(graph: Graph, plan: Plan, parts: dict[str, Any]) -> dict[str, Any]:
         "precision": plan.precision,
         "graph_sha256": graph.sha256,
         "recipe": parts["recipe"],
+        "structure": structure_digest(graph.path) if graph.path.is_file() else None,
         "backend": plan.backend,
         "backend_version": plan.version,
         "batch": plan.batch,

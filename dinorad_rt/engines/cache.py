@@ -49,7 +49,7 @@ def find_engine(key: str) -> Engine | None:
     Raises:
         CacheError: it is there but damaged, or its manifest carries another key.
     """
-    folder = cache_dir(KIND) / key
+    folder = engine_root() / key
     if not folder.exists():
         return None
     engine = Engine.open(folder)
@@ -69,6 +69,25 @@ def list_engines() -> Iterator[Engine]:
                 yield Engine.open(folder)
             except CacheError:
                 continue
+
+
+def engine_root() -> Path:
+    """The folder of engines, for this user alone: an engine is code.
+
+    Raises:
+        CacheError: the folder belongs to another user.
+    """
+    root = cache_dir(KIND)
+    facts = root.stat()
+    if hasattr(os, "getuid") and facts.st_uid != os.getuid():
+        raise CacheError(
+            f"The cache of engines, {root}, belongs to another user. An engine is code: only your "
+            "own are run.",
+            "Choose a folder of your own: set DINORAD_RT_CACHE",
+        )
+    if facts.st_mode & 0o077:
+        root.chmod(0o700)
+    return root
 
 
 @contextmanager
@@ -100,7 +119,7 @@ def new_engine_folder(key: str) -> Iterator[Path]:
     Raises:
         NoSpaceError: the disk is full.
     """
-    root = cache_dir(KIND)
+    root = engine_root()
     for stale in root.glob(f".{key}.*"):
         shutil.rmtree(stale, ignore_errors=True)
     part = Path(tempfile.mkdtemp(dir=root, prefix=f".{key}."))

@@ -192,6 +192,11 @@ def _matrix_types(model: ir.Model) -> dict[ir.DataType, int]:
     return dict(Counter(kind for kind in kinds if kind is not None))
 
 
+def matrix_nodes(graph: Any) -> list[str]:
+    """Names of the matrix products of an ONNX graph (protobuf)."""
+    return [node.name for node in graph.node if node.op_type in _MATRIX]
+
+
 def _size(value: ir.Value) -> int:
     size = 1
     for side in value.shape or ():

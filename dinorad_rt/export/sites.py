@@ -117,6 +117,44 @@ def program_taps(program: ExportedProgram) -> dict[Node, str]:
     return {node: site for site, node in last.items()}
 
 
+def tap_program(program: ExportedProgram) -> list[str]:
+    """Let a program also give the value of each site, as FP32, behind its own outputs.
+
+    Returns:
+        Names of the added outputs, `site/NAME`, in order.
+    """
+    import torch
+    from torch.export.graph_signature import OutputKind, OutputSpec, TensorArgument
+    from torch.utils import _pytree as pytree
+
+    graph, (output,) = program.graph, [n for n in program.graph.nodes if n.op == "output"]
+    values = list(output.args[0])
+    taps = [(node, site) for node, site in program_taps(program).items() if _has_batch(node)]
+    for node, _ in taps:
+        with graph.inserting_before(output):
+            wide = graph.call_function(
+                torch.ops.aten._to_copy.default, (node,), {"dtype": torch.float32}
+            )
+        wide.meta["val"] = node.meta["val"].to(torch.float32)
+        values.append(wide)
+        program.graph_signature.output_specs.append(
+            OutputSpec(OutputKind.USER_OUTPUT, TensorArgument(name=wide.name), None)
+        )
+    output.args = (tuple(values),)
+    output.meta["val"] = tuple(value.meta["val"] for value in values)
+    whole: Any = program.module_call_graph[0].signature
+    whole.out_spec = pytree.tree_structure(tuple(range(len(values))))
+    whole.outputs = [TensorArgument(name=value.name) for value in values]
+    graph.lint()
+    program.graph_module.recompile()
+    return [f"{TAP}{site}" for _, site in taps]
+
+
+def _has_batch(node: Node) -> bool:
+    shape = node.meta["val"].shape
+    return len(shape) > 0 and not isinstance(shape[0], int)
+
+
 def tap_onnx(source: Path, target: Path, *, typed: bool) -> list[str]:
     """Write an ONNX graph that also gives the value of each site, as FP32 output `site/NAME`.
 

@@ -99,13 +99,21 @@ def build(graph: Graph, plan: Plan, folder: Path) -> dict[str, Any]:
         model = core.read_model(graph.path)
         model.reshape({0: [plan.batch, *list(graph.input_shape)[-3:]]})
         openvino.save_model(model, folder / _MODEL, compress_to_fp16=False)
-        compiled = core.compile_model(model, "CPU", _config(plan.settings))
+        return prove(core, model, graph, plan)
     except RuntimeError as error:
         raise BuildError(
             f"OpenVINO {plan.version} refused the graph of {graph.model}: {error}",
             "Choose another backend: dinorad-rt list backends",
         ) from error
-    proof = _matrix_types(compiled)
+
+
+def prove(core: Any, model: Any, graph: Graph, plan: Plan) -> dict[str, Any]:
+    """Compile a model and read the types that its matrix products run in.
+
+    Raises:
+        BuildError: they are not those of the graph.
+    """
+    proof = _matrix_types(core.compile_model(model, "CPU", _config(plan.settings)))
     wanted = _TYPES[str(plan.settings["matrix_type"])]
     allowed = {wanted, "f32"} if keeps_fp32(graph) else {wanted}
     if wanted == "i8":  # unsigned where no value is negative, BF16 between by the hint

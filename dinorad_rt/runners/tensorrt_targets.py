@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dinorad_rt.engines.build import _facts as engine_facts
+from dinorad_rt.engines.build import build_facts as engine_facts
 from dinorad_rt.engines.cache import (
     build_lock,
     engine_key,

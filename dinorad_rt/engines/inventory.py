@@ -1,0 +1,200 @@
+"""What the cache holds: list it, hash it again, and make room by kind, age or size.
+
+Keys of pseudonyms and frozen splits are no cache: they are never listed and never deleted.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from dinorad_rt.engines.manifest import MANIFEST, Engine
+from dinorad_rt.errors import DinoradError
+from dinorad_rt.files import read_json
+from dinorad_rt.paths import cache_dir
+
+KINDS = (
+    *("graphs", "engines", "timing", "kernels", "references", "choices"),
+    *("embeddings", "images", "arrays", "phantoms", "datasets", "weights"),
+)
+HASHED = ("graphs", "engines")
+"""Kinds whose manifests hold the SHA-256 of every file."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One cached thing.
+
+    Attributes:
+        kind: one of `KINDS`.
+        name: of its file or folder: a key.
+        path: where it lies.
+        size: in bytes.
+        used: when it was last written or loaded, seconds since 1970.
+        about: model, precision and backend, where a manifest tells.
+    """
+
+    kind: str
+    name: str
+    path: Path
+    size: int
+    used: float
+    about: str = ""
+
+
+def entries(kinds: Iterable[str] = KINDS) -> list[Entry]:
+    """Everything of these kinds; locks and what is being written are left out."""
+    return [_entry(kind, path) for kind in kinds for path in _paths(kind)]
+
+
+def find_damage(kinds: Iterable[str] = HASHED) -> Iterator[tuple[Entry, str]]:
+    """Hash every file of every graph and engine again.
+
+    Yields:
+        Each entry with what is wrong with it; empty if nothing is.
+    """
+    for entry in entries(kinds):
+        try:
+            _open(entry)
+        except DinoradError as error:
+            yield entry, error.problem
+        else:
+            yield entry, ""
+
+
+def surplus(
+    found: Iterable[Entry], *, older_than: float | None = None, keep_bytes: int | None = None
+) -> list[Entry]:
+    """What must go, the longest unused first.
+
+    Args:
+        found: entries to choose from.
+        older_than: seconds; those not used for longer go.
+        keep_bytes: so much may stay; the longest unused go until it fits. Without both, all go.
+    """
+    ordered = sorted(found, key=lambda entry: (entry.used, entry.name))
+    if older_than is None and keep_bytes is None:
+        return ordered
+    limit = time.time() - older_than if older_than is not None else float("-inf")
+    chosen = [entry for entry in ordered if entry.used < limit]
+    left = [entry for entry in ordered if entry.used >= limit]
+    if keep_bytes is not None:
+        size = sum(entry.size for entry in left)
+        for entry in left:
+            if size <= keep_bytes:
+                break
+            chosen.append(entry)
+            size -= entry.size
+    return chosen
+
+
+def remove(chosen: Iterable[Entry], say: Callable[[str], None]) -> int:
+    """Delete entries that nobody is building; with them what dead builders left behind.
+
+    Returns:
+        Bytes that were freed.
+    """
+    import filelock
+
+    freed = 0
+    for entry in chosen:
+        lock_path = entry.path.parent / f"{entry.name}.lock"
+        lock = filelock.FileLock(lock_path) if lock_path.exists() else None
+        try:
+            if lock is not None:
+                lock.acquire(timeout=0)
+        except filelock.Timeout:
+            say(f"{entry.kind} {entry.name[:12]} is being built: left alone")
+            continue
+        try:
+            freed += _delete(entry.path)
+        finally:
+            if lock is not None:
+                lock.release()
+    return freed
+
+
+def remove_leftovers() -> int:
+    """Delete half-built folders of engines and graphs whose builder is dead; bytes freed."""
+    import filelock
+
+    freed = 0
+    for kind in HASHED:
+        root = cache_dir(kind)
+        for part in [
+            path for path in root.iterdir() if path.name.startswith(".") and path.is_dir()
+        ]:
+            key = part.name[1:].partition(".")[0]
+            lock = filelock.FileLock(root / f"{key}.lock")
+            try:
+                with lock.acquire(timeout=0):
+                    freed += _delete(part)
+            except filelock.Timeout:
+                continue
+    return freed
+
+
+def touch(folder: Path) -> None:
+    """Note that an engine or graph was used now."""
+    try:
+        (folder / MANIFEST).touch()
+    except OSError:  # a cache that may only be read
+        return
+
+
+def _paths(kind: str) -> list[Path]:
+    return [
+        path
+        for path in sorted(cache_dir(kind).iterdir())
+        if not path.name.startswith(".") and path.suffix not in (".lock", ".part")
+    ]
+
+
+def _entry(kind: str, path: Path) -> Entry:
+    files = [path] if path.is_file() else [item for item in path.rglob("*") if item.is_file()]
+    sizes = [item.stat() for item in files]
+    return Entry(
+        kind=kind,
+        name=path.name,
+        path=path,
+        size=sum(item.st_size for item in sizes),
+        used=max((item.st_mtime for item in sizes), default=path.stat().st_mtime),
+        about=_about(kind, path),
+    )
+
+
+def _about(kind: str, path: Path) -> str:
+    if kind not in HASHED:
+        return ""
+    try:
+        facts = read_json(path / (MANIFEST if kind == "engines" else "graph.json"))
+    except (OSError, ValueError):
+        return "damaged"
+    names = ("model", "precision", "backend", "weights_kind")
+    return " ".join(str(facts[name]) for name in names if name in facts)
+
+
+def _open(entry: Entry) -> None:
+    if entry.kind == "engines":
+        engine = Engine.open(entry.path)
+        engine.verify()
+        return
+    from dinorad_rt.export.manifest import Graph
+
+    Graph.open(entry.path, verify=True)
+
+
+def _delete(path: Path) -> int:
+    size = (
+        _entry("", path).size
+        if path.is_file()
+        else sum(item.stat().st_size for item in path.rglob("*") if item.is_file())
+    )
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+    return size

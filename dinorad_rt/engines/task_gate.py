@@ -1,0 +1,273 @@
+"""The task gate: does an engine give the same medical result as the FP32 reference?
+
+A kNN classifier is fitted on the training images and asked about the test images, once with the
+embeddings of the engine and once with those of the reference. Compared are the AUROC (paired
+difference, interval by patient) and the predicted class (agreement). Source of the limits:
+ARCHITECTURE.md, the parity gate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from dinorad_rt.errors import ProtocolError
+from dinorad_rt.metrics.by_patient import RankingByPatient
+from dinorad_rt.metrics.comparisons import paired_bootstrap
+from dinorad_rt.metrics.intervals import CountMetric
+
+if TYPE_CHECKING:
+    from dinorad_rt.embeddings.store import EmbeddingStore
+    from dinorad_rt.embeddings.table import EmbeddingTable
+
+Verdict = Literal["passed", "failed", "undecided"]
+AUROC_LIMIT = 0.002
+"""The interval of the AUROC's difference must lie inside ± this."""
+LEAST_AGREEMENT = 0.995
+LEAST_PATIENTS = 30
+LEAST_OF_CLASS = 10
+"""With fewer test patients, in all or of a class, a bootstrap interval is too narrow to trust."""
+NEIGHBOURS = 20
+
+
+@dataclass(frozen=True)
+class TaskGate:
+    """What the task gate found.
+
+    Attributes:
+        verdict: `undecided` where the data cannot tell.
+        reason: in words.
+        k: neighbours that voted.
+        images, patients: of the test split.
+        auroc_reference, auroc_engine: macro average over classes.
+        difference, low, high: engine minus reference, with its 95 % interval by patient.
+        agreement: share of test images with the same predicted class (labels, if multi-label).
+        agreement_low, agreement_high: exact 95 % interval over patients all of whose images agree.
+        cosine_min, cosine_p01: worst image and first percentile of the last class token's cosine.
+    """
+
+    verdict: Verdict
+    reason: str
+    k: int
+    images: int
+    patients: int
+    auroc_reference: float
+    auroc_engine: float
+    difference: float
+    low: float
+    high: float
+    agreement: float
+    agreement_low: float
+    agreement_high: float
+    cosine_min: float
+    cosine_p01: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; what is undefined is None."""
+        values = asdict(self)
+        return {
+            key: None if isinstance(value, float) and np.isnan(value) else value
+            for key, value in values.items()
+        }
+
+
+def judge_stores(
+    reference: EmbeddingStore, engine: EmbeddingStore, *, k: int = NEIGHBOURS, seed: int = 0
+) -> TaskGate:
+    """Judge two stores of one dataset: train are the neighbours, test the queries.
+
+    Args:
+        reference: embedded by the FP32 reference.
+        engine: embedded by the engine, with the same preprocessing.
+        k: neighbours; fewer where the train split is smaller.
+        seed: of the intervals' resampling.
+
+    Raises:
+        ProtocolError: no training or test images, or stores of different images.
+    """
+    from dinorad_rt.protocols.pooling import pool_slices
+
+    tables = [
+        {split: pool_slices(store.load(split)) for split in ("train", "test")}
+        for store in (reference, engine)
+    ]
+    return judge_tables(*tables, classes=len(reference.dataset_info().class_names), k=k, seed=seed)
+
+
+def judge_tables(
+    reference: Mapping[str, EmbeddingTable],
+    engine: Mapping[str, EmbeddingTable],
+    *,
+    classes: int,
+    k: int = NEIGHBOURS,
+    seed: int = 0,
+) -> TaskGate:
+    """`judge_stores` on tables under the names `train` and `test`.
+
+    Raises:
+        ProtocolError: no training or test images, or tables of different images.
+    """
+    _check(reference, engine)
+    test = reference["test"]
+    k = min(k, len(reference["train"]))
+    scores = [_scores(tables, classes, k) for tables in (reference, engine)]
+    cosine = _cosines(test.cls[:, -1], engine["test"].cls[:, -1])
+    return judge_scores(scores, test.labels, test.patients, cosine, k=k, seed=seed)
+
+
+def judge_scores(
+    scores: Sequence[np.ndarray],
+    labels: np.ndarray,
+    patients_of: np.ndarray,
+    cosine: np.ndarray,
+    *,
+    k: int = 0,
+    seed: int = 0,
+) -> TaskGate:
+    """Judge the scores that reference and engine give to the same images.
+
+    Args:
+        scores: (images, classes) of the reference, and of the engine.
+        labels: (images,) class indices, or (images, classes) 0/1.
+        patients_of: (images,) key of each image's patient.
+        cosine: (images,) of what both computed.
+        k: neighbours behind the scores; 0 for a head of the model's own.
+        seed: of the intervals' resampling.
+    """
+    patient = np.unique(patients_of, return_inverse=True)[1]
+    patients = int(patient.max()) + 1
+    metrics = [_auroc(labels, score, patient, patients) for score in scores]
+    (delta,) = paired_bootstrap(metrics[0], metrics[1], patients, seed=seed)
+    once = np.ones((1, patients), np.int64)
+    same = _same(labels, *scores)
+    agreed = np.bincount(patient, weights=1.0 - same, minlength=patients) == 0
+    low, high = _exact_interval(int(agreed.sum()), patients)
+    numbers: dict[str, Any] = dict(
+        k=k,
+        images=len(labels),
+        patients=patients,
+        auroc_reference=float(metrics[0](once)[0, 0]),
+        auroc_engine=float(metrics[1](once)[0, 0]),
+        difference=delta.value,
+        low=delta.low,
+        high=delta.high,
+        agreement=float(same.mean()),
+        agreement_low=low,
+        agreement_high=high,
+        cosine_min=float(cosine.min()),
+        cosine_p01=float(np.percentile(cosine, 1)),
+    )
+    verdict, reason = _verdict(numbers, _least_of_class(labels, patient, scores[0].shape[1]))
+    return TaskGate(verdict=verdict, reason=reason, **numbers)
+
+
+def _check(reference: Mapping[str, EmbeddingTable], engine: Mapping[str, EmbeddingTable]) -> None:
+    sizes = {split: len(reference[split]) for split in ("train", "test")}
+    if min(sizes.values()) == 0:
+        raise ProtocolError(
+            f"The task gate needs training and test images; there are {sizes['train']} and "
+            f"{sizes['test']}.",
+            "Give the CSV a split column with train, val and test, or none: then splits are made.",
+        )
+    for split in sizes:
+        if not np.array_equal(reference[split].sample_ids, engine[split].sample_ids):
+            raise ProtocolError(
+                f"Engine and reference embedded different {split} images.",
+                "Look at failures.parquet of both stores: the same files must be readable.",
+            )
+
+
+def _scores(tables: Mapping[str, EmbeddingTable], classes: int, k: int) -> np.ndarray:
+    """kNN scores (test images, classes) of an engine's own embeddings on both sides."""
+    from dinorad_rt.protocols.knn import KNNClassifier
+
+    train, test = tables["train"], tables["test"]
+    classifier = KNNClassifier(k, num_classes=classes).fit(train.cls[:, -1], train.labels)
+    return classifier.predict_proba(test.cls[:, -1])
+
+
+def _auroc(
+    labels: np.ndarray, scores: np.ndarray, patient: np.ndarray, patients: int
+) -> CountMetric:
+    """Macro AUROC of counts of patients; of a binary task, that of the positive class."""
+    truth = labels == 1 if labels.ndim == 2 else labels[:, None] == np.arange(scores.shape[1])
+    columns = [1] if labels.ndim == 1 and scores.shape[1] == 2 else range(scores.shape[1])
+    rankings = [
+        RankingByPatient(truth[:, column], scores[:, column], patient, patients)
+        for column in columns
+        if 0 < truth[:, column].sum() < len(truth)
+    ]
+
+    def metric(counts: np.ndarray) -> np.ndarray:
+        if not rankings:
+            return np.full((1, len(counts)), np.nan)
+        values = np.stack([ranking(counts)[0] for ranking in rankings])
+        defined = ~np.isnan(values)
+        total = np.where(defined, values, 0.0).sum(axis=0)
+        share = np.full(len(counts), np.nan)
+        np.divide(total, defined.sum(axis=0), out=share, where=defined.any(axis=0))
+        return share[None]
+
+    return metric
+
+
+def _same(labels: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """(images,) share of equal predictions: the class, or each label at 0.5."""
+    if labels.ndim == 2:
+        return np.asarray(((first >= 0.5) == (second >= 0.5)).mean(axis=1))
+    return np.asarray(first.argmax(axis=1) == second.argmax(axis=1), float)
+
+
+def _exact_interval(agreeing: int, patients: int) -> tuple[float, float]:
+    from scipy.stats import binomtest
+
+    interval = binomtest(agreeing, patients).proportion_ci(method="exact")
+    return float(interval.low), float(interval.high)
+
+
+def _cosines(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    first, second = first.astype(np.float64), second.astype(np.float64)
+    lengths = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
+    return np.asarray(np.sum(first * second, axis=1) / np.maximum(lengths, 1e-300))
+
+
+def _least_of_class(labels: np.ndarray, patient: np.ndarray, classes: int) -> int:
+    """Patients of the rarest class that occurs (of the rarer of yes and no, if multi-label)."""
+    if labels.ndim == 2:
+        groups = [
+            patient[labels[:, c] == value] for c in range(labels.shape[1]) for value in (0, 1)
+        ]
+    else:
+        groups = [patient[labels == c] for c in range(classes)]
+    return min(len(np.unique(group)) for group in groups if len(group))
+
+
+def _verdict(numbers: Mapping[str, Any], rarest: int) -> tuple[Verdict, str]:
+    """Both limits in words; what fails outweighs what cannot be decided."""
+    failed, open_ = [], []
+    low, high = numbers["low"], numbers["high"]
+    if np.isnan(low):
+        open_.append("the AUROC is not defined on these test images")
+    elif low > AUROC_LIMIT or high < -AUROC_LIMIT:
+        failed.append(f"the AUROC differs by more than {AUROC_LIMIT}")
+    elif low < -AUROC_LIMIT or high > AUROC_LIMIT:
+        open_.append(f"the interval of the AUROC's difference reaches beyond ±{AUROC_LIMIT}")
+    if numbers["agreement"] < LEAST_AGREEMENT:
+        surely = numbers["agreement_high"] < LEAST_AGREEMENT
+        (failed if surely else open_).append(
+            f"the same class for {numbers['agreement']:.2%} of the images, {LEAST_AGREEMENT:.1%} "
+            "wanted"
+        )
+    if numbers["patients"] < LEAST_PATIENTS or rarest < LEAST_OF_CLASS:
+        open_.append(
+            f"too few patients: {numbers['patients']} in the test split, {rarest} of the rarest "
+            f"class; {LEAST_PATIENTS} and {LEAST_OF_CLASS} are needed"
+        )
+    if failed:
+        return "failed", "; ".join(failed)
+    if open_:
+        return "undecided", "; ".join(open_)
+    return "passed", "the difference lies inside the limits"

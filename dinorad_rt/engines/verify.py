@@ -1,0 +1,256 @@
+"""`verify`: every promise of an engine asked again, one line each, down to the task on real data.
+
+export parity   the graph computes what the backbone computes
+build parity    the engine computes what the graph computes
+finiteness, rows (neighbours, padding)
+proof           the precision that the backend shows
+task gate       the same AUROC and the same classes as the FP32 reference, on the user's data
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from dinorad_rt.engines.gate import check_engine
+from dinorad_rt.engines.proof import check_proof
+from dinorad_rt.engines.task_gate import TaskGate, judge_stores
+from dinorad_rt.errors import BuildError, DinoradError, LintError, ParityError
+from dinorad_rt.pipeline import EngineRequest, build_engine, engine_for, graph_for, load, silent
+from dinorad_rt.pipeline import embed as run_embed
+
+if TYPE_CHECKING:
+    from dinorad_rt.backbones.load import Backbone
+    from dinorad_rt.datasets.dataset import Dataset
+    from dinorad_rt.engines.manifest import Engine
+    from dinorad_rt.export.manifest import Graph
+
+Verdict = Literal["passed", "failed", "undecided", "not run"]
+Say = Callable[[str], None]
+REFERENCE = "pytorch"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the report.
+
+    Attributes:
+        name: what was asked.
+        verdict: the answer.
+        text: the numbers behind it, or why there are none.
+        fix: what to do about a failure.
+        numbers: plain values for JSON.
+    """
+
+    name: str
+    verdict: Verdict
+    text: str
+    fix: str = ""
+    numbers: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The report of `verify`."""
+
+    model: str
+    precision: str
+    backend: str
+    weights_kind: str
+    checks: tuple[Check, ...]
+
+    @property
+    def failed(self) -> bool:
+        """Whether any check failed."""
+        return any(check.verdict == "failed" for check in self.checks)
+
+    @property
+    def undecided(self) -> bool:
+        """Whether the data could not decide a check."""
+        return any(check.verdict == "undecided" for check in self.checks)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "model": self.model,
+            "precision": self.precision,
+            "backend": self.backend,
+            "weights_kind": self.weights_kind,
+            "passed": not self.failed and not self.undecided,
+            "checks": [
+                {
+                    "name": check.name,
+                    "verdict": check.verdict,
+                    "text": check.text,
+                    "fix": check.fix,
+                    "numbers": dict(check.numbers),
+                }
+                for check in self.checks
+            ],
+        }
+
+
+@dataclass(frozen=True)
+class Data:
+    """What the task gate is run on.
+
+    Attributes:
+        dataset: with train and test images.
+        preprocessing: a preset's name.
+        workers: decoders; None for every usable core.
+        progress: called with (done, total) images.
+    """
+
+    dataset: Dataset
+    preprocessing: str = "dinorad"
+    workers: int | None = None
+    progress: Callable[[int, int], None] | None = None
+
+
+def verify(
+    request: EngineRequest,
+    *,
+    graph: Graph | None = None,
+    data: Data | None = None,
+    reference: EngineRequest | None = None,
+    say: Say = silent,
+) -> Verification:
+    """Check an engine from the backbone to the task; build what is not there.
+
+    Args:
+        request: model, precision, backend and profile.
+        graph: a graph to start from instead of the request's model: then its backbone is not at
+            hand, and its own numbers from the export are shown.
+        data: for the task gate; None leaves it out.
+        reference: of the task gate; None for the request in FP32 on PyTorch.
+        say: told of each step.
+
+    Raises:
+        DinoradError: what is no answer to a check: unknown names, missing packages, no data.
+    """
+    checks: list[Check] = []
+    weights_kind = "" if graph is None else graph.weights_kind
+    try:
+        backbone = None if graph is not None else load(request)
+        weights_kind = weights_kind or (backbone.weights.kind if backbone else "")
+        dataset = None if data is None else data.dataset
+        graph = graph or graph_for(request, say=say, calibration=dataset)
+        checks.append(_export_parity(graph, backbone, say))
+        engine = build_engine(graph, backend=request.backend, profile=request.profile, say=say)
+        checks += _engine_checks(graph, engine, say)
+    except (ParityError, LintError, BuildError) as error:
+        checks.append(_failed(error, "build" if graph is not None else "export"))
+        return Verification(
+            request.model, request.precision, request.backend, weights_kind, tuple(checks)
+        )
+    if data is None:
+        text = "no data: give --data DIR or --dataset NAME"
+        checks.append(Check("task gate", "not run", text))
+    elif graph.precision == "fp32" and engine.backend == REFERENCE:
+        checks.append(Check("task gate", "not run", "the engine is the reference itself"))
+    else:
+        wanted = reference or replace(
+            request, precision="fp32", backend=REFERENCE, keep_fp32=(), calibration=None
+        )
+        checks.append(_task(engine, wanted, data, say))
+    return Verification(graph.model, graph.precision, engine.backend, weights_kind, tuple(checks))
+
+
+def _failed(error: DinoradError, step: str) -> Check:
+    name = "proof of precision" if isinstance(error, BuildError) else f"{step} parity"
+    return Check(name, "failed", error.problem, error.fix)
+
+
+def _export_parity(graph: Graph, backbone: Backbone | None, say: Say) -> Check:
+    """Compare a graph with its backbone again, or show what its manifest says."""
+    from dinorad_rt.export.parity import check_graph
+    from dinorad_rt.export.program import load_program
+    from dinorad_rt.export.recipe import load_recipe
+
+    when = "as measured when it was exported"
+    numbers = graph.manifest.get("parity", {})
+    if backbone is not None and graph.precision != "int8":
+        recipe = load_recipe(backbone.spec.family)
+        dense = bool(graph.manifest.get("dense"))
+        program = load_program(graph.program_path)
+        numbers = check_graph(
+            backbone, recipe, program, graph.path, precision=graph.precision, dense=dense, say=say
+        )
+        when = "measured now"
+    worst = {
+        part: min(item["cosine_min"] for item in numbers[part].values() if "cosine_min" in item)
+        for part in ("graph", "precision")
+        if part in numbers
+    }
+    words = {"graph": "file", "precision": "arithmetic"}
+    shown = ", ".join(f"{words[part]} {value:.6f}" for part, value in worst.items())
+    return Check("export parity", "passed", f"worst cosine: {shown} ({when})", "", numbers)
+
+
+def _engine_checks(graph: Graph, engine: Engine, say: Say) -> list[Check]:
+    say("comparing the engine with its graph")
+    engine.verify()
+    numbers = check_engine(graph, engine)
+    outputs, rows = numbers["outputs"], numbers["rows"]
+    cosine = min(item["cosine_min"] for item in outputs.values() if "cosine_min" in item)
+    distance = max(item["relative_l2_max"] for item in outputs.values())
+    finite = min(item["finite"] for item in outputs.values())
+    products = check_proof(graph, engine.backend, engine.manifest["proof"])
+    shown = ", ".join(f"{count} x {name}" for name, count in products.items())
+    what = "matrix products" if "matrix_products" in engine.manifest["proof"] else "weights"
+    moved = ", ".join(f"{name} {value:.1e}" for name, value in rows.items())
+    return [
+        Check(
+            "build parity",
+            "passed",
+            f"worst cosine {cosine:.6f}, relative L2 {distance:.1e}",
+            numbers=numbers,
+        ),
+        Check("finiteness", "passed", f"{finite:.0%} of the values"),
+        Check("rows alone and in company", "passed", f"relative L2: {moved}", numbers=rows),
+        Check("proof of precision", "passed", f"{what}: {shown}", numbers=engine.manifest["proof"]),
+    ]
+
+
+def _task(engine: Engine, reference: EngineRequest, data: Data, say: Say) -> Check:
+    say("task gate: embedding with the FP32 reference and with the engine")
+    other = engine_for(reference, say)
+    stores = [
+        run_embed(
+            data.dataset,
+            item,
+            preprocessing=data.preprocessing,
+            workers=data.workers,
+            progress=data.progress,
+        )
+        for item in (other, engine)
+    ]
+    gate = judge_stores(*stores)
+    return Check("task gate", gate.verdict, task_words(gate), _task_fix(gate), gate.as_dict())
+
+
+def task_words(gate: TaskGate) -> str:
+    """The numbers of the task gate in one line."""
+    return (
+        f"AUROC {gate.auroc_reference:.4f} → {gate.auroc_engine:.4f}, difference "
+        f"{gate.difference:+.4f} [{gate.low:+.4f}, {gate.high:+.4f}]; same class "
+        f"{gate.agreement:.2%}; worst cosine {gate.cosine_min:.6f}; {gate.images} test images of "
+        f"{gate.patients} patients: {gate.reason}"
+    )
+
+
+def _task_fix(gate: TaskGate) -> str:
+    if gate.verdict == "failed":
+        return "Use --precision mixed or fp32, or keep the blocks with the largest error in FP32."
+    if gate.verdict == "undecided":
+        return "Give more test patients: with these the answer stays open."
+    return ""
+
+
+def open_graph(folder: Path | None) -> Graph | None:
+    """A graph's folder from the command line."""
+    from dinorad_rt.export.manifest import Graph
+
+    return None if folder is None else Graph.open(folder)
