@@ -19,6 +19,7 @@ from dinorad_rt.errors import StudyError
 from dinorad_rt.files import claim_output_dir, read_json, write_json
 from dinorad_rt.pipeline import Say, silent
 from dinorad_rt.reports.results import RESULTS_FILE, Results
+from dinorad_rt.trackers import Tracker, track_results
 
 STUDY_FILE = "study.json"
 REPORT = "report"
@@ -54,6 +55,7 @@ def run_study(
     workers: int | None = None,
     plan_only: bool = False,
     plots: tuple[str, ...] = (),
+    tracker: Tracker | None = None,
     say: Say = silent,
     progress: Progress | None = None,
 ) -> StudyOutcome:
@@ -66,6 +68,7 @@ def run_study(
         workers: decoding workers.
         plan_only: say what would be run, and stop.
         plots: formats of the report's plots that are also written as files.
+        tracker: given each cell that is finished now.
         say: told the plan and each cell.
         progress: called with (finished, all) cells.
 
@@ -84,7 +87,7 @@ def run_study(
         running.plan()
         if plan_only:
             return running.outcome()
-        running.run(progress or (lambda done, total: None))
+        running.run(progress or (lambda done, total: None), tracker)
         return running.outcome(running.report(plots))
 
 
@@ -126,7 +129,7 @@ class _Running:
         )
         self._save()
 
-    def run(self, progress: Progress) -> None:
+    def run(self, progress: Progress, tracker: Tracker | None) -> None:
         """Run the cells that are not finished."""
         total = len(self._cells)
         progress(sum(map(self._is_done, self._cells)), total)
@@ -140,6 +143,9 @@ class _Running:
             else:
                 self._took[cell.key] = answer
                 self._say(f"[{number}/{total}] {self._told(cell)}; to go: {self._remaining()}")
+                if tracker is not None:
+                    path = self._folder(cell) / RESULTS_FILE
+                    track_results(tracker, Results.open(path), [path])
             self._save()
             progress(total - len(self._left()), total)
 

@@ -11,12 +11,14 @@ import typer
 from dinorad_rt.cli import options
 from dinorad_rt.cli.console import note, print_json, progress_bar, seldom, warn
 from dinorad_rt.cli.embed import describe_dataset
+from dinorad_rt.cli.report import Track
 from dinorad_rt.cli.study import study_from
 from dinorad_rt.errors import ProtocolError
 from dinorad_rt.protocols.registry import PROTOCOLS
 
 if TYPE_CHECKING:
     from dinorad_rt.reports.results import Results
+    from dinorad_rt.trackers import Tracker
 
 NEXT = """
 Try next
@@ -83,6 +85,7 @@ def evaluate(
     plan: Annotated[
         bool, typer.Option("--plan", help="With --study: say what would be run, and stop.")
     ] = False,
+    track: Track = None,
 ) -> None:
     """Evaluate a backbone on labelled images, with 95 % intervals by patient.
 
@@ -98,7 +101,9 @@ def evaluate(
     from dinorad_rt.evaluation import Evaluation, run_evaluation
     from dinorad_rt.pipeline import EngineRequest, dataset_for
     from dinorad_rt.studies.malloc import keep_freed_memory
+    from dinorad_rt.trackers import tracker_named
 
+    tracker = None if track is None else tracker_named(track)
     request = EngineRequest(
         model=model,
         weights=weights,
@@ -117,7 +122,7 @@ def evaluate(
         folder, results = evaluate_checkpoint(
             checkpoint, deployed, where, columns, out=out, workers=workers, seed=seed
         )
-        _show(results, folder, as_json)
+        _show(results, folder, as_json, tracker)
         return
     evaluation = Evaluation(
         engine=request,
@@ -145,7 +150,7 @@ def evaluate(
         results, folder = run_evaluation(
             evaluation, source, out=out, workers=workers, say=note, progress=advance
         )
-    _show(results, folder, as_json)
+    _show(results, folder, as_json, tracker)
 
 
 def parse_numbers(option: str, text: str | None) -> tuple[int, ...] | None:
@@ -185,7 +190,11 @@ def parse_settings(texts: Sequence[str], protocol: str) -> dict[str, Any]:
     return found
 
 
-def _show(results: Results, folder: Path, as_json: bool) -> None:
+def _show(results: Results, folder: Path, as_json: bool, tracker: Tracker | None = None) -> None:
+    if tracker is not None:
+        from dinorad_rt.trackers import track_results
+
+        track_results(tracker, results, [folder / "results.json"])
     if as_json:
         print_json(results.as_dict())
         return

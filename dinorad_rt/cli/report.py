@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import typer
 
 from dinorad_rt.cli.console import note, warn
+
+Track: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TRACKER",
+        help="Also log each run to mlflow, tensorboard or wandb; each writes where its own "
+        "variables say.",
+    ),
+]
 
 
 def report(
@@ -30,6 +39,7 @@ def report(
         str, typer.Option(metavar="FORMATS", help="Also write each plot: svg, pdf, png.")
     ] = "",
     title: Annotated[str, typer.Option(help="Title of the page.")] = "dinorad-rt report",
+    track: Track = None,
 ) -> None:
     """Write report.html (one file, no network), report.md and report.csv from runs.
 
@@ -37,12 +47,16 @@ def report(
     """
     from dinorad_rt.reports.report import Extras, write_report
     from dinorad_rt.reports.runs import read_material
+    from dinorad_rt.trackers import track_results, tracker_named
 
+    tracker = None if track is None else tracker_named(track)
     material = read_material(runs, bench or ())
     formats = tuple(part.strip().lower() for part in plots.split(",") if part.strip())
     files = write_report(material, out, Extras(title=title, plots=formats), say=note)
     if any(run.results.is_random for run in material.runs):
         warn("weights: random in some runs; the report says which.")
+    for run in material.runs if tracker else ():
+        track_results(tracker, run.results)
     for path in files[:3]:
         typer.echo(path)
     if len(files) > 3:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from dinorad_rt.campaign import StudyOutcome
 
 
-ALLOWED = ("study", "plan", "root", "out", "workers", "as_json")
+ALLOWED = ("study", "plan", "root", "out", "workers", "as_json", "track")
 
 
 def study_from(
@@ -51,7 +51,9 @@ def study_from(
             "Write it into the file, or leave --study away.",
         )
     from dinorad_rt.campaign import run_study
+    from dinorad_rt.trackers import tracker_named
 
+    track = context.params.get("track")
     with progress_bar("study", unit="cells") as advance:
         outcome = run_study(
             study,
@@ -59,6 +61,7 @@ def study_from(
             out=out,
             workers=workers,
             plan_only=bool(context.params.get("plan")),
+            tracker=None if track is None else tracker_named(track),
             say=note,
             progress=advance,
         )
