@@ -17,13 +17,15 @@ import numpy as np
 from dinorad_rt.benchmarking.clocks import read_clocks
 from dinorad_rt.benchmarking.energy import measure_energy
 from dinorad_rt.benchmarking.latency import measure_latency
+from dinorad_rt.benchmarking.memory import peak_mb, read_memory
 
 if TYPE_CHECKING:
     from dinorad_rt.engines.manifest import Engine
     from dinorad_rt.runners.base import AbstractRunner
 
-Mode = Literal["latency", "throughput"]
-MODES: tuple[Mode, ...] = ("latency", "throughput")
+Mode = Literal["latency", "throughput", "end_to_end"]
+MODES: tuple[Mode, ...] = ("latency", "throughput", "end_to_end")
+_PLACES = ("engine", "data")
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,10 @@ class Cell:
         backend, precision: of the engine.
         image_size: side in pixels.
         batch: rows per call.
-        mode: latency (one call at a time, one stream) or throughput (calls in flight).
+        mode: latency (one call at a time, one stream), throughput (calls in flight) or end_to_end
+            (from files to stored embeddings).
         engine: folder of the built engine.
+        data: of end_to_end: folder of images; empty for the embedded phantoms.
     """
 
     model: str
@@ -46,29 +50,38 @@ class Cell:
     batch: int
     mode: Mode
     engine: str
+    data: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, without the folder of this machine."""
-        return {key: value for key, value in asdict(self).items() if key != "engine"}
+        """Plain values, without the folders of this machine."""
+        return {key: value for key, value in asdict(self).items() if key not in _PLACES}
 
 
 def measure_cell(cell: Cell, seconds: float) -> dict[str, Any]:
     """Load the engine, warm it up, and measure it for about `seconds`.
 
     Returns:
-        Plain values: load_s, first_ms, latency_ms (percentiles; a call is one batch, copies
-        included), images_per_s, energy, clocks before and after, memory in MB (before loading,
-        loaded, peak).
+        Plain values: `images_per_s`, `joules_per_image`, `energy_note`, `clocks` before and after,
+        `memory_mb`; for latency and throughput `load_s`, `first_ms`; for latency `latency_ms` (a
+        call is one batch, copies in and out included) and `engine_ms` (without them; None where
+        the backend cannot tell); for end_to_end `loader_per_s` and `images`.
     """
     from dinorad_rt.engines.manifest import Engine
-    from dinorad_rt.runners.registry import open_runner
 
     engine = Engine.open(Path(cell.engine))
-    before = _rss_mb()
+    if cell.mode == "end_to_end":
+        return _files_to_store(cell, engine, seconds)
+    return _engine_alone(cell, engine, seconds)
+
+
+def _engine_alone(cell: Cell, engine: Engine, seconds: float) -> dict[str, Any]:
+    from dinorad_rt.runners.registry import open_runner
+
+    before = read_memory()
     start = time.perf_counter()
     with open_runner(engine) as runner:
-        loaded_s = time.perf_counter() - start
-        loaded = _rss_mb()
+        load_s = time.perf_counter() - start
+        loaded = read_memory()
         pixels = _pixels(engine)
         start = time.perf_counter()
         runner.infer(pixels)
@@ -76,15 +89,35 @@ def measure_cell(cell: Cell, seconds: float) -> dict[str, Any]:
         clocks = [read_clocks()]
         with measure_energy() as energy:
             measured, images = _measure(cell, runner, pixels, seconds)
+        running = read_memory()
+        if cell.mode == "latency":
+            measured["engine_ms"] = _engine_only(runner, seconds / 2)
         clocks.append(read_clocks())
+    memory = {"before": before, "loaded": loaded, "running": running}
     return {
-        "load_s": loaded_s,
+        "load_s": load_s,
         "first_ms": first_ms,
         **measured,
         "joules_per_image": energy.per_image(images),
         "energy_note": energy.reason,
         "clocks": clocks,
-        "memory_mb": {"before": before, "loaded": loaded, "peak": _peak_mb()},
+        "memory_mb": memory | {"peak": peak_mb()},
+    }
+
+
+def _files_to_store(cell: Cell, engine: Engine, seconds: float) -> dict[str, Any]:
+    from dinorad_rt.benchmarking.end_to_end import measure_end_to_end
+
+    clocks = [read_clocks()]
+    with measure_energy() as energy:
+        measured = measure_end_to_end(engine, Path(cell.data) if cell.data else None, seconds)
+    clocks.append(read_clocks())
+    return {
+        **measured,
+        "joules_per_image": energy.per_image(measured["read"]),
+        "energy_note": energy.reason,
+        "clocks": clocks,
+        "memory_mb": {"running": read_memory(), "peak": peak_mb()},
     }
 
 
@@ -101,6 +134,13 @@ def _measure(
         return _throughput(runner, pixels, seconds)
     finally:
         gc.enable()
+
+
+def _engine_only(runner: AbstractRunner, seconds: float) -> dict[str, Any] | None:
+    call = runner.resident_call()
+    if call is None:
+        return None
+    return measure_latency(call, seconds=seconds, least=5, warm_up=1).as_dict()
 
 
 def _throughput(
@@ -126,23 +166,6 @@ def _pixels(engine: Engine) -> np.ndarray:
     """A full batch of noise: zeros would draw less power and flatter the clocks."""
     shape = (engine.batch, *engine.input_shape)
     return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
-
-
-def _rss_mb() -> float:
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except OSError:
-        return _peak_mb()
-    import resource
-
-    return pages * resource.getpagesize() / 1e6
-
-
-def _peak_mb() -> float:
-    import resource
-
-    scale = 1e6 if sys.platform == "darwin" else 1e3
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale
 
 
 def main(arguments: Mapping[str, Any]) -> None:

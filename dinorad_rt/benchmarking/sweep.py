@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import statistics
 import subprocess
 import sys
 import time
@@ -16,17 +15,22 @@ from typing import TYPE_CHECKING, Any
 
 from dinorad_rt.benchmarking.ceiling import Ceiling, measure_ceiling
 from dinorad_rt.benchmarking.cell import MODES, Cell
+from dinorad_rt.benchmarking.resume import identity, stored_run
+from dinorad_rt.benchmarking.summary import low_precision, summarise
 from dinorad_rt.benchmarking.work import multiply_adds
 from dinorad_rt.engines.profile import Profile, load_profile
 from dinorad_rt.errors import DinoradError, EngineError
-from dinorad_rt.files import write_json
+from dinorad_rt.files import read_json, write_json
 from dinorad_rt.machine import has_gpu, machine_facts
 from dinorad_rt.pipeline import EngineRequest, Say, graph_for, silent
 
 if TYPE_CHECKING:
     from dinorad_rt.export.manifest import Graph
 
-SCHEMA = 1
+SCHEMA = 2
+BENCH_FILE = "bench.json"
+OVERHEAD_SECONDS = 4.0
+"""Starting a process, loading an engine and warming it up, for the estimate of the whole."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,8 @@ class SweepPlan:
         seconds: time of one measurement.
         cool_down: seconds of rest before each measurement.
         seed: of the order and of random weights.
+        end_to_end: also measure from files to stored embeddings, with the largest batch.
+        data: folder or CSV of images for that; None for the embedded phantoms.
     """
 
     models: tuple[str, ...]
@@ -53,6 +59,15 @@ class SweepPlan:
     seconds: float = 2.0
     cool_down: float = 0.5
     seed: int = 0
+    end_to_end: bool = True
+    data: Path | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, without the folders of this machine."""
+        return asdict(self) | {
+            "weights": Path(self.weights).name,
+            "data": "the embedded phantoms" if self.data is None else "the user's own",
+        }
 
 
 @dataclass
@@ -71,7 +86,7 @@ class Sweep:
             "kind": "bench",
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "weights": self.plan.weights if self.plan.weights == "random" else "published",
-            "plan": asdict(self.plan) | {"weights": Path(self.plan.weights).name},
+            "plan": self.plan.as_dict(),
             "machine": machine_facts(),
             "ceilings": [ceiling.as_dict() for ceiling in self.ceilings],
             "rows": [summarise(row, self.ceilings) for row in self.rows],
@@ -81,6 +96,8 @@ class Sweep:
 
 def run_sweep(plan: SweepPlan, out: Path, *, say: Say = silent) -> dict[str, Any]:
     """Build every engine, measure every cell, and write `bench.json` after each measurement.
+
+    A run that was interrupted goes on: what `out` holds of the same cells is not measured again.
 
     Args:
         plan: what to measure.
@@ -92,15 +109,29 @@ def run_sweep(plan: SweepPlan, out: Path, *, say: Say = silent) -> dict[str, Any
 
     Raises:
         EngineError: not a single cell could be built; the reasons are in the message.
+        OutputExistsError: `out` holds a run of another machine, other versions or other settings.
     """
+    stored = stored_run(out / BENCH_FILE, plan.as_dict(), machine_facts())
     sweep = Sweep(plan)
     sweep.rows = list(_built_cells(plan, sweep, say))
     if not sweep.rows:
         reasons = "; ".join(sorted({entry["reason"] for entry in sweep.skipped}))
         raise EngineError(f"Nothing could be measured: {reasons}", "See: dinorad-rt doctor")
-    sweep.ceilings = _ceilings(sweep, say)
-    order = [row for row in sweep.rows for _ in range(plan.repeats)]
+    for row in sweep.rows:
+        row["runs"] = list(stored.runs.get(identity(row["cell"].as_dict(), row["engine_key"]), ()))
+    sweep.ceilings = _best([*stored.ceilings, *_ceilings(sweep, say)])
+    _measure_all(sweep, out, say)
+    sweep.ceilings = _best([*sweep.ceilings, *_ceilings(sweep, say)])
+    write_json(out / BENCH_FILE, sweep.as_dict())
+    return read_json(out / BENCH_FILE)
+
+
+def _measure_all(sweep: Sweep, out: Path, say: Say) -> None:
+    plan = sweep.plan
+    order = [row for row in sweep.rows for _ in range(plan.repeats - len(row["runs"]))]
     random.Random(plan.seed).shuffle(order)
+    minutes = len(order) * (plan.seconds + plan.cool_down + OVERHEAD_SECONDS) / 60
+    say(f"{len(order)} measurements in random order, about {minutes:.0f} minutes")
     for done, row in enumerate(order, start=1):
         time.sleep(plan.cool_down)
         cell: Cell = row["cell"]
@@ -110,49 +141,25 @@ def run_sweep(plan: SweepPlan, out: Path, *, say: Say = silent) -> dict[str, Any
         except EngineError as error:
             say(error.problem)
             sweep.skipped.append({**_words(cell), "reason": error.problem})
-        write_json(out / "bench.json", sweep.as_dict())
-    return sweep.as_dict()
+        write_json(out / BENCH_FILE, sweep.as_dict())
+
+
+def _best(ceilings: list[Ceiling]) -> list[Ceiling]:
+    """The highest of each precision: other load on the machine only ever takes away."""
+    best: dict[str, Ceiling] = {}
+    for ceiling in ceilings:
+        known = best.get(ceiling.precision)
+        if known is None or ceiling.tflops > known.tflops:
+            best[ceiling.precision] = ceiling
+    return [best[name] for name in sorted(best)]
 
 
 def describe(cell: Cell) -> str:
     """A cell in one line."""
     return (
         f"{cell.model} {cell.image_size} px, {cell.backend} {cell.precision}, "
-        f"batch {cell.batch}, {cell.mode}"
+        f"batch {cell.batch}, {cell.mode.replace('_', ' ')}"
     )
-
-
-def summarise(row: dict[str, Any], ceilings: list[Ceiling]) -> dict[str, Any]:
-    """A row of the report: medians over the repeats, and every repeat's own values."""
-    cell: Cell = row["cell"]
-    runs = row["runs"]
-    facts = cell.as_dict() | {
-        key: row[key] for key in ("engine_key", "macs", "build_s", "engine_mb", "weights")
-    }
-    if not runs:
-        return facts | {"runs": []}
-    rate = statistics.median(run["images_per_s"] for run in runs)
-    tflops = 2 * row["macs"] * rate / 1e12
-    ceiling = next((c for c in ceilings if c.precision == _low(cell.precision)), None)
-    facts |= {
-        "images_per_s": rate,
-        "tflops": tflops,
-        "mfu": tflops / ceiling.tflops if ceiling else None,
-        "load_s": statistics.median(run["load_s"] for run in runs),
-        "first_ms": statistics.median(run["first_ms"] for run in runs),
-        "peak_mb": max(run["memory_mb"]["peak"] for run in runs),
-        "runs": runs,
-    }
-    if cell.mode == "latency":
-        keys = ("p50", "p90", "p95", "p99")
-        facts["latency_ms"] = {
-            key: statistics.median(run["latency_ms"][key] for run in runs) for key in keys
-        }
-    return facts
-
-
-def _low(precision: str) -> str:
-    return "fp16" if precision == "mixed" else precision
 
 
 def _built_cells(plan: SweepPlan, sweep: Sweep, say: Say) -> Iterator[dict[str, Any]]:
@@ -173,12 +180,12 @@ def _built_cells(plan: SweepPlan, sweep: Sweep, say: Say) -> Iterator[dict[str, 
 def _cells_of_graph(
     plan: SweepPlan, graph: Graph, sweep: Sweep, say: Say
 ) -> Iterator[dict[str, Any]]:
-    from dinorad_rt.engines.build import get_or_build
-
     macs = multiply_adds(graph.path)
     for backend in plan.backends:
         for batch in plan.batches:
             for mode in MODES:
+                if mode == "end_to_end" and not (plan.end_to_end and batch == max(plan.batches)):
+                    continue
                 cell = Cell(
                     model=graph.model,
                     backend=backend,
@@ -187,23 +194,33 @@ def _cells_of_graph(
                     batch=batch,
                     mode=mode,
                     engine="",
+                    data=str(plan.data or "") if mode == "end_to_end" else "",
                 )
-                profile = profile_of(cell)
-                try:
-                    engine = get_or_build(graph, backend=backend, profile=profile, progress=say)
-                except DinoradError as error:
-                    say(f"left out: {describe(cell)}: {error.problem}")
-                    sweep.skipped.append({**_words(cell), "reason": error.problem})
-                    continue
-                yield {
-                    "cell": replace(cell, engine=str(engine.folder)),
-                    "engine_key": engine.key,
-                    "macs": macs,
-                    "build_s": engine.manifest["build_seconds"],
-                    "engine_mb": engine.bytes_on_disk / 1e6,
-                    "weights": engine.weights_kind,
-                    "runs": [],
-                }
+                row = _built(cell, graph, sweep, say)
+                if row is not None:
+                    yield row | {"macs": macs}
+
+
+def _built(cell: Cell, graph: Graph, sweep: Sweep, say: Say) -> dict[str, Any] | None:
+    from dinorad_rt.engines.build import get_or_build
+
+    try:
+        engine = get_or_build(graph, backend=cell.backend, profile=profile_of(cell), progress=say)
+    except DinoradError as error:
+        say(f"left out: {describe(cell)}: {error.problem}")
+        sweep.skipped.append({**_words(cell), "reason": error.problem})
+        return None
+    inspected = engine.manifest.get("proof", {}).get("inspector", {})
+    return {
+        "cell": replace(cell, engine=str(engine.folder)),
+        "engine_key": engine.key,
+        "graph_sha256": engine.graph_sha256,
+        "build_s": engine.manifest["build_seconds"],
+        "engine_mb": engine.bytes_on_disk / 1e6,
+        "activation_bytes": inspected.get("activation_bytes"),
+        "weights": engine.weights_kind,
+        "runs": [],
+    }
 
 
 def profile_of(cell: Cell) -> Profile:
@@ -226,12 +243,12 @@ def _words(cell: Cell) -> dict[str, str]:
 def _ceilings(sweep: Sweep, say: Say) -> list[Ceiling]:
     device = "cuda" if has_gpu() else "cpu"
     found = []
-    for precision in sorted({_low(row["cell"].precision) for row in sweep.rows}):
+    for precision in sorted({low_precision(row["cell"].precision) for row in sweep.rows}):
         say(f"measuring the {precision} matrix product of this machine")
         try:
             found.append(measure_ceiling(precision, device))
         except EngineError as error:
-            sweep.skipped.append({"ceiling": precision, "reason": error.problem})
+            sweep.skipped.append({"precision": precision, "reason": error.problem})
     return found
 
 

@@ -13,7 +13,7 @@ from dinorad_rt.errors import EngineError
 
 SHOWN = (
     *("model", "px", "backend", "precision", "batch", "mode"),
-    *("images/s", "p50 ms", "p99 ms", "of ceiling %", "peak MB"),
+    *("images/s", "p50 ms", "p99 ms", "engine only ms", "of ceiling %", "peak MB"),
 )
 
 
@@ -25,8 +25,12 @@ def bench(
         str, typer.Option(help="Backends, separated by commas, or all that run here.")
     ] = "all",
     precision: Annotated[
-        str, typer.Option(help="Precisions, separated by commas: fp32, fp16, bf16, mixed.")
-    ] = "fp32",
+        str,
+        typer.Option(
+            help="Precisions, separated by commas, or native: those that this machine has "
+            "arithmetic for."
+        ),
+    ] = "native",
     image_size: Annotated[
         str | None, typer.Option(help="Input sides, separated by commas. Default: the backbone's.")
     ] = None,
@@ -35,6 +39,16 @@ def bench(
     repeats: Annotated[int, typer.Option(min=1, help="Measurements of each cell.")] = 3,
     seconds: Annotated[float, typer.Option(min=0.1, help="Length of one measurement.")] = 2.0,
     cool_down: Annotated[float, typer.Option(min=0, help="Rest before each, seconds.")] = 0.5,
+    end_to_end: Annotated[
+        bool, typer.Option(help="Also measure from files to stored embeddings.")
+    ] = True,
+    data: Annotated[
+        Path | None, typer.Option(help="Images for that. Default: the embedded phantoms.")
+    ] = None,
+    results: Annotated[
+        list[Path] | None,
+        typer.Option(help="A run of eval, for accuracy against latency; several times."),
+    ] = None,
     out: options.Out = None,
     seed: options.Seed = 0,
     as_json: options.AsJson = False,
@@ -42,34 +56,37 @@ def bench(
     """Measure engines side by side: random order, repeats, each in a process of its own.
 
     Writes bench.json, bench.md and a self-contained bench.html, with the machine's own
-    matrix-product ceiling measured in the same run.
+    matrix-product ceiling measured in the same run. A run that was stopped goes on.
     """
-    from dinorad_rt.benchmarking.sweep import SweepPlan, run_sweep
+    from dinorad_rt.benchmarking.sweep import BENCH_FILE, SweepPlan, run_sweep
     from dinorad_rt.files import claim_output_dir
-    from dinorad_rt.pipeline import resolve_precision
     from dinorad_rt.reports.bench import table_rows, write_bench_report
     from dinorad_rt.reports.table import print_table, rows_table
 
-    folder = claim_output_dir(out or Path("runs") / "bench", "bench.json")
     plan = SweepPlan(
-        models=tuple(_words(model)),
+        models=tuple(_models(model)),
         backends=_backends(backend),
-        precisions=tuple(resolve_precision(p, "pytorch") for p in _words(precision)),  # type: ignore[arg-type]
+        precisions=_precisions(precision),
         image_sizes=tuple(_numbers(image_size, "--image-size")) if image_size else (None,),
-        batches=tuple(_numbers(batch, "--batch")),
+        batches=_batches(batch),
         weights=weights,
         repeats=repeats,
         seconds=seconds,
         cool_down=cool_down,
         seed=seed,
+        end_to_end=end_to_end,
+        data=data,
     )
+    _check_data(data)
+    _check_results(results or [])
+    folder = claim_output_dir(out or Path("runs") / "bench", BENCH_FILE)
     document = run_sweep(plan, folder, say=note)
-    markdown, page = write_bench_report(document, folder)
+    markdown, page = write_bench_report(document, folder, results or [])
     if as_json:
         print_json(document)
         return
     print_table(rows_table("Benchmark", _shown(table_rows(document))))
-    typer.echo(f"\nNumbers  {folder / 'bench.json'}\nTables   {markdown}\nPage     {page}")
+    typer.echo(f"\nNumbers  {folder / BENCH_FILE}\nTables   {markdown}\nPage     {page}")
 
 
 def _shown(rows: list[dict[str, object]]) -> list[dict[str, str]]:
@@ -81,15 +98,62 @@ def _shown(rows: list[dict[str, object]]) -> list[dict[str, str]]:
     return [{key: text(row[key]) for key in SHOWN} for row in rows]
 
 
+def _models(text: str) -> list[str]:
+    from dinorad_rt.backbones.registry import get_spec
+
+    names = _words(text)
+    for name in names:
+        get_spec(name)
+    return names
+
+
 def _backends(text: str) -> tuple[str, ...]:
-    from dinorad_rt.runners.registry import get_backend, list_backends
+    from dinorad_rt.runners.registry import list_backends, require_backend
 
     if text == "all":
         return tuple(row.backend for row in list_backends() if row.can_build and row.can_run)
+    return tuple(require_backend(name).NAME for name in _words(text))
+
+
+def _precisions(text: str) -> tuple[str, ...]:
+    from dinorad_rt.errors import unknown_name
+    from dinorad_rt.machine import cpu_precisions, has_gpu
+    from dinorad_rt.types import PRECISIONS
+
+    if text == "native":
+        return ("fp32", "bf16", "fp16") if has_gpu() else cpu_precisions()
     names = tuple(_words(text))
     for name in names:
-        get_backend(name)
+        if name not in PRECISIONS:
+            raise unknown_name("precision", name, PRECISIONS, "dinorad-rt bench --help")
     return names
+
+
+def _batches(text: str) -> tuple[int, ...]:
+    from dinorad_rt.engines.profile import MAX_BATCH
+
+    batches = tuple(_numbers(text, "--batch"))
+    if max(batches) > MAX_BATCH:
+        raise EngineError(
+            f"--batch {max(batches)} is above the largest batch of a profile, {MAX_BATCH}.",
+            f"Use at most --batch {MAX_BATCH}; engines split what is longer by themselves.",
+        )
+    return batches
+
+
+def _check_data(data: Path | None) -> None:
+    """Before minutes of work: can the images be opened at all?"""
+    if data is not None:
+        from dinorad_rt.pipeline import dataset_for
+
+        dataset_for(data)
+
+
+def _check_results(folders: list[Path]) -> None:
+    from dinorad_rt.reports.results import Results
+
+    for folder in folders:
+        Results.open(folder)
 
 
 def _words(text: str) -> list[str]:

@@ -1,103 +1,136 @@
-"""Accuracy against latency and energy: runs and benchmarks joined on the same engine key."""
+"""Accuracy against latency: results of `eval` joined with the timings of `bench`.
+
+The closest timing counts, and the table says how close: the very engine that was evaluated, the
+same graph with another batch, or the same backbone, precision and backend with other weights.
+"""
 
 from __future__ import annotations
 
-import math
-import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from dinorad_rt.errors import DataError
 
-from dinorad_rt.reports.results import MetricValue
-from dinorad_rt.reports.runs import Material, Run, TestSet
+if TYPE_CHECKING:
+    from dinorad_rt.reports.results import Results
+
+METRIC = "auroc"
+Row = Mapping[str, Any]
+_CLOSENESS = (
+    ("the engine that was evaluated", ("engine_key",)),
+    ("its graph, with another batch", ("graph_sha256", "backend")),
+    ("its kind, with other weights", ("model", "precision", "backend", "image_size")),
+)
 
 
 @dataclass(frozen=True)
-class Joined:
-    """One run and the measurements of the very engine that made its embeddings.
+class Point:
+    """One evaluated engine.
 
     Attributes:
-        run: which one.
-        value: its main metric, which has a value.
-        batch: images per call.
-        latency_ms: median time of a call, or None.
-        images_per_s: at full load, or None.
-        joules: energy per image, or None if no counter was readable.
+        label: model, precision and backend.
+        dataset: where it was evaluated, with the protocol.
+        value, low, high: AUROC and its 95 % interval.
+        milliseconds: median latency of a call.
+        batch: images of that call.
+        timed: what was timed.
+        random: True if the evaluated weights were random.
     """
 
-    run: Run
-    value: MetricValue
+    label: str
+    dataset: str
+    value: float
+    low: float | None
+    high: float | None
+    milliseconds: float
     batch: int
-    latency_ms: float | None
-    images_per_s: float | None
-    joules: float | None
+    timed: str
+    random: bool
 
-    @property
-    def ms_per_image(self) -> float | None:
-        """Time of an image at full load, or None."""
-        return 1000 / self.images_per_s if self.images_per_s else None
-
-    @property
-    def costs(self) -> tuple[float, ...]:
-        """What is lower for a better run; infinite where it was not measured."""
-        measured = (self.ms_per_image, self.latency_ms, self.joules)
-        assert self.value.value is not None
-        return (*(math.inf if cost is None else cost for cost in measured), -self.value.value)
-
-
-def joined_with_benches(test_set: TestSet, material: Material) -> list[Joined]:
-    """Runs of a test set whose engine was measured. The engine key decides, nothing else."""
-    rows = [row for document in material.benches for row in document["rows"] if row.get("runs")]
-    found = []
-    for run in test_set.runs:
-        same = [row for row in rows if row.get("engine_key") == run.engine.get("key") is not None]
-        value = run.headline()
-        if same and value is not None and value.value is not None:
-            found.append(_joined(run, value, same))
-    return found
+    def as_row(self) -> dict[str, Any]:
+        """A row of the report's table."""
+        return {
+            "engine": self.label,
+            "data": self.dataset,
+            "AUROC": self.value,
+            "95 % from": self.low,
+            "to": self.high,
+            "p50 ms": self.milliseconds,
+            "batch": self.batch,
+            "timed": self.timed,
+            "weights": "random" if self.random else "trained",
+        }
 
 
-def pareto_set(costs: np.ndarray) -> np.ndarray:
-    """Which rows no other row beats: none is at most as costly everywhere and cheaper somewhere.
+def pareto_points(document: Row, folders: Iterable[Path]) -> list[Point]:
+    """A point for each run of `eval` that was timed.
 
     Args:
-        costs: (points, costs), lower is better.
+        document: content of bench.json.
+        folders: of runs, each with a results.json.
 
-    Returns:
-        (points,) bool.
+    Raises:
+        DataError: a folder holds no results, no AUROC, or nothing of it was timed.
     """
-    at_most = (costs[:, None] <= costs[None]).all(axis=2)
-    cheaper = (costs[:, None] < costs[None]).any(axis=2)
-    return np.asarray(~(at_most & cheaper).any(axis=0))
+    from dinorad_rt.reports.results import Results
+
+    return [_point(document["rows"], Results.open(folder), folder) for folder in folders]
 
 
-def front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The (cost, accuracy) points that no other point beats, cheapest first."""
-    if not points:
-        return []
-    costs = np.array([(cost, -accuracy) for cost, accuracy in points])
-    kept = [point for point, keep in zip(points, pareto_set(costs), strict=True) if keep]
-    return sorted(set(kept))
+def front_of(points: Sequence[Point]) -> list[tuple[float, float]]:
+    """(milliseconds, value) of the points that no other one beats in both."""
+    front: list[tuple[float, float]] = []
+    for point in sorted(points, key=lambda p: (p.milliseconds, -p.value)):
+        if not front or point.value > front[-1][1]:
+            front.append((point.milliseconds, point.value))
+    return front
 
 
-def _joined(run: Run, value: MetricValue, rows: Sequence[Mapping[str, Any]]) -> Joined:
-    calls = [row["latency_ms"]["p50"] for row in rows if row.get("latency_ms")]
-    rates = [row["images_per_s"] for row in rows if row.get("mode") == "throughput"]
-    joules = [cost for row in rows if (cost := joules_per_image(row)) is not None]
-    return Joined(
-        run,
-        value,
-        int(rows[0]["batch"]),
-        min(calls) if calls else None,
-        max(rates) if rates else None,
-        min(joules) if joules else None,
+def _point(rows: Sequence[Row], results: Results, folder: Path) -> Point:
+    engine = results.provenance.get("engine") or {}
+    timed, row = _closest(rows, engine, folder)
+    best = _best_metric(results, folder)
+    return Point(
+        label=f"{engine.get('model')} {engine.get('precision')} {engine.get('backend')}",
+        dataset=f"{results.dataset}, {results.protocol}",
+        value=float(best.value),
+        low=best.ci_low,
+        high=best.ci_high,
+        milliseconds=float(row["latency_ms"]["p50"]),
+        batch=int(row["batch"]),
+        timed=timed,
+        random=results.is_random,
     )
 
 
-def joules_per_image(row: Mapping[str, Any]) -> float | None:
-    """Median energy per image over the repeats of a benchmark row; None without a counter."""
-    sums = [sum(run.get("joules_per_image", {}).values()) for run in row["runs"]]
-    known = [value for value in sums if value > 0]
-    return statistics.median(known) if known else None
+def _best_metric(results: Results, folder: Path) -> Any:
+    """The macro AUROC of the setting that validation chose, else of the last one."""
+    found = [
+        metric
+        for metric in results.metrics
+        if metric.name == METRIC and metric.class_name is None and metric.value is not None
+    ]
+    chosen = [m for m in found if results.chosen and m.setting.items() >= results.chosen.items()]
+    if not found:
+        raise DataError(
+            f"The run {folder.name} holds no AUROC.", "Give --results runs of classification."
+        )
+    return (chosen or found)[-1]
+
+
+def _closest(rows: Sequence[Row], engine: Row, folder: Path) -> tuple[str, Row]:
+    shape = engine.get("input_shape") or [None]
+    wanted = dict(engine) | {"engine_key": engine.get("key"), "image_size": shape[-1]}
+    timed = [row for row in rows if row["mode"] == "latency" and row["runs"]]
+    for words, keys in _CLOSENESS:
+        same = [row for row in timed if all(row[key] == wanted.get(key) for key in keys)]
+        if same:
+            return words, min(same, key=lambda row: row["batch"])
+    have = sorted({f"{row['model']} {row['precision']} {row['backend']}" for row in timed})
+    raise DataError(
+        f"The run {folder.name} evaluated {wanted.get('model')} {wanted.get('precision')} "
+        f"{wanted.get('backend')} at {shape[-1]} px, which was not timed here.",
+        f"Timed are: {', '.join(have)}. Add it with --model, --precision, --image-size.",
+    )

@@ -1,100 +1,114 @@
-"""Numbers that others published for the study's settings, never computed here.
+"""Published speeds of others, for orientation: other machines, other harnesses.
 
-Source of all: arXiv 2312.02366 and the notebooks of its public code, as traced for this project;
-the paper's own tables were not reachable, so only these are known.
+Read from the named sources in November 2026; the share of the peak is images/s × 2 × GMAC over the
+card's dense FP16 tensor peak with FP32 accumulation, estimated by us, where the source gives none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
+from typing import Any
 
-NOTEBOOK = "figure data in the notebook of the study's public code"
-ALL = "all"
+TIMM = "huggingface/pytorch-image-models, results/benchmark-infer-*.csv (AMP)"
+FASTER = "NVIDIA FasterTransformer, ViT guide (CUDA 11.4)"
+DEPTH = "spacewalk01/depth-anything-tensorrt (TensorRT 10, with pre- and post-processing)"
+LIGHTLY = "LightlyTrain documentation"
+ROBOFLOW = "roboflow inference documentation (end to end)"
 
+Figure = tuple[str, str, str, str, str, float | None, str]
+"""Source, device, how, model and size, batch, images/s, share of the peak."""
 
-@dataclass(frozen=True)
-class Published:
-    """Values of one model in one setting.
-
-    Attributes:
-        dataset: registered name.
-        protocol: `few-shot`, `knn` or `segmentation`.
-        metric: what the values are.
-        model: our short name of the same backbone, or the name that others gave.
-        values: patients or images per class → value; ALL for the whole training set.
-        source: where it was read.
-    """
-
-    dataset: str
-    protocol: str
-    metric: str
-    model: str
-    values: Mapping[int | str, float]
-    source: str
-
-
-def _few_shot(dataset: str, metric: str, model: str, *values: float) -> Published:
-    shots: tuple[int | str, ...] = (1, 2, 4, 8, 16, ALL)
-    protocol = "few-shot" if metric == "auroc" else "segmentation"
-    kept = MappingProxyType(dict(zip(shots, values, strict=True)))
-    return Published(dataset, protocol, metric, model, kept, NOTEBOOK)
-
-
-_DICE_JACCARD = "mean of Dice and Jaccard"
-NIH, MONTGOMERY = "nih-chestxray14", "montgomery"
-
-PUBLISHED: tuple[Published, ...] = (
-    _few_shot(NIH, "auroc", "vitl14", 0.502, 0.528, 0.519, 0.584, 0.601, 0.763),
-    _few_shot(NIH, "auroc", "vitl16_in21k", 0.520, 0.536, 0.548, 0.582, 0.586, 0.752),
-    _few_shot(NIH, "auroc", "densenet201", 0.508, 0.525, 0.532, 0.580, 0.586, 0.735),
-    _few_shot(NIH, "auroc", "resnet152", 0.482, 0.502, 0.505, 0.556, 0.573, 0.718),
-    _few_shot(NIH, "auroc", "vgg19", 0.505, 0.519, 0.521, 0.557, 0.572, 0.696),
-    Published(
-        NIH,
-        "knn",
-        "auroc",
-        "model not stated",
-        MappingProxyType({ALL: 0.661}),
-        "an earlier revision of the same notebook; k and model are not stated there",
+_TIMM_MODELS = (
+    *("ViT-S/16 @224", "ViT-B/16 @224", "ViT-L/16 @224"),
+    *("DINOv2 S/14 @518", "DINOv2 B/14 @518", "DINOv2 L/14 @518", "DINOv2 g/14 @518"),
+)
+_TIMM_GPU: tuple[tuple[str, str, tuple[float | None, ...], tuple[int | None, ...]], ...] = (
+    (
+        "RTX 4090",
+        "torch.compile",
+        (9948, 3376, 1036, 1154, 416, 133.1, 40.0),
+        (56, 72, 77, 65, 76, 82, 86),
     ),
-    _few_shot(MONTGOMERY, _DICE_JACCARD, "vitl14", 0.929, 0.941, 0.962, 0.961, 0.961, 0.974),
-    _few_shot(
-        MONTGOMERY, _DICE_JACCARD, "U-Net from scratch", 0.583, 0.788, 0.893, 0.941, 0.960, 0.973
+    (
+        "RTX 4090",
+        "eager",
+        (8215, 2993, 954, 895, 350, 108, 33.1),
+        (46, 64, 71, 51, 64, 66, 71),
     ),
-    _few_shot(
-        MONTGOMERY,
-        _DICE_JACCARD,
-        "TransUNet from scratch",
-        0.884,
-        0.905,
-        0.950,
-        0.951,
-        0.964,
-        0.974,
+    (
+        "RTX 5090",
+        "torch.compile",
+        (13439, 4379, 1339, 1544, 534, None, None),
+        (59, 73, 79, 69, 77, None, None),
     ),
-    Published(
-        "amos",
-        "segmentation",
-        "Dice",
-        "vitg14",
-        MappingProxyType({ALL: 0.642}),
-        "a third party's quote of the paper: 448 px, U-Net decoder",
+    (
+        "RTX PRO 6000 Max-Q",
+        "torch.compile, BF16",
+        (14622, 5059, 1604, 1702, 619, None, None),
+        (None,) * 7,
     ),
-    Published(
-        "amos",
-        "segmentation",
-        "Dice",
-        "TransUNet from scratch",
-        MappingProxyType({ALL: 0.535}),
-        "a third party's quote of the paper",
+    (
+        "RTX 3090",
+        "eager",
+        (4585, 1571, 487, 488, 182, 58.8, 17.7),
+        (59, 78, 84, 64, 78, 84, 89),
     ),
+)
+_TIMM_CPU: tuple[tuple[str, tuple[float, ...]], ...] = (
+    ("Core i9-10940X", (76.5, 32.4, 7.04, 11.9, 4.52, 1.50, 0.46)),
+    ("Core i7-12700H", (26.7, 8.33, 2.26, 3.21, 1.05, 0.30, 0.10)),
+)
+_OTHERS: tuple[Figure, ...] = (
+    (TIMM, "RTX 4090", "torch.compile", "DINOv3 S/16 @256", "", 5530, ""),
+    (TIMM, "RTX 4090", "torch.compile", "DINOv3 B/16 @256", "", 2027, ""),
+    (TIMM, "RTX 4090", "torch.compile", "DINOv3 L/16 @256", "", 662, ""),
+    (TIMM, "RTX 4090", "torch.compile", "DINOv3 H+/16 @256", "", 275, ""),
+    (FASTER, "A100", "FP16", "ViT-B/16 @224", "32", 3187, "36 %"),
+    (FASTER, "A100", "FP16", "ViT-L/16 @224", "32", 1079, "43 %"),
+    (FASTER, "A100", "FP16", "ViT-B/16 @384", "32", 730, "26 %"),
+    (FASTER, "A100", "FP16, TensorRT plugin", "ViT-B/16 @384", "32", 717, "26 %"),
+    (FASTER, "A100", "FP16", "ViT-L/16 @384", "32", 256, "31 %"),
+    (FASTER, "A100", "INT8", "ViT-B/16 @224", "32", 4977, ""),
+    (FASTER, "A100", "INT8", "ViT-L/16 @224", "32", 1852, ""),
+    (FASTER, "A100", "FP16", "ViT-B/16 @224", "1", 654, "7 %"),
+    (FASTER, "A100", "FP16", "ViT-L/16 @224", "1", 337, "13 %"),
+    (FASTER, "T4", "FP16", "ViT-B/16 @224", "32", 559, "30 %"),
+    (FASTER, "T4", "FP16", "ViT-L/16 @224", "32", 186, "35 %"),
+    (DEPTH, "RTX 4090", "TensorRT", "DINOv2 S/14 @518 with depth head", "1", 333, "≥ 19 %"),
+    (DEPTH, "RTX 4090", "TensorRT", "DINOv2 B/14 @518 with depth head", "1", 167, "≥ 31 %"),
+    (DEPTH, "RTX 4090", "TensorRT", "DINOv2 L/14 @518 with depth head", "1", 83, "≥ 51 %"),
+    (LIGHTLY, "T4", "TensorRT 10.13 FP16", "DINOv2 S/14 @504 with depth head", "1", 109, ""),
+    (LIGHTLY, "T4", "torch.compile", "EoMT DINOv3 S @512", "", 88, ""),
+    (LIGHTLY, "T4", "torch.compile", "EoMT DINOv3 B @512", "", 43, ""),
+    (LIGHTLY, "T4", "torch.compile", "EoMT DINOv3 L @512", "", 20, ""),
+    (ROBOFLOW, "L4", "ONNX Runtime", "ViT @224", "", 238, ""),
+    (ROBOFLOW, "L4", "TensorRT", "ViT @224", "", 306.5, "9 %"),
+    ("bnabis93/vision-language-examples#11", "A100", "TensorRT", "ViT @224", "1", 610, "7 %"),
 )
 
 
-def published_for(dataset: str, protocol: str | None = None) -> tuple[Published, ...]:
-    """What others published for a dataset, and a protocol if named."""
-    return tuple(
-        item for item in PUBLISHED if item.dataset == dataset and protocol in (None, item.protocol)
-    )
+def published_rows() -> list[dict[str, Any]]:
+    """Every published figure: source, device, how, model, batch, images per second, of peak."""
+    figures: list[Figure] = []
+    for device, how, rates, shares in _TIMM_GPU:
+        for model, rate, share in zip(_TIMM_MODELS, rates, shares, strict=True):
+            if rate is not None:
+                figures.append(
+                    (TIMM, device, how, model, "", rate, "" if share is None else f"{share} %")
+                )
+    for device, values in _TIMM_CPU:
+        for model, rate in zip(_TIMM_MODELS, values, strict=True):
+            figures.append((TIMM, device, "torch.compile, FP32", model, "1", rate, ""))
+    heads = ("source", "device", "how", "model", "batch", "images/s", "of peak")
+    return [
+        {head: value if value != "" else None for head, value in zip(heads, figure, strict=True)}
+        for figure in (*figures, *_OTHERS)
+    ]
+
+
+def published_for(models: set[str]) -> list[dict[str, Any]]:
+    """Those that come closest to our backbones: the same architecture and a size of ours.
+
+    Args:
+        models: such as "DINOv2 S/14 @518".
+    """
+    return [row for row in published_rows() if row["model"] in models]

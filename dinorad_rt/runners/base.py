@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -169,6 +169,21 @@ class AbstractRunner(ABC):
         """
         self._check_free()
         return self._stream(iter(batches))
+
+    def resident_call(self) -> Callable[[], object] | None:
+        """A call of the full batch on data that lies with the engine already, for measuring.
+
+        It copies nothing in or out and returns when the engine is done; what it computes on is
+        left over from earlier calls. None where the backend cannot tell copies and work apart.
+
+        Raises:
+            EngineError: used outside `with`, or while a stream runs.
+        """
+        self._check_free()
+        return self._resident()
+
+    def _resident(self) -> Callable[[], object] | None:
+        return None
 
     def _stream(self, batches: Iterator[np.ndarray]) -> Iterator[Rows]:
         flight: deque[tuple[Any, int, bool]] = deque()

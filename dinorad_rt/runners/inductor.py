@@ -12,7 +12,7 @@ import logging
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -156,6 +156,17 @@ class InductorRunner(AbstractThreadedRunner):
     def _unload(self) -> None:
         self._model = None
 
+    def _resident(self) -> Callable[[], object]:
+        import torch
+
+        pixels = torch.zeros((self.batch, *self.input_shape))
+
+        def run() -> None:
+            with torch.inference_mode():
+                self._model(pixels)
+
+        return lambda: self._in_worker(run)
+
     def _run(self, chunk: np.ndarray) -> Rows:
         import torch
 
@@ -220,6 +231,18 @@ class InductorCudaRunner(AbstractRunner):
             slot["outputs"] = model(slot["device"])
 
         return run
+
+    def _resident(self) -> Callable[[], object]:
+        import torch
+
+        slot = self._slots[0]
+
+        def call() -> None:
+            with torch.inference_mode(), torch.cuda.stream(slot["stream"]):
+                slot["run"]()
+            slot["stream"].synchronize()
+
+        return call
 
     def _submit(self, chunk: np.ndarray) -> tuple[dict[str, Any], int]:
         import torch

@@ -7,6 +7,7 @@ are the same and only the speed suffers, which `plan` says.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -146,6 +147,19 @@ class PyTorchRunner(AbstractThreadedRunner):
 
     def _unload(self) -> None:
         self._module = None
+
+    def _resident(self) -> Callable[[], object]:
+        import torch
+
+        pixels = torch.zeros((self.batch, *self.input_shape), device=self._device)
+
+        def run() -> None:
+            with torch.inference_mode():
+                self._module(pixels)
+            if self._device != "cpu":
+                torch.cuda.synchronize()
+
+        return lambda: self._in_worker(run)
 
     def _run(self, chunk: np.ndarray) -> Rows:
         import torch

@@ -100,6 +100,16 @@ class TensorRTRunner(AbstractRunner):
         if buffers is not None:
             buffers.close()
 
+    def _resident(self) -> Callable[[], object]:
+        assert self._buffers is not None
+        buffers, slot = self._buffers, self._slots[0]
+
+        def call() -> None:
+            slot.launch[self.batch]()
+            buffers.wait(slot.stream)
+
+        return call
+
     def _submit(self, chunk: np.ndarray) -> tuple[Slot, int]:
         assert self._buffers is not None
         slot = self._slots[self._next]

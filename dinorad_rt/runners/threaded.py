@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -23,11 +24,18 @@ class AbstractThreadedRunner(AbstractRunner):
         self._pool: ThreadPoolExecutor | None = None
 
     def _submit(self, chunk: np.ndarray) -> Future[Rows]:
+        return self._workers_pool().submit(self._run, np.array(chunk, order="C"))
+
+    def _in_worker(self, run: Callable[[], object]) -> None:
+        """Run something where calls run: with the same number of threads."""
+        self._workers_pool().submit(run).result()
+
+    def _workers_pool(self) -> ThreadPoolExecutor:
         if self._pool is None:
             self._pool = ThreadPoolExecutor(
                 self._workers, thread_name_prefix=self.backend, initializer=self._prepare_thread
             )
-        return self._pool.submit(self._run, np.array(chunk, order="C"))
+        return self._pool
 
     def _collect(self, ticket: Future[Rows]) -> Rows:
         return ticket.result()

@@ -1,0 +1,132 @@
+"""A whole benchmark of a tiny network: every mode, resume, and what is left out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dinorad_rt.benchmarking import sweep
+from dinorad_rt.benchmarking.ceiling import Ceiling
+from dinorad_rt.benchmarking.cell import Cell, measure_cell
+from dinorad_rt.benchmarking.sweep import SweepPlan, run_sweep
+from dinorad_rt.errors import EngineError, OutputExistsError
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two class folders with three PNG files each."""
+    root = tmp_path_factory.mktemp("images")
+    rng = np.random.default_rng(0)
+    for label in ("left", "right"):
+        (root / label).mkdir()
+        for index in range(3):
+            pixels = rng.integers(0, 255, (40, 40), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / label / f"{index}.png")
+    return root
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[Cell]:
+    """Cells in the order of their measurement, in this process; the ceiling is planted."""
+    cells: list[Cell] = []
+
+    def here(cell: Cell, seconds: float) -> dict[str, Any]:
+        cells.append(cell)
+        return dict(json.loads(json.dumps(measure_cell(cell, seconds))))
+
+    monkeypatch.setattr(sweep, "_in_own_process", here)
+    monkeypatch.setattr(
+        sweep, "measure_ceiling", lambda precision, device: Ceiling("cpu", precision, 0.5, 1024)
+    )
+    return cells
+
+
+def _plan(images: Path, **changes: Any) -> SweepPlan:
+    values: dict[str, Any] = {
+        "models": ("test_vit",),
+        "backends": ("onnxruntime",),
+        "image_sizes": (32,),
+        "batches": (1, 2),
+        "repeats": 2,
+        "seconds": 0.02,
+        "cool_down": 0.0,
+        "data": images,
+    }
+    return SweepPlan(**values | changes)
+
+
+def test_every_mode_is_measured_and_a_run_goes_on(
+    cache: Path, tmp_path: Path, images: Path, measured: list[Cell]
+) -> None:
+    said: list[str] = []
+    document = run_sweep(_plan(images), tmp_path, say=said.append)
+    assert json.loads((tmp_path / "bench.json").read_text()) == document
+    modes = [(row["batch"], row["mode"]) for row in document["rows"]]
+    pairs = [(b, m) for b in (1, 2) for m in ("latency", "throughput")]
+    assert sorted(modes) == sorted([*pairs, (2, "end_to_end")])  # whole: the largest batch only
+    assert [str(cell) for cell in measured] != sorted(str(cell) for cell in measured)
+    assert any("10 measurements in random order" in line for line in said)
+    _check(document)
+    measured.clear()
+    again = run_sweep(_plan(images, repeats=3), tmp_path)
+    assert len(measured) == 5  # one more of each
+    assert {len(row["runs"]) for row in again["rows"]} == {3}
+    assert str(images) not in json.dumps(again)
+    with pytest.raises(OutputExistsError, match="another seconds"):
+        run_sweep(_plan(images, seconds=0.03), tmp_path)
+
+
+def _check(document: dict[str, Any]) -> None:
+    for row in document["rows"]:
+        assert row["images_per_s"] > 0 and len(row["runs"]) == 2
+        assert row["tflops"] == pytest.approx(2 * row["macs"] * row["images_per_s"] / 1e12)
+        assert row["mfu"] == pytest.approx(row["tflops"] / 0.5)
+        if row["mode"] == "latency":
+            for times in (row["latency_ms"], row["engine_ms"]):
+                assert times["p50"] <= times["p90"] <= times["p95"] <= times["p99"]
+        if row["mode"] == "end_to_end":
+            assert row["loader_per_s"] > 0
+            assert {run["files"] for run in row["runs"]} == {"PNG"}
+
+
+def test_what_does_not_run_here_is_left_out_and_said(
+    cache: Path, tmp_path: Path, images: Path, measured: list[Cell]
+) -> None:
+    plan = _plan(images, precisions=("fp32", "fp16"), batches=(1,), repeats=1, end_to_end=False)
+    document = run_sweep(plan, tmp_path)
+    assert {row["precision"] for row in document["rows"]} == {"fp32"}
+    assert {entry["precision"] for entry in document["skipped"]} == {"fp16"}
+    assert all("cannot run fp16" in entry["reason"] for entry in document["skipped"])
+    with pytest.raises(EngineError, match="Nothing could be measured: .*cannot run fp16"):
+        run_sweep(_plan(images, precisions=("fp16",), batches=(1,)), tmp_path / "other")
+
+
+def test_a_cell_that_fails_does_not_end_the_run(
+    cache: Path, tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch, measured: list[Cell]
+) -> None:
+    working = sweep._in_own_process
+
+    def sometimes(cell: Cell, seconds: float) -> dict[str, Any]:
+        if cell.batch == 2:
+            raise EngineError("out of memory")
+        return working(cell, seconds)
+
+    monkeypatch.setattr(sweep, "_in_own_process", sometimes)
+    document = run_sweep(_plan(images, repeats=1, end_to_end=False), tmp_path)
+    assert {row["batch"] for row in document["rows"] if row["runs"]} == {1}
+    assert {entry["reason"] for entry in document["skipped"]} == {"out of memory"}
+    again = run_sweep(_plan(images, repeats=1, end_to_end=False), tmp_path)
+    assert {row["batch"] for row in again["rows"] if row["runs"]} == {1}
+
+
+@pytest.mark.slow
+def test_a_cell_in_a_process_of_its_own(cache: Path, tmp_path: Path, images: Path) -> None:
+    plan = _plan(images, batches=(2,), repeats=1)
+    document = run_sweep(plan, tmp_path)
+    assert all(row["runs"] for row in document["rows"]) and not document["skipped"]
+    assert document["ceilings"][0]["tflops"] > 0
