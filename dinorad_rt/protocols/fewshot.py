@@ -155,16 +155,21 @@ def evaluate_few_shot(
     hot = one_vs_rest(fitting.labels, len(dataset.class_names))
     shots = settings.fitting(hot, fitting.patients, dataset)
     seeds = [seed + repeat for repeat in range(settings.repeats)]
-    predictions, sizes = [], {}
+    predictions: list[Predictions] = []
+    sizes: dict[int, list[int]] = {}
+    before: list[EmbeddingTable] = []
     for count in shots:
-        for own in seeds:
-            few = _drawn(fitting, count, dataset, settings, own)
+        subsets = [_drawn(fitting, count, dataset, settings, own) for own in seeds]
+        if settings.shots is None and _same(subsets, before):
+            notes.append(f"From {max(sizes)} shots on, every class has given all it has.")
+            break
+        for own, few in zip(seeds, subsets, strict=True):
             judging = choosing
             if settings.validation == "shots":
                 judging = _drawn(choosing, count, dataset, settings, own)
             scores = _HEADS[settings.head]((few, judging, test), dataset, settings, own)
             predictions.append(Predictions({"shots": count, "repeat": own - seed}, scores))
-            sizes.setdefault(str(count), []).append(len(few))
+        sizes[count], before = [len(few) for few in subsets], subsets
     trained = time.perf_counter() - start
     results = judge(
         "few-shot",
@@ -172,13 +177,16 @@ def evaluate_few_shot(
         dataset,
         predictions,
         settings,
-        resolved={"shots": shots, "training_images": sizes},
+        resolved={
+            "shots": list(sizes),
+            "training_images": {str(count): rows for count, rows in sizes.items()},
+        },
         seed=seed,
         seeds=seeds,
         provenance=provenance,
     )
     results.timings["train_s"] = trained
-    results.notes.extend([*notes, *_short_classes(hot, fitting, shots, dataset, settings)])
+    results.notes.extend([*notes, *_short_classes(hot, fitting, tuple(sizes), dataset, settings)])
     return results
 
 
@@ -191,6 +199,14 @@ def _drawn(
         by_class = dataset.task == "multilabel"
         return table.take(study_subset(hot, table.patients, shots, by_class=by_class))
     return table.take(random_subset(hot, table.patients, shots, by=settings.by, seed=seed))
+
+
+def _same(subsets: list[EmbeddingTable], before: list[EmbeddingTable]) -> bool:
+    """True if every repeat drew the rows that it drew for fewer shots."""
+    return bool(before) and all(
+        np.array_equal(now.sample_ids, then.sample_ids)
+        for now, then in zip(subsets, before, strict=True)
+    )
 
 
 Parts = tuple["EmbeddingTable", "EmbeddingTable", "EmbeddingTable"]
@@ -235,7 +251,7 @@ def _linear(parts: Parts, dataset: DatasetInfo, settings: FewShotSettings, seed:
     return scores(best, test)
 
 
-_HEADS: dict[str, Callable[[Parts, "DatasetInfo", FewShotSettings, int], np.ndarray]] = {
+_HEADS: dict[str, Callable[[Parts, DatasetInfo, FewShotSettings, int], np.ndarray]] = {
     "knn": _knn,
     "linear": _linear,
     "logistic": _logistic,

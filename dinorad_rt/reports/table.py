@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
+    from dinorad_rt.metrics.compare import Comparison, Question
     from dinorad_rt.reports.results import MetricValue, Results
 
 TITLES = {
@@ -63,23 +64,79 @@ def key_value_table(title: str, values: Mapping[str, Any]) -> RenderableType:
 
 
 def results_table(results: Results) -> RenderableType:
-    """Metrics with intervals, one row per setting and class; what was excluded below."""
+    """Metrics with intervals: a row per setting, then a row per class of the one that counts."""
     from rich.console import Group
 
-    table = _table(_title(results))
-    names = [name for name in TITLES if any(value.name == name for value in results.metrics)]
     settings = list(dict.fromkeys(_setting(value) for value in results.metrics))
-    table.add_column(" ".join(results.metrics[0].setting) or "setting", justify="right")
-    table.add_column("class")
+    shown = _chosen_setting(results, settings)
+    classes = list(dict.fromkeys(value.class_name for value in results.metrics))
+    parts: list[RenderableType] = []
+    if len(settings) > 1:
+        parts.append(_settings_table(results, settings, shown))
+    if len(settings) == 1 or len(classes) > 1:
+        parts.append(_classes_table(results, shown, classes, alone=len(settings) == 1))
+    return Group(*parts, *(_plain(line) for line in _footer(results, shown)))
+
+
+def _settings_table(results: Results, settings: Sequence[str], chosen: str) -> Table:
+    table = _table(_title(results))
+    names = _names(results)
+    table.add_column(_setting_names(results), justify="right")
     for name in names:
         table.add_column(f"{TITLES[name]} [95 % CI]")
-    classes = list(dict.fromkeys(value.class_name for value in results.metrics))
     for setting in settings:
-        for class_name in classes:
-            cells = [_find(results, name, class_name, setting) for name in names]
-            whole = "all" if results.task == "binary" else "all, macro"
-            table.add_row(setting, _plain(class_name or whole), *(_cell(cell) for cell in cells))
-    return Group(table, *(_plain(line) for line in _footer(results)))
+        mark = "* " if setting == chosen and results.chosen else ""
+        cells = [_find(results, name, None, setting) for name in names]
+        table.add_row(mark + setting, *map(_cell, cells))
+    return table
+
+
+def _classes_table(
+    results: Results, setting: str, classes: Sequence[str | None], *, alone: bool
+) -> Table:
+    which = f"{_setting_names(results)} = {setting}" if setting else ""
+    table = _table(f"{_title(results)}\n{which}".rstrip() if alone else which)
+    names = _names(results)
+    table.add_column("class")
+    if len(classes) > 1:
+        table.add_column("positive", justify="right")
+    for name in names:
+        table.add_column(f"{TITLES[name]} [95 % CI]")
+    for class_name in classes:
+        cells = [_find(results, name, class_name, setting) for name in names]
+        positive = next((cell.n_positive for cell in cells if cell), None)
+        whole = "all" if results.task == "binary" else "all, macro"
+        counts = [_plain(positive)] if len(classes) > 1 else []
+        table.add_row(_plain(class_name or whole), *counts, *map(_cell, cells))
+    return table
+
+
+def comparison_table(comparisons: Sequence[Comparison], question: Question) -> RenderableType:
+    """Pairs of runs with the difference, its interval and p-values; each verdict below."""
+    from rich.console import Group
+
+    what = question.metric + (f" of {question.class_name}" if question.class_name else "")
+    table = _table(f"{what}: second minus first, on the same patients")
+    columns = ["first", "second", "difference [95 % CI]", "p", "p Holm", "p DeLong"]
+    for name in (*columns, "p permutation", f"p equivalent ±{question.margin:g}"):
+        table.add_column(name, overflow="fold")
+    for item in comparisons:
+        difference = "undefined"
+        if item.difference is not None and item.low is not None and item.high is not None:
+            difference = f"{item.difference:+.3f} [{item.low:+.3f}, {item.high:+.3f}]"
+        table.add_row(
+            _plain(item.first),
+            _plain(item.second),
+            _plain(difference),
+            *(
+                "" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
+                for p in (
+                    *(item.p_value, item.p_holm, item.p_delong),
+                    *(item.p_permutation, item.p_equivalence),
+                )
+            ),
+        )
+    return Group(table, *(_plain(f"· {item.verdict}") for item in comparisons))
 
 
 def _title(results: Results) -> str:
@@ -92,19 +149,69 @@ def _title(results: Results) -> str:
         f"on {results.dataset}",
     ]
     title = " ".join(part for part in parts if part)
-    return f"{title}   weights: {results.weights_kind}"
+    preset = "" if results.preset == "dinorad" else f", preset {results.preset}"
+    return f"{title}{preset}   weights: {results.weights_kind}"
 
 
-def _footer(results: Results) -> list[str]:
+def _footer(results: Results, shown: str) -> list[str]:
     first = results.metrics[0]
+    repeats = len(results.seeds)
     lines = [
-        f"{first.n} test images of {first.n_patients} patients; intervals by patient, "
+        f"{first.n} test images of {first.n_patients} patients; 95 % intervals by patient, "
         f"{first.resamples} resamples."
     ]
+    if repeats > 1:
+        lines.append(
+            f"Means of {repeats} repeats (seeds {results.seeds[0]} to {results.seeds[-1]}); the "
+            "intervals cover patients and repeats."
+        )
+    lines.append(_other_metrics(results, shown))
     if results.excluded_classes:
         listed = "; ".join(f"{name} ({why})" for name, why in results.excluded_classes.items())
         lines.append(f"Excluded from the macro mean: {listed}.")
-    return lines + results.notes
+    if results.chosen and len({_setting(value) for value in results.metrics}) > 1:
+        lines.append("* chosen on validation.")
+    return [*lines, *results.notes, *results.deviations]
+
+
+def _other_metrics(results: Results, shown: str) -> str:
+    """The metrics without a column, in words."""
+    specificity = float(results.settings.get("specificity", 0.9))
+    titles = {
+        "auroc_micro": "micro AUROC",
+        "auroc_study": "AUROC as the study counts (absent classes 0)",
+        "f1": "F1",
+        "sensitivity": f"sensitivity at {100 * specificity:.0f} % specificity",
+        "brier": "Brier score",
+        "calibration_error": "calibration error",
+    }
+    found = []
+    for name, title in titles.items():
+        value = _find(results, name, None, shown)
+        if value is not None and value.value is not None:
+            found.append(f"{title} {_text(value)}")
+    return f"Also{_of(results, shown)}: " + ", ".join(found) + "." if found else ""
+
+
+def _of(results: Results, shown: str) -> str:
+    several = len({_setting(value) for value in results.metrics}) > 1
+    return f" ({_setting_names(results)} = {shown})" if several else ""
+
+
+def _names(results: Results) -> list[str]:
+    return [name for name in TITLES if any(value.name == name for value in results.metrics)]
+
+
+def _setting_names(results: Results) -> str:
+    return " ".join(results.metrics[0].setting)
+
+
+def _chosen_setting(results: Results, settings: Sequence[str]) -> str:
+    """The one that validation chose, else the last."""
+    for value in results.metrics:
+        if results.chosen and value.setting.items() >= results.chosen.items():
+            return _setting(value)
+    return settings[-1]
 
 
 def _setting(value: MetricValue) -> str:
@@ -119,13 +226,15 @@ def _find(results: Results, name: str, class_name: str | None, setting: str) -> 
 
 
 def _cell(value: MetricValue | None) -> str:
-    if value is None:
-        return ""
+    return "" if value is None else _plain(_text(value))
+
+
+def _text(value: MetricValue) -> str:
     if value.value is None:
         return "undefined"
     if value.ci_low is None or value.ci_high is None:
         return f"{value.value:.3f}"
-    return f"{value.value:.3f} \\[{value.ci_low:.3f}, {value.ci_high:.3f}]"
+    return f"{value.value:.3f} [{value.ci_low:.3f}, {value.ci_high:.3f}]"
 
 
 def _table(title: str, **options: Any) -> Table:

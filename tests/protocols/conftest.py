@@ -38,12 +38,13 @@ def make_table() -> Callable[..., EmbeddingTable]:
         patch_mean: bool = True,
         slices: int = 1,
         seed: int = 0,
+        strength: float = 1.0,
     ) -> EmbeddingTable:
         random = np.random.default_rng([seed, len(labels)])
         hot = labels if labels.ndim == 2 else labels[:, None] == np.arange(labels.max() + 1)
         centres = np.random.default_rng(7).standard_normal((hot.shape[1], dim))
         rows = np.repeat(np.arange(len(labels)), slices)
-        points = (hot @ centres)[rows]
+        points = strength * (hot @ centres)[rows]
         cls = np.stack(
             [points * b + random.standard_normal((len(rows), dim)) for b in range(1, blocks + 1)],
             axis=1,
