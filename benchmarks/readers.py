@@ -223,12 +223,13 @@ def _write_images(folder: Path, kind: str, count: int, side: int) -> list[Path]:
         if kind == "png":
             Image.fromarray((image >> 4).astype(np.uint8)).save(path)
         else:
-            _write_dicom(path, image)
+            write_dicom(path, image)
         paths.append(path)
     return paths
 
 
-def _write_dicom(path: Path, image: np.ndarray) -> None:
+def write_dicom(path: Path, image: np.ndarray) -> None:
+    """A 12-bit radiograph, uncompressed."""
     from pydicom.dataset import FileDataset, FileMetaDataset
     from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian
 

@@ -27,6 +27,7 @@ import numpy as np
 from dinorad_rt.embeddings.decode import Bad, Decoder, Image, Loaded, Volume
 from dinorad_rt.errors import DinoradError
 from dinorad_rt.preprocessing.spec import PreprocessSpec
+from dinorad_rt.studies.malloc import keep_freed_memory
 
 ATTEMPTS = 2
 """A crash may have come from outside (memory); a second one in a fresh worker blames the file."""
@@ -118,6 +119,7 @@ class WorkerProcess:
 def serve(pipe_handle: int, memory: int, spec: dict[str, Any]) -> None:
     """Answer requests until the main process is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's affair
+    keep_freed_memory()
     pipe = Connection(pipe_handle)
     decoder = Decoder(PreprocessSpec(**_tuples(spec)))
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):

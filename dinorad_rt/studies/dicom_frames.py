@@ -7,7 +7,7 @@ the top. What cannot be parsed counts as absent.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,18 +40,26 @@ class FrameView:
 
     dataset: Dataset
     index: int
+    holders: tuple[Dataset, ...] = field(init=False, repr=False)
 
-    def _sources(self, group: str) -> Iterator[Dataset]:
-        """Data sets to look into, most specific first."""
+    def __post_init__(self) -> None:
+        """Find the functional groups once: classic files, which have none, are read often."""
+        found = []
         for holder, at in (
             ("PerFrameFunctionalGroupsSequence", self.index),
             ("SharedFunctionalGroupsSequence", 0),
         ):
             items = self.dataset.get(holder)
             if items is not None and at < len(items):
-                inner = items[at].get(group)
-                if inner:
-                    yield inner[0]
+                found.append(items[at])
+        object.__setattr__(self, "holders", tuple(found))
+
+    def _sources(self, group: str) -> Iterator[Dataset]:
+        """Data sets to look into, most specific first."""
+        for holder in self.holders:
+            inner = holder.get(group)
+            if inner:
+                yield inner[0]
         yield self.dataset
 
     def _numbers(self, group: str, *names: str) -> tuple[float, ...] | None:
