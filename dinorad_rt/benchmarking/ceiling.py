@@ -23,7 +23,7 @@ class Ceiling:
 
     Attributes:
         device: cpu or cuda.
-        precision: fp32, fp16 or bf16.
+        precision: fp32, fp16, bf16 or int8.
         tflops: 10¹² floating-point operations a second, multiply and add counted as two.
         size: side of the square matrices that reached it.
     """
@@ -42,7 +42,7 @@ def measure_ceiling(precision: str, device: str = "cpu", threads: int = 0) -> Ce
     """Measure the best matrix product of PyTorch on a device, in a process of its own.
 
     Args:
-        precision: fp32, fp16 or bf16; `mixed` counts as fp16.
+        precision: fp32, fp16, bf16 or int8; `mixed` counts as fp16.
         device: cpu or cuda.
         threads: processor threads; 0 for all.
 
@@ -65,18 +65,19 @@ def _measure(precision: str, device: str, threads: int) -> Ceiling:
     if threads:
         torch.set_num_threads(threads)
     names = {"fp32": "float32", "fp16": "float16", "mixed": "float16", "bf16": "bfloat16"}
-    dtype = getattr(torch, names[precision])
+    dtype = getattr(torch, names.get(precision, precision))
+    multiply: Any = torch._int_mm if precision == "int8" else torch.matmul
     best = Ceiling(device, precision, 0.0, 0)
     for size in SIZES[device]:
-        matrices = [torch.randn(size, size, device=device).to(dtype) for _ in range(2)]
-        seconds = _best_seconds(*matrices)
+        matrices = [(50 * torch.randn(size, size, device=device)).to(dtype) for _ in range(2)]
+        seconds = _best_seconds(multiply, *matrices)
         tflops = 2 * size**3 / seconds / 1e12
         if tflops > best.tflops:
             best = Ceiling(device, precision, tflops, size)
     return best
 
 
-def _best_seconds(left: Any, right: Any) -> float:
+def _best_seconds(multiply: Any, left: Any, right: Any) -> float:
     import time
 
     import torch
@@ -85,13 +86,13 @@ def _best_seconds(left: Any, right: Any) -> float:
         if left.is_cuda:
             torch.cuda.synchronize()
 
-    left @ right
+    multiply(left, right)
     synchronise()
     best = float("inf")
     end = time.perf_counter() + SECONDS_PER_SIZE
     while time.perf_counter() < end:
         start = time.perf_counter()
-        left @ right
+        multiply(left, right)
         synchronise()
         best = min(best, time.perf_counter() - start)
     return best

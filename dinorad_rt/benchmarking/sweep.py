@@ -19,10 +19,10 @@ from dinorad_rt.benchmarking.resume import identity, stored_run
 from dinorad_rt.benchmarking.summary import low_precision, summarise
 from dinorad_rt.benchmarking.work import multiply_adds
 from dinorad_rt.engines.profile import Profile, load_profile
-from dinorad_rt.errors import DinoradError, EngineError
+from dinorad_rt.errors import DinoradError, EngineError, ExportError, ParityError
 from dinorad_rt.files import read_json, write_json
 from dinorad_rt.machine import has_gpu, machine_facts
-from dinorad_rt.pipeline import EngineRequest, Say, graph_for, silent
+from dinorad_rt.pipeline import EngineRequest, Say, dataset_for, graph_for, silent
 
 if TYPE_CHECKING:
     from dinorad_rt.export.manifest import Graph
@@ -173,8 +173,22 @@ def _built_cells(plan: SweepPlan, sweep: Sweep, say: Say) -> Iterator[dict[str, 
                     precision=precision,  # type: ignore[arg-type]
                     seed=plan.seed,
                 )
-                graph = graph_for(request, say=say)
-                yield from _cells_of_graph(plan, graph, sweep, say)
+                graph = _graph(request, plan, sweep, say)
+                if graph is not None:
+                    yield from _cells_of_graph(plan, graph, sweep, say)
+
+
+def _graph(request: EngineRequest, plan: SweepPlan, sweep: Sweep, say: Say) -> Graph | None:
+    """The graph of a request, or None and the reason among what was left out."""
+    try:
+        images = dataset_for(plan.data, say=say) if request.precision == "int8" else None
+        return graph_for(request, say=say, calibration=images)
+    except (ExportError, ParityError) as error:
+        say(f"left out: {request.model} {request.precision}: {error.problem}")
+        words = {"model": request.model, "precision": request.precision, "reason": error.problem}
+        size = {"image_size": str(request.image_size)} if request.image_size else {}
+        sweep.skipped.append(words | size)
+        return None
 
 
 def _cells_of_graph(

@@ -80,7 +80,7 @@ def _build(module: Backend, graph: Graph, plan: Plan, parts: dict[str, Any], say
     say(f"building the {plan.backend} engine of {graph.model} ({plan.precision})")
     with new_engine_folder(key) as folder:
         start = time.perf_counter()
-        proof = module.build(graph, plan, folder)
+        proof = module.build(graph, plan, folder, say=say)
         seconds = time.perf_counter() - start
         facts = build_facts(graph, plan, parts) | {
             "key": key,

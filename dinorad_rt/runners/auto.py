@@ -13,10 +13,10 @@ import numpy as np
 
 from dinorad_rt.errors import BackendMissingError, DinoradError
 from dinorad_rt.files import read_json, sha256_json, write_json
-from dinorad_rt.machine import has_gpu, machine_digest, usable_cores
+from dinorad_rt.machine import machine_digest, usable_cores
 from dinorad_rt.paths import cache_dir
 from dinorad_rt.runners.precision import PRECISION_OF, low_type
-from dinorad_rt.runners.registry import LISTING, list_backends, open_runner
+from dinorad_rt.runners.registry import LISTING, get_backend, list_backends, open_runner
 
 if TYPE_CHECKING:
     from dinorad_rt.engines.manifest import Engine
@@ -29,7 +29,9 @@ ROUND_SECONDS = 0.5
 HOPELESS = 0.6
 """After two rounds, backends below this share of the best are not measured again."""
 
-SLOW_BUILD = "not measured on a processor: it compiles for minutes; ask with --backend inductor"
+SLOW_BUILDS = ("inductor",)
+"""They compile for minutes: they take part only where such an engine lies in the cache already."""
+SLOW_BUILD = "not measured: it compiles for minutes; after --backend inductor once, it takes part"
 
 
 @dataclass(frozen=True)
@@ -66,14 +68,15 @@ def choose_backend(graph: Graph, profile: Profile, progress: Say | None = None) 
     say = progress or _silent
     states = {state.backend: state for state in list_backends()}
     usable = {name: s.version for name, s in states.items() if s.can_build and s.can_run}
-    stored = _memory(graph, profile, usable)
+    slow = [name for name in SLOW_BUILDS if name in usable and not _is_built(graph, profile, name)]
+    stored = _memory(graph, profile, usable, slow)
     if (remembered := _recall(stored)) is not None:
         return remembered
     precision = PRECISION_OF[low_type(graph)]
     native = [name for name in usable if precision in states[name].precisions]
     excluded = {name: state.reason for name, state in states.items() if name not in usable}
     excluded |= {name: f"no {precision} here" for name in usable if name not in native}
-    excluded |= {name: SLOW_BUILD for name in native if name == "inductor" and not has_gpu()}
+    excluded |= dict.fromkeys((name for name in native if name in slow), SLOW_BUILD)
     native = [name for name in native if name not in excluded]
     if not native and "pytorch" in usable:
         reason = f"no backend has {precision} arithmetic on this machine; PyTorch emulates it"
@@ -90,7 +93,19 @@ def choose_backend(graph: Graph, profile: Profile, progress: Say | None = None) 
     return choice
 
 
-def _memory(graph: Graph, profile: Profile, usable: Mapping[str, str | None]) -> Path:
+def _is_built(graph: Graph, profile: Profile, name: str) -> bool:
+    from dinorad_rt.engines.cache import engine_key, find_engine, key_parts
+
+    try:
+        plan = get_backend(name).plan(graph, profile)
+        return find_engine(engine_key(key_parts(graph, plan))) is not None
+    except DinoradError:
+        return False
+
+
+def _memory(
+    graph: Graph, profile: Profile, usable: Mapping[str, str | None], slow: list[str]
+) -> Path:
     key = sha256_json(
         {
             "machine": machine_digest(),
@@ -99,6 +114,7 @@ def _memory(graph: Graph, profile: Profile, usable: Mapping[str, str | None]) ->
             "precision": graph.precision,
             "profile": profile.as_dict(),
             "backends": dict(usable),
+            "not_built": slow,
         }
     )
     return cache_dir("choices") / f"{key}.json"

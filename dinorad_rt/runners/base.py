@@ -5,7 +5,7 @@ A backend is one module in this folder with the names of `Backend`:
     NAME                                what the user types after --backend
     is_available() -> Availability      says what is installed; loads nothing heavy
     plan(graph, profile) -> Plan        resolves every choice; refuses what cannot be kept
-    build(graph, plan, folder) -> dict  writes the engine's files into `folder`, gives the proof
+    build(graph, plan, folder, say)     writes the engine's files into `folder`, gives the proof
     load(engine) -> AbstractRunner      a final subclass
 
 `registry.py` lists the backends; nothing else needs to know a new one.
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from dinorad_rt.engines.profile import Profile
     from dinorad_rt.export.manifest import Graph
 
+Say = Callable[[str], None]
 Rows = dict[str, np.ndarray]
 """Output name → float32 array whose first axis is the batch."""
 
@@ -92,8 +93,13 @@ class Backend(Protocol):
     def plan(self, graph: Graph, profile: Profile) -> Plan:
         """Resolve the profile, or raise EngineError for what this backend cannot keep."""
 
-    def build(self, graph: Graph, plan: Plan, folder: Path) -> dict[str, Any]:
-        """Write the engine's files into `folder`; return the proof of precision."""
+    def build(
+        self, graph: Graph, plan: Plan, folder: Path, *, say: Say | None = None
+    ) -> dict[str, Any]:
+        """Write the engine's files into `folder`; return the proof of precision.
+
+        A backend that builds for long tells `say` how far it is.
+        """
 
     def load(self, engine: Engine) -> AbstractRunner:
         """The runner of a verified engine; loads nothing before `with`."""

@@ -21,7 +21,7 @@ import numpy as np
 from dinorad_rt.errors import BuildError, EngineError
 from dinorad_rt.machine import cpu_precisions, gpu_facts, has_gpu, usable_cores
 from dinorad_rt.optional import is_installed, version_of
-from dinorad_rt.runners.base import AbstractRunner, Availability, Plan, Rows, pad_rows
+from dinorad_rt.runners.base import AbstractRunner, Availability, Plan, Rows, Say, pad_rows
 from dinorad_rt.runners.precision import PRECISION_OF, cpu_device, low_type, unproven
 from dinorad_rt.runners.threaded import AbstractThreadedRunner
 
@@ -97,7 +97,7 @@ def plan(graph: Graph, profile: Profile) -> Plan:
     )
 
 
-def build(graph: Graph, plan: Plan, folder: Path) -> dict[str, Any]:
+def build(graph: Graph, plan: Plan, folder: Path, *, say: Say | None = None) -> dict[str, Any]:
     """Compile the graph's program for this machine; read the types of its matrix products.
 
     Raises:
@@ -111,6 +111,9 @@ def build(graph: Graph, plan: Plan, folder: Path) -> dict[str, Any]:
     allowed = {low, "float32"} if plan.precision == "mixed" else {low}
     if low not in proof or not set(proof) <= allowed:
         raise unproven(NAME, graph, low, proof)
+    if say is not None:
+        tuned = " and times kernels" if plan.settings["max_autotune"] else ""
+        say(f"Inductor compiles{tuned}: minutes for a large model, once")
     try:
         with _quiet():
             torch._inductor.aoti_compile_and_package(

@@ -1,8 +1,8 @@
 """ONNX Runtime: FP32 on the processor; with onnxruntime-gpu also the CUDA provider.
 
 The processor has kernels for FP32 and INT8 only: FP16 graphs would be cast to FP32 node by node
-and BF16 ones are not implemented, so both are refused. Threads do not spin: on cores shared with decoding
-workers a spinning thread takes what the decoders need, and measured alone it gains nothing.
+and BF16 ones are not implemented, so both are refused. Threads do not spin: on cores shared with
+decoding workers a spinning thread takes what they need, and measured alone it gains nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from dinorad_rt.errors import BuildError, EngineError
 from dinorad_rt.machine import gpu_facts, has_gpu, usable_cores
 from dinorad_rt.optional import is_installed, version_of
-from dinorad_rt.runners.base import AbstractRunner, Availability, Plan, Rows
+from dinorad_rt.runners.base import AbstractRunner, Availability, Plan, Rows, Say
 from dinorad_rt.runners.precision import (
     cpu_device,
     low_type,
@@ -85,7 +85,7 @@ def plan(graph: Graph, profile: Profile) -> Plan:
     )
 
 
-def build(graph: Graph, plan: Plan, folder: Path) -> dict[str, Any]:
+def build(graph: Graph, plan: Plan, folder: Path, *, say: Say | None = None) -> dict[str, Any]:
     """Optimise the graph for this machine and store it, so that loading does not do it again.
 
     Raises:

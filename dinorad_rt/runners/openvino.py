@@ -19,7 +19,7 @@ import numpy as np
 from dinorad_rt.errors import BuildError
 from dinorad_rt.machine import cpu_precisions, usable_cores
 from dinorad_rt.optional import is_installed, version_of
-from dinorad_rt.runners.base import AbstractRunner, Availability, Plan, Rows
+from dinorad_rt.runners.base import AbstractRunner, Availability, Plan, Rows, Say
 from dinorad_rt.runners.precision import (
     cpu_device,
     keeps_fp32,
@@ -86,7 +86,7 @@ def plan(graph: Graph, profile: Profile) -> Plan:
     )
 
 
-def build(graph: Graph, plan: Plan, folder: Path) -> dict[str, Any]:
+def build(graph: Graph, plan: Plan, folder: Path, *, say: Say | None = None) -> dict[str, Any]:
     """Freeze the batch, store OpenVINO's form of the graph, and read the types it will run in.
 
     Raises:

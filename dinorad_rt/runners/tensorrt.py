@@ -144,11 +144,12 @@ class TensorRTBackend:
         """The runner of an engine.
 
         Raises:
-            EngineError: its numbers were never compared with its graph.
+            EngineError: its numbers were never compared with its graph, or it is for another GPU.
         """
         from dinorad_rt.runners.tensorrt_runner import TensorRTRunner
 
         refuse_ungated(engine)
+        refuse_other_gpu(engine, self.flavour)
         return TensorRTRunner(engine, self.flavour)
 
     def _without_gpu(self) -> str:
@@ -197,6 +198,31 @@ def refuse_ungated(engine: Engine) -> None:
             f"The engine of {engine.model} was built for {target} on a machine without that GPU; "
             "its numbers were never compared with its graph.",
             "On a machine with that GPU: dinorad-rt verify ENGINE",
+        )
+
+
+def refuse_other_gpu(engine: Engine, flavour: Flavour) -> None:
+    """Raise for an engine of another GPU than the one at hand, before its library tries.
+
+    TensorRT engines are for one model of GPU, unless they were built hardware-compatible; those of
+    TensorRT-RTX are for a generation.
+
+    Raises:
+        EngineError: with the GPU it was built for and the one that is here.
+    """
+    built, here = engine.manifest.get("device", {}), gpu_facts()
+    keys = ["compute_capability"]
+    if not flavour.cross and engine.settings.get("hardware_compatibility", "NONE") == "NONE":
+        keys.append("name")
+    if engine.settings.get("hardware_compatibility") == "AMPERE_PLUS":
+        keys = []
+    other = [key for key in keys if key in built and built[key] != here.get(key)]
+    if other:
+        theirs = f"{built.get('name', 'another GPU')} ({built.get('compute_capability')})"
+        ours = f"{here.get('name', 'no GPU')} ({here.get('compute_capability', '-')})"
+        raise EngineError(
+            f"The engine of {engine.model} was built for the GPU {theirs}; here is {ours}.",
+            "Build it for this GPU: dinorad-rt build",
         )
 
 

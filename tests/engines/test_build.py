@@ -102,7 +102,7 @@ def test_two_processes_build_once(tmp_path: Path) -> None:
         class Slow:
             def plan(self, graph, profile):
                 return Plan("slow", "1", "fp32", profile.batch)
-            def build(self, graph, plan, folder):
+            def build(self, graph, plan, folder, **_):
                 with open(sys.argv[1], "a") as log:
                     log.write("built\\n")
                 time.sleep(1.0)

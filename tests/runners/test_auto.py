@@ -71,11 +71,14 @@ def test_another_question_is_measured_anew(
 
 
 def _states(
-    version: str = "1", precisions: tuple[str, ...] = ("fp32",), can_run: bool = True
+    version: str = "1",
+    precisions: tuple[str, ...] = ("fp32",),
+    can_run: bool = True,
+    names: tuple[str, ...] = ("openvino", "onnxruntime", "pytorch"),
 ) -> tuple[Availability, ...]:
     return tuple(
         Availability(name, can_run, can_run, version, precisions=precisions, reason="not installed")
-        for name in ("openvino", "onnxruntime", "pytorch")
+        for name in names
     )
 
 
@@ -137,3 +140,21 @@ def test_a_real_measurement(graph_of: Callable[[str], Any], cache: Path) -> None
 
     engine = get_or_build(graph_of("fp32"), backend="onnxruntime", profile=PROFILE)
     assert measure_rate(engine, seconds=0.05) > 0
+
+
+def test_inductor_takes_part_only_where_it_was_built_before(
+    graph_of: Callable[[str], Any],
+    cache: Path,
+    rates: dict[str, float],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Minutes of compiling are never spent unasked, and a choice made without it is not kept."""
+    rates["inductor"] = 500.0
+    names = ("openvino", "onnxruntime", "pytorch", "inductor")
+    monkeypatch.setattr(auto, "list_backends", lambda: _states(names=names))
+    graph = graph_of("fp32")
+    choice = choose_backend(graph, PROFILE)
+    assert choice.backend == "openvino"
+    assert "compiles for minutes" in choice.excluded["inductor"]
+    monkeypatch.setattr(auto, "_is_built", lambda *_: True)
+    assert choose_backend(graph, PROFILE).backend == "inductor"

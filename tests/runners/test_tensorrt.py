@@ -152,6 +152,39 @@ def test_turing_is_refused_before_the_build(
     assert target_precisions("sm75", TENSORRT) == ("fp32", "fp16")
 
 
+@pytest.mark.parametrize(
+    ("flavour", "level", "built", "refused"),
+    [
+        (TENSORRT, "NONE", {"name": "Stand-in", "compute_capability": "8.9"}, False),
+        (TENSORRT, "NONE", {"name": "NVIDIA L4", "compute_capability": "8.9"}, True),
+        (TENSORRT, "SAME_COMPUTE_CAPABILITY", {"compute_capability": "8.9", "name": "L4"}, False),
+        (TENSORRT, "SAME_COMPUTE_CAPABILITY", {"compute_capability": "8.6"}, True),
+        (TENSORRT, "AMPERE_PLUS", {"name": "A100", "compute_capability": "8.0"}, False),
+        (RTX, "NONE", {"name": "NVIDIA L4", "compute_capability": "8.9"}, False),
+        (RTX, "NONE", {"name": "RTX 3090", "compute_capability": "8.6"}, True),
+    ],
+)
+def test_an_engine_of_another_gpu_is_refused(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    flavour: Any,
+    level: str,
+    built: dict[str, str],
+    refused: bool,
+) -> None:
+    here = {"name": "Stand-in", "compute_capability": "8.9", "driver": "1"}
+    monkeypatch.setattr(tensorrt, "gpu_facts", lambda: here)
+    engine = _engine(tmp_path, hardware_compatibility=level)
+    engine.manifest.update(device=built, model="tiny")
+    backend = tensorrt.TensorRTBackend(flavour)
+    if not refused:
+        assert backend.load(engine).batch == 4
+        return
+    with pytest.raises(EngineError, match=r"built for the GPU .*; here is Stand-in \(8\.9\)") as e:
+        backend.load(engine)
+    assert "dinorad-rt build" in e.value.fix
+
+
 def _liar(graph: Any) -> Any:
     """A graph that says FP16 and computes in FP32."""
     return replace(graph, manifest=graph.manifest | {"precision": "fp16"})
