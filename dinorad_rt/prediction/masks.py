@@ -166,7 +166,7 @@ def write_overlay(path: Path, mask: np.ndarray, study: Study, class_names: Seque
     """
     from PIL import Image
 
-    from dinorad_rt.prediction.segment import undisplayed
+    from dinorad_rt.training.segmentation.grid import undisplayed
 
     shown = study.displayed()
     turned = undisplayed(mask, study)  # the same flips turn it to the display

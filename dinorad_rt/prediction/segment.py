@@ -11,7 +11,7 @@ from dinorad_rt.errors import EngineError
 from dinorad_rt.prediction.bundle import LOGITS, Bundle
 from dinorad_rt.prediction.inputs import Item
 from dinorad_rt.studies.study import Study
-from dinorad_rt.training.segmentation.grid import scores_to_study
+from dinorad_rt.training.segmentation.grid import scores_to_study, undisplayed
 
 if TYPE_CHECKING:
     from dinorad_rt.runners.base import AbstractRunner
@@ -52,17 +52,6 @@ def segment(bundle: Bundle, runner: AbstractRunner, item: Item, study: Study) ->
                 )
             mask[index] = scores_to_study(scores, shape, spec).argmax(axis=0)
     return undisplayed(mask, study)
-
-
-def undisplayed(mask: np.ndarray, study: Study) -> np.ndarray:
-    """A mask of `study.displayed()` turned back to the study's own rows and columns."""
-    if study.orientation is None:
-        return mask
-    turned = study.displayed().orientation
-    assert turned is not None
-    same = np.einsum("ij,ij->j", study.orientation, turned)[1:] > 0
-    steps = [slice(None, None, 1 if keep else -1) for keep in same]
-    return np.ascontiguousarray(mask[:, steps[0], steps[1]])
 
 
 def volumes_ml(mask: np.ndarray, study: Study, classes: int) -> np.ndarray:

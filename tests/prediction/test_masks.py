@@ -14,8 +14,9 @@ from dinorad_rt.errors import DataError
 from dinorad_rt.phantoms import write_phantoms
 from dinorad_rt.prediction.inputs import Item, find_items
 from dinorad_rt.prediction.masks import write_dicom_seg, write_nifti, write_overlay
-from dinorad_rt.prediction.segment import undisplayed, volumes_ml
+from dinorad_rt.prediction.segment import volumes_ml
 from dinorad_rt.studies.study import Study
+from dinorad_rt.training.segmentation.grid import undisplayed
 
 CLASSES = ("background", "bone", "rest")
 

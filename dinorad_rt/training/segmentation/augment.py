@@ -3,9 +3,8 @@
     none      nothing
     study     the study's, as coded (PROTOCOLS.md 1.3): vertical flips of probability 1/4, twice,
               and a rotation by up to 90 degrees with nearest pixels
-    dinorad   flips (none from left to right where a class is called left or right), small
-              rotations, shifts and scalings, and changes of brightness, contrast, noise and blur
-              of the image alone
+    light     flips, small rotations, shifts and scalings, and changes of brightness, contrast,
+              noise and blur of the image alone
 
 Masks are resampled by nearest neighbours, images linearly. What is drawn depends on the seed that
 is given and on nothing else. Imported late: torch, torchvision or MONAI.
@@ -19,7 +18,7 @@ from typing import Any
 
 import torch
 
-from dinorad_rt.errors import unknown_name
+from dinorad_rt.errors import ProtocolError, unknown_name
 from dinorad_rt.optional import require
 from dinorad_rt.training.segmentation.names import AUGMENTATIONS
 
@@ -30,9 +29,11 @@ Augment = Callable[[Pair, int], Pair]
 _SIDED = re.compile(r"(?<![a-z])(left|right|l|r)(?![a-z])", re.IGNORECASE)
 
 
-def has_sides(class_names: Sequence[str]) -> bool:
-    """True if a class is called left or right: a mirrored image would need other labels."""
-    return any(_SIDED.search(name.replace("_", " ")) for name in class_names)
+def may_mirror(class_names: Sequence[str], flip: bool | None = None) -> bool:
+    """Whether left and right may be swapped: as asked for, else unless a class is called so."""
+    if flip is not None:
+        return flip
+    return not any(_SIDED.search(name.replace("_", " ")) for name in class_names)
 
 
 def check_augmentation(name: str) -> None:
@@ -41,8 +42,12 @@ def check_augmentation(name: str) -> None:
         raise unknown_name("augmentation", name, AUGMENTATIONS, "dinorad-rt train --help")
 
 
-def slice_augmentation(name: str, class_names: Sequence[str]) -> Augment:
+def slice_augmentation(name: str, *, mirror: bool) -> Augment:
     """Augmentation of slices: image (channels, height, width), mask (height, width).
+
+    Args:
+        name: as above.
+        mirror: whether `light` may swap left and right.
 
     Raises:
         UnknownNameError: no such augmentation.
@@ -52,7 +57,7 @@ def slice_augmentation(name: str, class_names: Sequence[str]) -> Augment:
         return lambda pair, _: pair
     from torchvision import tv_tensors
 
-    steps = _study_steps() if name == "study" else _slice_steps(mirror=not has_sides(class_names))
+    steps = _study_steps() if name == "study" else _slice_steps(mirror=mirror)
 
     def augment(pair: Pair, seed: int) -> Pair:
         image, mask = tv_tensors.Image(pair[0]), tv_tensors.Mask(pair[1][None])
@@ -96,28 +101,33 @@ def _slice_steps(*, mirror: bool) -> Any:
 
 
 def patch_augmentation(
-    name: str, class_names: Sequence[str], patch: Sequence[int], left_right: int | None
+    name: str, patch: Sequence[int], *, mirror: bool, left_right: int | None
 ) -> Augment:
     """A random patch of a volume, augmented: image (1, slices, height, width), mask (slices, ...).
 
     Every second patch is centred on foreground; smaller volumes are padded with zeros.
 
     Args:
-        name: as above; `study` has no counterpart in 3-D and is taken for flips across rows only.
-        class_names: index → name.
+        name: none or light; the study augmented no volumes.
         patch: (slices, height, width) of the result.
+        mirror: whether left and right may be swapped.
         left_right: spatial axis from left to right, 0 to 2, or None if unknown.
 
     Raises:
         UnknownNameError: no such augmentation.
+        ProtocolError: `study`.
         MissingPackageError: MONAI is not installed.
     """
     check_augmentation(name)
+    if name == "study":
+        raise ProtocolError(
+            "The study augmented slices; it has no augmentation of volumes.",
+            "Use --augment light or none, or a 2-D network: --model unet",
+        )
     transforms = require("monai.transforms", "augmenting volumes")
     steps = _crop_steps(transforms, patch)
-    if name != "none":
-        fixed = left_right if has_sides(class_names) else -1
-        steps += _volume_steps(transforms, fixed) if name == "dinorad" else []
+    if name == "light":
+        steps += _volume_steps(transforms, -1 if mirror else left_right)
     compose = transforms.Compose(steps)
 
     def augment(pair: Pair, seed: int) -> Pair:

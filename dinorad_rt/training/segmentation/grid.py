@@ -12,6 +12,7 @@ import numpy as np
 
 from dinorad_rt.preprocessing.geometry import Taps, geometry
 from dinorad_rt.preprocessing.spec import PreprocessSpec
+from dinorad_rt.studies.study import Study
 
 
 def mask_to_grid(mask: np.ndarray, spec: PreprocessSpec) -> np.ndarray:
@@ -58,6 +59,17 @@ def scores_to_study(scores: np.ndarray, shape: tuple[int, int], spec: Preprocess
         result[:, outside] = scores.min()
         result[0, outside] = scores.max()
     return result
+
+
+def undisplayed(mask: np.ndarray, study: Study) -> np.ndarray:
+    """A mask of `study.displayed()` turned back to the study's own rows and columns."""
+    if study.orientation is None:
+        return mask
+    turned = study.displayed().orientation
+    assert turned is not None
+    same = np.einsum("ij,ij->j", study.orientation, turned)[1:] > 0
+    steps = [slice(None, None, 1 if keep else -1) for keep in same]
+    return np.ascontiguousarray(mask[:, steps[0], steps[1]])
 
 
 @dataclass(frozen=True, eq=False)

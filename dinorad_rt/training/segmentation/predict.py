@@ -8,17 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from dinorad_rt.errors import DataError
-from dinorad_rt.files import atomic_path
-from dinorad_rt.optional import require
 from dinorad_rt.preprocessing.pipeline import Preprocessor
 from dinorad_rt.preprocessing.spec import PreprocessSpec
-from dinorad_rt.training.segmentation.grid import scores_to_study
+from dinorad_rt.training.segmentation.grid import scores_to_study, undisplayed
 
 if TYPE_CHECKING:
     from torch import nn
@@ -29,8 +25,6 @@ if TYPE_CHECKING:
 ROWS = 8
 LOGITS = "logits"
 """Output of an exported segmentation graph: (batch, classes, H, W) float32."""
-
-_RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])
 
 
 @dataclass(frozen=True)
@@ -86,17 +80,7 @@ def segment_study(segmenter: AnySegmenter, study: Study) -> np.ndarray:
         mask = _whole(segmenter, shown)
     else:
         mask = _by_slices(segmenter, shown)
-    return turned_back(mask, study)
-
-
-def turned_back(mask: np.ndarray, study: Study) -> np.ndarray:
-    """A mask on the grid of `study.displayed()` → on the grid of the study itself."""
-    shown = study.displayed()
-    if study.orientation is None or shown.orientation is None:
-        return mask
-    same = np.sum(study.orientation * shown.orientation, axis=0) > 0
-    steps = tuple(slice(None) if keep else slice(None, None, -1) for keep in same)
-    return np.ascontiguousarray(mask[steps])
+    return undisplayed(mask, study)
 
 
 def _by_slices(segmenter: SliceSegmenter, shown: Study) -> np.ndarray:
@@ -193,52 +177,3 @@ def volume_segmenter(
         return array
 
     return VolumeSegmenter(spec, classes, scores, spacing)
-
-
-def write_nifti_mask(
-    mask: np.ndarray, study: Study, target: Path, source: Path | None = None
-) -> None:
-    """Write a mask as NIfTI on the grid of its image.
-
-    Args:
-        mask: (slices, height, width) uint8 on the study's grid.
-        study: as `read_study` gave it.
-        target: .nii or .nii.gz.
-        source: the image's own NIfTI file: the mask gets its very axes and affine. Without one
-            (DICOM, PNG) the study's affine is written; the identity where it has none.
-
-    Raises:
-        DataError: mask and study differ in shape.
-    """
-    nibabel = require("nibabel", "writing NIfTI")
-    if mask.shape != study.pixels.shape[:3]:
-        raise DataError(f"The mask has shape {mask.shape}, the study {study.pixels.shape[:3]}.")
-    data = np.moveaxis(mask, (0, 1, 2), (2, 1, 0))
-    affine = _ras_affine(study)
-    if source is not None:
-        orientations = nibabel.orientations
-        own = nibabel.load(source)
-        found = orientations.io_orientation(own.affine)
-        ras = orientations.axcodes2ornt("RAS")
-        data = orientations.apply_orientation(data, orientations.ornt_transform(ras, found))
-        affine = own.affine
-    suffix = "".join(target.suffixes[-2:]) if target.name.endswith(".gz") else target.suffix
-    image = nibabel.Nifti1Image(np.ascontiguousarray(data).astype(np.uint8), affine)
-    with atomic_path(target) as part:
-        named = part.with_name(part.name + suffix)
-        try:
-            nibabel.save(image, named)
-            named.replace(part)
-        finally:
-            named.unlink(missing_ok=True)
-
-
-def _ras_affine(study: Study) -> np.ndarray:
-    """(column, row, slice) → RAS millimetres."""
-    found = study.affine()
-    if found is None:
-        return np.eye(4)
-    affine = np.eye(4)
-    affine[:3, :3] = _RAS_TO_LPS @ found[:3, 2::-1]
-    affine[:3, 3] = _RAS_TO_LPS @ found[:3, 3]
-    return affine

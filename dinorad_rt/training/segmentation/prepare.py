@@ -21,7 +21,11 @@ from dinorad_rt.preprocessing.spec import PreprocessSpec
 from dinorad_rt.training.base import backbone_facts, remember_weights
 from dinorad_rt.training.segmentation import predict
 from dinorad_rt.training.segmentation.arrays import ArrayStore, usable
-from dinorad_rt.training.segmentation.augment import patch_augmentation, slice_augmentation
+from dinorad_rt.training.segmentation.augment import (
+    may_mirror,
+    patch_augmentation,
+    slice_augmentation,
+)
 from dinorad_rt.training.segmentation.baselines import (
     NETWORKS,
     Network,
@@ -97,6 +101,11 @@ class Work:
     def classes(self) -> int:
         """With the background."""
         return len(self.dataset.class_names)
+
+    @property
+    def mirror(self) -> bool:
+        """Whether augmentation may swap left and right."""
+        return may_mirror(self.dataset.class_names, self.settings.flip)
 
     def samples(self, split: str) -> tuple[Sample, ...]:
         """Of one split, with masks."""
@@ -282,7 +291,7 @@ def _prepare_patches(work: Work, network: Network) -> Prepared:
     )
     train, val = (_usable(work, split, volumes, masks) for split in ("train", "val"))
     augment = patch_augmentation(
-        settings.augmentation, work.dataset.class_names, settings.patch, side_axis(train[0])
+        settings.augmentation, settings.patch, mirror=work.mirror, left_right=side_axis(train[0])
     )
     torch.manual_seed(work.loop.seed)
     module = build_network(network.name, classes=work.classes, width=settings.width)
@@ -373,10 +382,14 @@ def _views(
     greys = ArrayStore.open(question_of("greys", work.dataset, spec))
     fill_greys(greys, train, spec, workers=work.workers)
     train = usable(train, greys, what="training")
-    augment = slice_augmentation(settings.augmentation, work.dataset.class_names)
+    augment = slice_augmentation(settings.augmentation, mirror=work.mirror)
     found = []
     for number in range(1, settings.views):
-        asked = {"view": number, "augmentation": settings.augmentation}
+        asked = {
+            "view": number,
+            "augmentation": settings.augmentation,
+            "mirror": work.mirror,
+        }
         dense = asked | {"engine": engine.key, "blocks": blocks}
         view = (
             ArrayStore.open(question_of("tokens", work.dataset, spec, **dense)),
@@ -406,7 +419,7 @@ def _slice_job(
     work.say(f"reading {len(samples)} images or volumes")
     fill_greys(greys, samples, spec, workers=work.workers, progress=work.progress)
     train, val = (_usable(work, split, greys, masks) for split in ("train", "val"))
-    augment = slice_augmentation(work.settings.augmentation, work.dataset.class_names)
+    augment = slice_augmentation(work.settings.augmentation, mirror=work.mirror)
     return SliceJob(
         module,
         work.plan(SliceRows(train, greys, masks, augment), val, masks, facts),

@@ -30,7 +30,9 @@ class SegmentationSettings:
         encoder: cached (tokens computed once by the engine), frozen (run at each step) or trained.
         encoder_lr: share of the learning rate that a trained encoder gets.
         loss: dice or dice-ce.
-        augmentation: none, study or dinorad.
+        augmentation: none, light or study.
+        flip: mirror left and right in `light`; None to do so unless a class is called left or
+            right.
         views: with a cached encoder, copies of each training slice whose tokens are kept: the
             plain one and views - 1 augmented ones.
         width: features of a network's first level; None for its own.
@@ -51,7 +53,8 @@ class SegmentationSettings:
     encoder: EncoderMode = "cached"
     encoder_lr: float = 0.1
     loss: LossName = "dice-ce"
-    augmentation: str = "dinorad"
+    augmentation: str = "light"
+    flip: bool | None = None
     views: int = 1
     width: int | None = None
     patch: tuple[int, int, int] = (64, 64, 64)
