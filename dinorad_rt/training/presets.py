@@ -98,20 +98,20 @@ def _modern(protocol: Protocol) -> ClassifyRecipe:
         head_lr_scale={"finetune": 10.0, "lora": 1.0, "bitfit": 1.0, "linear": 1.0}[protocol],
     )
     settings = TrainSettings(
-        epochs=100 if linear else 20,
+        epochs=50 if linear else 20,
         batch_size=64 if linear else 16,
         lr=rates[protocol],
         weight_decay=0.05,
         warmup=0.1,
         ema=None if linear else 0.99,
-        patience=20 if linear else 8,
+        patience=10 if linear else 8,
     )
     return ClassifyRecipe(
         "modern",
         method,
         settings,
         HeadSpec(blocks=1, patch_mean=True),
-        head_init="random" if linear else "probe",
+        head_init="probe",
         label_smoothing=0.0 if linear else 0.1,
         augmentation="none" if linear else "light",
     )

@@ -1,0 +1,292 @@
+"""Linear head, LoRA and full fine-tuning on real images; and the loop's own cost.
+
+    python -m benchmarks.training accuracy --limit 2   the next two missing runs; again for more
+    python -m benchmarks.training throughput           fit() against a bare loop of PyTorch
+    python -m benchmarks.training engines              PyTorch against the engine, per tuned model
+
+Accuracy: DeiT-tiny, three sets, three seeds, presets as shipped but for epochs and precision.
+Hyper-parameters were set before the test images were looked at; the validation split chooses the
+epoch. Results are kept run by run, so an interrupted series goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.harness import RESULTS, interleave, median_of_ratios, save, table
+
+SHARED = Path(os.environ.get("DINORAD_RT_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+SETS = ("ct_head_hemorrhage", "mri_brain_tumor_yesno", "cxr_montgomery_tb_lung")
+METHODS = ("linear", "lora", "finetune")
+SEEDS = (0, 1, 2)
+EPOCHS = 8
+MODEL = "deit_tiny_patch16_224"
+WEIGHTS = SHARED / "data/weights" / MODEL / "model.safetensors"
+
+
+def main() -> None:
+    """Run one part."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("part", choices=("accuracy", "throughput", "engines"))
+    parser.add_argument("--limit", type=int, default=100, help="runs at most, accuracy")
+    parser.add_argument("--runs", type=Path, default=Path("runs/benchmark"))
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    if arguments.part == "accuracy":
+        accuracy(arguments.runs, arguments.limit)
+    elif arguments.part == "throughput":
+        throughput(arguments.rounds)
+    else:
+        engines(arguments.runs)
+
+
+def dataset_of(name: str) -> Any:
+    """One of the sets; Montgomery by its tuberculosis label."""
+    from dinorad_rt.datasets.open import open_dataset
+
+    columns = {"label_column": "label"} if name == "cxr_montgomery_tb_lung" else {}
+    return open_dataset(SHARED / "data" / name, **columns)
+
+
+def stored(name: str) -> dict[str, Any]:
+    """What an earlier call wrote."""
+    from dinorad_rt.files import read_json
+
+    path = RESULTS / f"{name}.json"
+    return read_json(path) if path.is_file() else {}
+
+
+def accuracy(folder: Path, limit: int) -> None:
+    """The missing runs, then comparisons of what is there."""
+    runs: list[dict[str, Any]] = stored("training").get("runs", [])
+    done = {(run["set"], run["method"], run["seed"]) for run in runs}
+    missing = [
+        (name, method, seed)
+        for seed in SEEDS
+        for name in SETS
+        for method in METHODS
+        if (name, method, seed) not in done
+    ]
+    for name, method, seed in missing[:limit]:
+        runs.append(one_run(folder, name, method, seed))
+        document = {
+            "model": MODEL,
+            "epochs": {"linear": "preset", "lora": EPOCHS, "finetune": EPOCHS},
+            "precision": "bf16",
+            "runs": runs,
+        }
+        if not missing[limit:]:
+            document["comparisons"] = comparisons(folder)
+        save("training", document)
+    table([{k: v for k, v in run.items() if k != "auroc_interval"} for run in runs])
+
+
+def one_run(folder: Path, name: str, method: str, seed: int) -> dict[str, Any]:
+    """Train, select on validation, judge once on test."""
+    from dinorad_rt.pipeline import EngineRequest
+    from dinorad_rt.training.classify import train_classifier
+    from dinorad_rt.training.presets import classify_preset
+
+    changes: dict[str, Any] = {"seed": seed, "precision": "bf16", "device": "cpu"}
+    if method != "linear":
+        changes["epochs"] = EPOCHS
+    recipe = classify_preset(method).changed(**changes)  # type: ignore[arg-type]
+    request = EngineRequest(model=MODEL, weights=str(WEIGHTS), seed=seed)
+    start = time.perf_counter()
+    trained = train_classifier(
+        request, recipe, dataset_of(name), folder / f"{name}-{method}-{seed}", say=print
+    )
+    assert trained.results is not None and trained.history.best is not None
+    auroc = trained.results.metric("auroc")
+    return {
+        "set": name,
+        "method": method,
+        "seed": seed,
+        "val_auroc": trained.history.best.metrics["auroc"],
+        "best_epoch": trained.history.best.epoch,
+        "test_auroc": auroc.value,
+        "auroc_interval": [auroc.ci_low, auroc.ci_high],
+        "n_test": auroc.n,
+        "trained_parameters": trained.parameters["backbone_trained"] + trained.parameters["head"],
+        "first_loss": trained.history.losses[0],
+        "last_loss": trained.history.losses[-1],
+        "minutes": (time.perf_counter() - start) / 60,
+    }
+
+
+def comparisons(folder: Path) -> list[dict[str, Any]]:
+    """Each method minus the linear head: AUROC meaned over seeds, paired, interval by patient."""
+    from dinorad_rt.metrics.by_patient import RankingByPatient
+    from dinorad_rt.metrics.comparisons import paired_bootstrap
+
+    rows = []
+    for name in SETS:
+        first = [_predictions(folder / f"{name}-linear-{seed}") for seed in SEEDS]
+        patients, labels = first[0][0], first[0][1]
+        index = np.unique(patients, return_inverse=True)[1]
+        count = int(index.max()) + 1
+
+        def metric(scores: list[np.ndarray], index: Any = index, labels: Any = labels) -> Any:
+            rankings = [
+                RankingByPatient(labels == 1, s, index, int(index.max()) + 1) for s in scores
+            ]
+            return lambda counts: np.mean([ranking(counts)[:1] for ranking in rankings], axis=0)
+
+        linear = metric([part[2] for part in first])
+        for method in METHODS[1:]:
+            found = [_predictions(folder / f"{name}-{method}-{seed}") for seed in SEEDS]
+            other = metric([part[2] for part in found])
+            (difference,) = paired_bootstrap(linear, other, count)
+            ones = np.ones((1, count), np.int64)
+            rows.append(
+                {
+                    "set": name,
+                    "method": method,
+                    "linear_auroc": float(linear(ones)[0, 0]),
+                    "auroc": float(other(ones)[0, 0]),
+                    "difference": difference.value,
+                    "low": difference.low,
+                    "high": difference.high,
+                    "seeds": len(SEEDS),
+                    "patients": count,
+                }
+            )
+    table(rows)
+    return rows
+
+
+def _predictions(run: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    import pyarrow.parquet as pq
+
+    rows = pq.read_table(run / "predictions.parquet").to_pydict()
+    scores = np.asarray(rows["scores"])[:, -1]
+    return np.asarray(rows["patient"]), np.asarray(rows["labels"])[:, 0], scores
+
+
+def throughput(rounds: int) -> None:
+    """The whole of `fit`, with its states and checkpoints, against a loop that has none."""
+    from dinorad_rt.training.loop import fit
+    from dinorad_rt.training.presets import classify_preset
+
+    rows = []
+    for method in ("finetune", "lora"):
+        recipe = classify_preset(method).changed(  # type: ignore[arg-type]
+            epochs=2, batch_size=8, precision="bf16", augmentation="none", device="cpu", ema=0.99
+        )
+
+        def ours(recipe: Any = recipe) -> None:
+            with tempfile.TemporaryDirectory() as folder:
+                fit(_job(recipe), recipe.settings, Path(folder) / "run")
+
+        def bare(recipe: Any = recipe) -> None:
+            _bare_loop(_job(recipe), recipe.settings.epochs)
+
+        seconds = interleave({"fit": ours, "bare": bare}, rounds=rounds)
+        rows.append(
+            {
+                "method": method,
+                "fit_s": statistics.median(seconds["fit"]),
+                "bare_s": statistics.median(seconds["bare"]),
+                "throughput_fit_over_bare": median_of_ratios(seconds["bare"], seconds["fit"]),
+                "rounds": rounds,
+            }
+        )
+    table(rows)
+    save("training_throughput", {"bar": 0.95, "model": MODEL, "precision": "bf16", "rows": rows})
+
+
+_BANKS: list[Any] = []
+
+
+def _job(recipe: Any) -> Any:
+    """A job on the head CT's images; they are decoded once for all rounds."""
+    import torch
+
+    from dinorad_rt.backbones.load import load_backbone
+    from dinorad_rt.preprocessing.presets import preset
+    from dinorad_rt.training.classifier import Classifier
+    from dinorad_rt.training.classify_job import ClassifyJob
+    from dinorad_rt.training.images import ImageBank
+    from dinorad_rt.training.methods import apply_method
+
+    backbone = load_backbone(MODEL, weights=WEIGHTS)
+    if not _BANKS:
+        data = dataset_of("ct_head_hemorrhage")
+        spec = preset("dinorad", backbone.spec, 224)
+        _BANKS.extend(
+            (ImageBank(data.of_split("train"), spec), ImageBank(data.of_split("val"), spec))
+        )
+    torch.manual_seed(0)
+    model = Classifier(backbone, recipe.head, 2)
+    apply_method(backbone.module, "vit", recipe.method)
+    return ClassifyJob(model, recipe, "binary", (_BANKS[0], _BANKS[1]), {"kind": "classifier"})
+
+
+def _bare_loop(job: Any, epochs: int) -> None:
+    """What one writes by hand: batches, autocast, AdamW, a validation pass per epoch."""
+    import torch
+    from torch.utils.data import DataLoader, TensorDataset
+
+    from dinorad_rt.training.images import normalise
+
+    model, spec = job.model, job.train.spec
+    images = [torch.stack([bank.row(i) for i in range(len(bank))]) for bank in _BANKS]
+    train = TensorDataset(images[0], job.train.labels)
+    val = TensorDataset(images[1], job.val.labels)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=1e-5)
+    for _ in range(epochs):
+        model.train()
+        for pixels, labels in DataLoader(train, batch_size=8, shuffle=True):
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                logits = model(normalise(pixels, spec))
+            loss = torch.nn.functional.cross_entropy(logits.float(), labels)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(trained, 1.0)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        model.eval()
+        right = 0
+        with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+            for pixels, labels in DataLoader(val, batch_size=64):
+                right += int((model(normalise(pixels, spec)).argmax(1) == labels).sum())
+
+
+def engines(folder: Path) -> None:
+    """Each tuned model of the first seed: PyTorch FP32 against its fastest engine here."""
+    from dinorad_rt.training.evaluate import RunRequest, evaluate_run
+
+    rows = []
+    for name in SETS:
+        for method in METHODS:
+            run = folder / f"{name}-{method}-0"
+            for precision in ("fp32", "bf16"):
+                request = RunRequest(run, precision=precision, backend="openvino")  # type: ignore[arg-type]
+                out = folder / "engines" / f"{run.name}-{precision}"
+                results, _ = evaluate_run(request, dataset_of(name), out=out, say=print)
+                gate = results.provenance["task_gate"]
+                keys = ("difference", "low", "high", "agreement", "images", "verdict", "reason")
+                rows.append(
+                    {
+                        "set": name,
+                        "method": method,
+                        "precision": precision,
+                        "backend": results.provenance["engine"]["backend"],
+                        "test_auroc_engine": results.metric("auroc").value,
+                        **{key: gate[key] for key in keys},
+                    }
+                )
+    table([{k: v for k, v in row.items() if k != "reason"} for row in rows])
+    save("training_engines", {"rows": rows})
+
+
+if __name__ == "__main__":
+    main()
