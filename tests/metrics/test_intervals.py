@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from dinorad_rt.metrics.by_patient import RankingByPatient
 from dinorad_rt.metrics.classification import weighted_auroc
-from dinorad_rt.metrics.intervals import cluster_bootstrap, patient_weights
+from dinorad_rt.metrics.intervals import bootstrap_patients, cluster_bootstrap, patient_weights
 
 
 def clustered(random: np.random.Generator, patients: int, images: int, shared: float):
@@ -84,3 +85,19 @@ def test_coverage_by_patient_holds_and_by_image_fails() -> None:
     by_patient, by_image = covered / runs
     assert 0.93 <= by_patient <= 0.97
     assert by_image < 0.80
+
+
+def test_coverage_in_small() -> None:
+    """The same with fewer runs, for every test run: wider bounds, the same two findings."""
+    random = np.random.default_rng(3)
+    true = 0.7602  # AUROC of two unit normals one apart: Φ(1/√2)
+    covered = np.zeros(2)
+    for run in range(200):
+        truth, scores, patients = clustered(random, 80, 6, 0.9)
+        for kind, groups in enumerate((patients, np.arange(len(patients)))):
+            metric = RankingByPatient(truth, scores, groups, groups[-1] + 1)
+            auroc = bootstrap_patients(metric, groups[-1] + 1, resamples=200, seed=run)[0]
+            covered[kind] += auroc.low <= true <= auroc.high
+    by_patient, by_image = covered / 200
+    assert 0.90 <= by_patient <= 0.99
+    assert by_image < 0.85

@@ -106,3 +106,35 @@ def test_a_file_with_missing_parts_is_refused(
     (tmp_path / "results.json").write_text(json.dumps(document))
     with pytest.raises(DataError, match=broken):
         Results.open(tmp_path)
+
+
+def test_predictions_are_read_back_with_their_settings(results: Results, tmp_path: Path) -> None:
+    results.write(tmp_path)
+    again = Results.open(tmp_path, predictions=True)
+    assert again.predictions[1].setting == {"k": 7}
+    for ours, theirs in zip(again.predictions, results.predictions, strict=True):
+        np.testing.assert_array_equal(ours.scores, theirs.scores)
+    np.testing.assert_array_equal(again.labels, results.labels)
+    assert again.sample_ids.tolist() == results.sample_ids.tolist()
+    (tmp_path / "predictions.parquet").unlink()
+    with pytest.raises(DataError, match="scores of the run"):
+        Results.open(tmp_path, predictions=True)
+    assert Results.open(tmp_path).metrics == results.metrics
+
+
+def test_results_of_schema_1_are_migrated(results: Results, tmp_path: Path) -> None:
+    results.write(tmp_path)
+    document = json.loads((tmp_path / "results.json").read_text())
+    for name in ("preset", "chosen", "deviations"):
+        del document[name]
+    (tmp_path / "results.json").write_text(json.dumps(document | {"schema": 1}))
+    again = Results.open(tmp_path)
+    assert again.metrics == results.metrics
+    assert (again.preset, again.chosen) == ("dinorad", {})
+
+
+def test_the_chosen_setting_is_marked_and_classes_are_its_own(results: Results) -> None:
+    results.chosen = {"k": 3}
+    lines = to_text(results_table(results)).splitlines()
+    assert any(line.strip().startswith("* 3 ") for line in lines)
+    assert any("Also (k = 3): F1" in line for line in lines)

@@ -1,0 +1,145 @@
+"""Whole protocols on stored embeddings: every one runs, repeats to the bit and says what it saw."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dinorad_rt.embeddings.table import DatasetInfo, EmbeddingTable, Failure
+from dinorad_rt.errors import LeakageError, ProtocolError, UnknownNameError
+from dinorad_rt.evaluation import evaluate_store
+from dinorad_rt.protocols.registry import PROTOCOL_PRESETS, PROTOCOLS
+from dinorad_rt.types import Task
+
+QUICK: dict[str, dict[str, Any]] = {
+    "linear": {"epochs": 1, "epoch_length": 5},
+    "few-shot": {"shots": (1, 2)},
+}
+
+
+@dataclass
+class Store:
+    """What `evaluate_store` asks of a store."""
+
+    tables: dict[str, EmbeddingTable]
+    info: DatasetInfo
+    provenance: dict[str, Any] = field(default_factory=dict)
+    failed: list[Failure] = field(default_factory=list)
+
+    def load(self, split: str) -> EmbeddingTable:
+        return self.tables[split]
+
+    def dataset_info(self) -> DatasetInfo:
+        return self.info
+
+    def failures(self) -> list[Failure]:
+        return self.failed
+
+
+def store_of(task: Task = "binary", slices: int = 1, rows: int = 40) -> Store:
+    """Informative embeddings of single images or of volumes."""
+    tables = {}
+    for seed, split in enumerate(("train", "val", "test")):
+        random = np.random.default_rng(seed)
+        labels = np.arange(rows) % (2 if task == "binary" else 3)
+        hot = np.eye(3)[labels]
+        if task == "multilabel":
+            labels = hot = (random.random((rows, 3)) < 0.4).astype(np.int64)
+        index = np.repeat(np.arange(rows), slices)
+        points = random.standard_normal((len(index), 4, 12))
+        points[:, :, :3] += hot[index][:, None]
+        names = np.array([f"{split}{i}" for i in range(rows)], dtype=object)
+        tables[split] = EmbeddingTable(
+            names[index],
+            names[index],
+            np.full(len(index), split),
+            labels[index].astype(np.int64),
+            points.astype(np.float32),
+            points[:, 0].astype(np.float32),
+            np.tile(np.arange(slices), rows),
+        )
+    names = ("no", "yes") if task == "binary" else ("a", "b", "c")
+    return Store(tables, DatasetInfo("toy", task, names))
+
+
+def evaluate(store: Store, protocol: str, **options: Any) -> Any:
+    given = QUICK.get(protocol, {}) | {"resamples": 30} | options
+    return evaluate_store(store, protocol=protocol, **given)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel"])
+@pytest.mark.parametrize("protocol", sorted(PROTOCOLS))
+def test_every_protocol_on_every_task_repeats_to_the_bit(protocol: str, task: Task) -> None:
+    store = store_of(task)
+    first, second = (evaluate(store, protocol, seed=0) for _ in range(2))
+    assert first.metrics == second.metrics
+    for one, two in zip(first.predictions, second.predictions, strict=True):
+        np.testing.assert_array_equal(one.scores, two.scores)
+        assert ((one.scores >= 0) & (one.scores <= 1)).all()
+    assert first.protocol == protocol
+    assert evaluate(store, protocol, seed=1).seeds != first.seeds
+
+
+@pytest.mark.parametrize("preset", PROTOCOL_PRESETS)
+@pytest.mark.parametrize("protocol", sorted(PROTOCOLS))
+def test_every_preset_is_named_in_its_results(protocol: str, preset: str) -> None:
+    options = {"shots": (2,)} if protocol == "few-shot" else {}
+    if protocol == "linear":
+        options = {"epoch_length": 2}  # type: ignore[dict-item]
+    results = evaluate(store_of(), protocol, protocol_preset=preset, **options)
+    assert results.preset == results.settings["preset_name"] == preset
+    if preset == "study":
+        assert all(text.startswith(("study:", "ML-kNN")) for text in results.deviations)
+        assert results.deviations
+
+
+@pytest.mark.parametrize("protocol", sorted(PROTOCOLS))
+def test_volumes_and_missing_validation(protocol: str) -> None:
+    store = store_of(slices=3)
+    store.tables["val"] = store.tables["val"].take(slice(0, 0))
+    results = evaluate(store, protocol)
+    assert {value.n for value in results.metrics} == {40}
+    assert results.predictions[0].scores.shape == (40, 2)
+
+
+def test_a_patient_in_two_splits_is_refused() -> None:
+    store = store_of()
+    train = store.tables["train"]
+    store.tables["train"] = replace(train, patients=store.tables["test"].patients)
+    with pytest.raises(LeakageError, match="40 patients"):
+        evaluate(store, "knn")
+
+
+def test_copies_across_splits_head_the_notes() -> None:
+    store = store_of()
+    store.tables["test"].cls[3] = store.tables["val"].cls[8]
+    notes = evaluate(store, "knn").notes
+    assert notes[0].startswith("LEAKAGE? 1 of 40 test images have a near copy in val")
+
+
+def test_nan_embeddings_are_refused_by_row() -> None:
+    store = store_of()
+    store.tables["train"].cls[7, 0, 0] = np.nan
+    with pytest.raises(ProtocolError, match=r"row 7 \(train7\)"):
+        evaluate(store, "knn")
+
+
+def test_unreadable_files_are_told() -> None:
+    store = store_of()
+    store.failed = [Failure("s", "x.dcm", "truncated"), Failure("s", "x.dcm", "slice 2", 2)]
+    assert any("1 images could not be read" in note for note in evaluate(store, "knn").notes)
+
+
+def test_what_does_not_exist_is_refused_by_name() -> None:
+    store = store_of()
+    with pytest.raises(UnknownNameError, match="linear"):
+        evaluate(store, "lineal")
+    with pytest.raises(UnknownNameError, match="temperature"):
+        evaluate(store, "knn", temprature=0.1)
+    with pytest.raises(ProtocolError, match="up to 80"):
+        evaluate(store, "knn", ks=(81,))
+    with pytest.raises(ProtocolError, match="20 patients"):
+        evaluate(store, "few-shot", shots=(21,))
