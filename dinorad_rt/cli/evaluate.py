@@ -57,12 +57,22 @@ def evaluate(
             "--k", help="Neighbours, such as 5,10,20. Default: the preset's, as far as they fit."
         ),
     ] = None,
+    shots: Annotated[
+        str | None, typer.Option(help="Few-shot: patients per class, such as 1,2,4,8,16.")
+    ] = None,
+    repeats: Annotated[
+        int | None, typer.Option(min=1, help="Few-shot: seeded draws of the shots.")
+    ] = None,
+    head: Annotated[
+        str | None, typer.Option(help="Few-shot: what is trained: knn, linear or logistic.")
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
             metavar="NAME=VALUE",
-            help="Any setting of the protocol, such as temperature=0.1; several times.",
+            help="Any setting of the protocol, such as temperature=0.1, pooling=max or "
+            "unit=patient; several times. `dinorad-rt list protocols` has them all.",
         ),
     ] = None,
     preprocessing: options.Preset = "dinorad",
@@ -89,8 +99,8 @@ def evaluate(
 ) -> None:
     """Evaluate a backbone on labelled images, with 95 % intervals by patient.
 
-    Without --data or --dataset the embedded phantoms are used. Reference images are train and
-    val together; test images are the queries and nothing is chosen on them.
+    Without --data or --dataset the embedded phantoms are used. What is chosen is chosen on val
+    (or a part of train, by patient); test images are looked at once and choose nothing.
 
     With --checkpoint the run's own head answers, on an engine of backbone and head; --protocol and
     --preprocessing are those of the run.
@@ -129,7 +139,15 @@ def evaluate(
         protocol=protocol,
         protocol_preset=protocol_preset,
         preprocessing=preprocessing,
-        options=parse_settings(settings or [], protocol) | given({"ks": parse_numbers("--k", k)}),
+        options=parse_settings(settings or [], protocol)
+        | given(
+            {
+                "ks": parse_numbers("--k", k),
+                "shots": parse_numbers("--shots", shots),
+                "repeats": repeats,
+                "head": head,
+            }
+        ),
         seed=seed,
     )
     evaluation.settings()  # what cannot be asked is refused before any file is read

@@ -14,12 +14,12 @@ Rows = list[dict[str, str]]
 
 def list_things(
     what: Annotated[
-        Literal["models", "datasets", "backends", "profiles", "presets", "studies"],
+        Literal["models", "datasets", "backends", "profiles", "presets", "protocols", "studies"],
         typer.Argument(help="What to list."),
     ] = "models",
     as_json: options.AsJson = False,
 ) -> None:
-    """List models, datasets, backends, profiles, preprocessing presets or studies."""
+    """List models, datasets, backends, profiles, presets, protocols or studies."""
     rows = _LISTERS[what]()
     if as_json:
         print_json({what: rows})
@@ -91,11 +91,32 @@ def _studies() -> Rows:
     return [{"name": name, "what it runs": read_study_file(name).title} for name in list_studies()]
 
 
+def _protocols() -> Rows:
+    from dinorad_rt.protocols.registry import PROTOCOLS
+
+    rows = []
+    for entry in PROTOCOLS.values():
+        values = entry.settings_class().preset("dinorad").as_dict()
+        shown = {k: v for k, v in values.items() if k not in ("preset_name", "Cs")}
+        texts = (f"{name}={_text(value)}" for name, value in shown.items())
+        rows.append(
+            {"name": entry.name, "what it is": entry.title, "settings (--set)": " ".join(texts)}
+        )
+    return rows
+
+
+def _text(value: object) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return "auto" if value is None else str(value)
+
+
 _LISTERS = {
     "models": _models,
     "datasets": _datasets,
     "backends": _backends,
     "profiles": _profiles,
     "presets": _presets,
+    "protocols": _protocols,
     "studies": _studies,
 }
