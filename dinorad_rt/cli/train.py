@@ -220,7 +220,10 @@ def train(
             workers=workers,
             tensorboard=tensorboard,
         )
-    _show(trained, folder, as_json)
+    from dinorad_rt.training.parallel import is_main_process
+
+    if is_main_process():
+        _show(trained, folder, as_json)
 
 
 def _show(trained: Trained, folder: Path, as_json: bool) -> None:

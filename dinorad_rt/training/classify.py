@@ -26,7 +26,7 @@ from dinorad_rt.training.images import ImageBank
 from dinorad_rt.training.judged import judge_scores, stored_results
 from dinorad_rt.training.loop import fit
 from dinorad_rt.training.methods import apply_method, remove_adapter, save_adapter
-from dinorad_rt.training.parallel import device_for
+from dinorad_rt.training.parallel import device_for, is_main_process
 from dinorad_rt.training.probe import evenly, standardise, start_from_probe
 from dinorad_rt.training.run_folder import ADAPTER_FOLDER
 from dinorad_rt.training.splits import check_training_splits
@@ -47,7 +47,7 @@ class Trained:
 
     Attributes:
         history: of the run.
-        results: on the test split; None if the dataset has none.
+        results: on the test split; None if the dataset has none, and in processes beside the main.
         parameters: trained parameters of backbone and head, and all.
     """
 
@@ -82,6 +82,8 @@ def train_classifier(
         DataError: no training or validation images, or a validation split of one class.
         TrainingError, WeightsError, OutputError: see `fit` and `load_backbone`.
     """
+    main = is_main_process()
+    say, progress = (say, progress) if main else (silent, None)
     check_training_splits(dataset)
     backbone = load(request, say)
     remember_weights(backbone, request.weights)
@@ -98,6 +100,8 @@ def train_classifier(
     parameters = count_parameters(model)
     say(told_parameters(recipe.method.protocol, parameters))
     history = fit(job, recipe.settings, out, say=say, progress=progress, tensorboard=tensorboard)
+    if not main:
+        return Trained(history, None, parameters)
     if adapted is not None:
         remove_adapter(out / ADAPTER_FOLDER)
         save_adapter(adapted, out / ADAPTER_FOLDER)

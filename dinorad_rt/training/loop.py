@@ -99,7 +99,13 @@ class _Loop:
         self.workers = Workers(settings.device)
         self.say, self.progress = told if self.workers.is_main else (silent, None)
         self.facts = job.facts()
-        self.question = sha256_json({"job": self.facts, "settings": settings.question()})
+        self.question = sha256_json(
+            {
+                "job": self.facts,
+                "settings": settings.question(),
+                "processes": self.workers.world,
+            }
+        )
         self.per_epoch = job.num_batches() // self.workers.world
         if not self.per_epoch:
             raise TrainingError(
@@ -335,7 +341,12 @@ class _Loop:
             save_state(self.out, self.question, self.at, self.history, self.parts)
 
     def _run_facts(self) -> dict[str, Any]:
-        return {"question": self.question, **self.facts, "settings": self.settings.as_dict()}
+        return {
+            "question": self.question,
+            **self.facts,
+            "settings": self.settings.as_dict(),
+            "processes": self.workers.world,
+        }
 
     def _write_run(self) -> None:
         from dinorad_rt.machine import machine_facts
@@ -346,7 +357,6 @@ class _Loop:
             self.out,
             {
                 **self._run_facts(),
-                "processes": self.workers.world,
                 "device": self.workers.device.type,
                 "parameters": {"trained": trained, "all": everything},
                 "selection": vars(self.job.selection),

@@ -71,17 +71,21 @@ class Workers:
             self._accelerator.wait_for_everyone()
 
 
+def is_main_process() -> bool:
+    """True in the one process of several that writes and speaks; always true of a single one."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def device_for(name: str) -> torch.device:
-    """The device of a name; auto is a GPU if there is one.
+    """The device of a name; auto is a GPU if there is one, each process its own.
 
     Raises:
         TrainingError: this machine has no such device.
     """
     if name == "auto":
-        if torch.cuda.is_available():
-            name = "cuda"
-        else:
-            name = "mps" if torch.backends.mps.is_available() else "cpu"
+        name = _best_device()
+    if name == "cuda":
+        name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
     try:
         device = torch.device(name)
     except RuntimeError as error:
@@ -95,3 +99,9 @@ def device_for(name: str) -> torch.device:
             "Use --device auto, or see dinorad-rt doctor.",
         )
     return device
+
+
+def _best_device() -> str:
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
