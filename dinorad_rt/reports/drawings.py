@@ -27,7 +27,6 @@ BAND = f"Bands: pointwise 95 % intervals by patient, {curves.RESAMPLES} resample
 
 def drawings_of(test_set: TestSet) -> Iterator[Drawing]:
     """The plots of the runs on one test set, those with scores only."""
-    yield from forests(test_set)
     yield from few_shot(test_set)
     for protocol in test_set.protocols:
         if protocol == FEW_SHOT:
@@ -38,6 +37,7 @@ def drawings_of(test_set: TestSet) -> Iterator[Drawing]:
         for number, part in enumerate(parts, start=1):
             suffix = f" ({number} of {len(parts)})" if len(parts) > 1 else ""
             yield from _curves(test_set, protocol, part, suffix)
+    yield from forests(test_set)
 
 
 def forests(test_set: TestSet) -> Iterator[Drawing]:
@@ -251,7 +251,7 @@ def known(value: MetricValue | None) -> MetricValue | None:
 
 def _short(run: Run, metric: str) -> str:
     value = run.headline(metric)
-    return value_words(value) if value is not None else ""
+    return "" if value is None else value_words(value).replace(" ", "\u00a0")  # one unit of a line
 
 
 def _parts(items: Sequence[Item], size: int) -> list[Sequence[Item]]:

@@ -15,10 +15,12 @@ from dinorad_rt.reports.plots import (
     new_axes,
     plain_ticks,
     series_style,
+    wrapped,
 )
 from dinorad_rt.reports.svg import INK
 
 Point = tuple[float, float]
+FOREST_LETTERS = 52
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,10 @@ def forest_figure(rows: Sequence[tuple[str, Estimate]], x: str) -> Any:
         rows: name → estimate; its `x` is not used.
         x: label of the axis.
     """
-    figure, axes = new_axes(x, "", size=(4.4, 0.9 + 0.42 * len(rows)))
-    for place, (name, estimate) in enumerate(rows):
+    named = [(wrapped(name, FOREST_LETTERS), estimate) for name, estimate in rows]
+    places = np.cumsum([0.7 + 0.45 * name.count("\n") + 0.3 for name, _ in named])
+    figure, axes = new_axes(x, "", size=(4.4, 0.7 + 0.4 * places[-1]))
+    for place, (name, estimate) in zip(places, named, strict=True):
         if estimate.low is not None and estimate.high is not None:
             axes.plot([estimate.low, estimate.high], [place, place], color="#0072B2", linewidth=2)
         axes.plot(estimate.value, place, "o", color="#0072B2", markersize=6)
@@ -69,7 +73,7 @@ def forest_figure(rows: Sequence[tuple[str, Estimate]], x: str) -> Any:
             fontsize=9,
             color=INK,
         )
-    axes.set_ylim(len(rows) - 0.4, -0.9)
+    axes.set_ylim(places[-1] + 0.5, 0)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
     return figure

@@ -52,12 +52,14 @@ figure > svg text { font-family: system-ui, sans-serif !important; }
 .grid { display: grid; gap: 0 1.5rem;
   grid-template-columns: repeat(auto-fill, minmax(min(100%, 22rem), 1fr)); }
 .pictures div { display: flex; flex-wrap: wrap; gap: .4rem; }
-.pictures img { width: 8rem; max-width: 30%; height: auto; image-rendering: pixelated; }
+.pictures img { width: 8rem; max-width: calc((100% - .8rem) / 3); height: auto;
+  image-rendering: pixelated; }
 summary { cursor: pointer; padding: .25rem 0; }
 details { margin: .35rem 0; border-left: .2rem solid var(--line); padding-left: .75rem; }
 pre { overflow-x: auto; background: var(--tint); padding: .8rem; border-radius: .4rem;
   font-size: .8rem; max-height: 32rem; }
-@media (min-width: 40rem) { th[scope=row] { position: sticky; left: 0; } }
+@media (min-width: 40rem) { th[scope=row] { position: sticky; left: 0; }
+  table wbr { display: none; } }
 @media (max-width: 40rem) { body { padding: 1rem .75rem 3rem; } th, td { padding: .4rem .45rem; }
   tbody th { white-space: normal; min-width: 8.5rem; max-width: 10rem; overflow-wrap: anywhere; } }
 @media print { .filter, .skip, nav { display: none; } body { max-width: none; padding: 0; }

@@ -7,6 +7,7 @@ as well. `line_plot` and `scatter_plot` give SVG text; the plots of the report a
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", INK
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINES = ("-", "--", ":", "-.")
 FORMATS = ("svg", "pdf", "png")
+LETTERS_PER_INCH = 11
+"""Of the legend, beside its line."""
 Points = Sequence[tuple[float, float]]
 STYLE: Any = {
     "axes.edgecolor": INK,
@@ -155,11 +158,18 @@ def add_legend(figure: Any) -> None:
         return
     columns = 2 if max(map(len, labels)) <= 26 and len(labels) > 3 else 1
     width, height = figure.get_size_inches()
-    figure.set_size_inches(width, height + 0.21 * -(-len(labels) // columns))
+    labels = [wrapped(label, round(LETTERS_PER_INCH * width)) for label in labels]
+    lines = sum(label.count("\n") + 1 for label in labels)
+    figure.set_size_inches(width, height + 0.18 * -(-lines // columns) + 0.05)
     with mpl.rc_context(STYLE):
         figure.legend(
             handles, labels, loc="outside lower left", ncols=columns, frameon=False, fontsize=9
         )
+
+
+def wrapped(text: str, width: int) -> str:
+    """Text in lines of at most about `width` letters, broken at spaces."""
+    return textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
 
 
 def plain_ticks(axes: Any, values: Sequence[float]) -> None:

@@ -173,7 +173,7 @@ def labelled(results: Iterable[Results]) -> tuple[Run, ...]:
     labels: dict[int, str] = {}
     for same in likes.values():
         facts = {run.number: _facts(run) for run in same}
-        differ = [key for key in _facts(same[0]) if len({f[key] for f in facts.values()}) > 1]
+        differ = _telling(list(facts.values()))
         for run in same:
             parts = [facts[run.number][key] for key in differ]
             labels[run.number] = " ".join([run.model, *filter(None, parts)])
@@ -227,6 +227,18 @@ def words_of(setting: Mapping[str, Any]) -> str:
             value = f"{value:.4g}"
         parts.append(f"{key} {value}" if not isinstance(value, str) else value)
     return ", ".join(parts)
+
+
+def _telling(facts: Sequence[Mapping[str, str]]) -> list[str]:
+    """Facts that differ, without those that tell nothing new."""
+    kept: list[str] = []
+    groups = 1
+    for key in facts[0]:
+        finer = len({tuple(fact[name] for name in (*kept, key)) for fact in facts})
+        if finer > groups:
+            kept.append(key)
+            groups = finer
+    return kept
 
 
 def _facts(run: Run) -> dict[str, str]:

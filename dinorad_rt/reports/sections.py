@@ -96,7 +96,7 @@ def leaderboard_rows(test_set: TestSet) -> list[dict[str, Any]]:
 
 
 def _varying(run: Run, runs: Sequence[Run]) -> dict[str, Any]:
-    """What ran, as far as it is not the same for all runs."""
+    """What ran, as far as it is not the same for all runs; `provenance_facts` has all of it."""
 
     def facts(one: Run) -> dict[str, Any]:
         preprocessing = one.results.provenance.get("preprocessing") or {}
@@ -109,7 +109,7 @@ def _varying(run: Run, runs: Sequence[Run]) -> dict[str, Any]:
     return {
         key: value
         for key, value in facts(run).items()
-        if key == "engine" or len({str(facts(one)[key]) for one in runs}) > 1
+        if len({str(facts(one)[key]) for one in runs}) > 1
     }
 
 
