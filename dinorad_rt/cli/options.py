@@ -49,7 +49,8 @@ KeepFp32: TypeAlias = Annotated[
     str | None,
     typer.Option(
         "--keep-fp32",
-        help="Blocks that stay in FP32, such as blocks.3,blocks.4. With mixed: just these.",
+        help="Blocks that stay in FP32, such as blocks.3,blocks.4. mixed: just these. int8: auto "
+        "chooses them.",
     ),
 ]
 Calibration: TypeAlias = Annotated[

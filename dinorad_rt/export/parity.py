@@ -21,7 +21,7 @@ from dinorad_rt.engines.gate import DENSE, LOGITS, compare_output, row_distance
 from dinorad_rt.engines.reference import fp32_session, probe_images, widen_to_fp32
 from dinorad_rt.errors import ParityError
 from dinorad_rt.export.recipe import ParityLimits, Recipe
-from dinorad_rt.export.sites import Located, keepable
+from dinorad_rt.export.sites import Located
 from dinorad_rt.types import Precision
 
 if TYPE_CHECKING:
@@ -334,13 +334,11 @@ def way_out(precision: Precision, located: Sequence[Located]) -> str:
         "mixed": "Use --precision bf16 or fp32.",
         "int8": "Use --precision bf16 or fp16.",
     }
-    sites = [
-        place.site for place in located if place.blames_precision and place.site not in (None, "")
-    ]
-    keep = next((site for site in keepable(filter(None, sites))), None)
-    if keep is None:
+    keep = [place.by_growth()[0] for place in located if place.blames_precision and place.site]
+    if not keep:
         return ways[precision]
-    wanted = "int8" if precision == "int8" else "mixed"
+    wanted = "mixed" if precision == "fp16" else precision
     return (
-        f"Keep that block in FP32: --precision {wanted} --keep-fp32 {keep}. Or: {ways[precision]}"
+        f"Keep in FP32 the block that adds most of it: --precision {wanted} --keep-fp32 {keep[0]}. "
+        f"Or: {ways[precision]}"
     )

@@ -15,20 +15,20 @@ import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dinorad_rt.engines.gate import DENSE, compare
+from dinorad_rt.engines.gate import compare_output, relative_l2
 from dinorad_rt.engines.reference import fp32_session
 from dinorad_rt.errors import ExportError, ParityError
 from dinorad_rt.export.lint import matrix_nodes
 from dinorad_rt.export.manifest import FORMAT, MANIFEST, MODEL, Graph, write_manifest
 from dinorad_rt.export.onnx_export import KIND, graph_lock, new_folder, reusable
 from dinorad_rt.export.parity import output_faults, way_out
-from dinorad_rt.export.recipe import Recipe, load_recipe
+from dinorad_rt.export.recipe import ParityLimits, Recipe, load_recipe
 from dinorad_rt.export.sites import Located, first_difference, onnx_sites, site_of
 from dinorad_rt.files import claim_output_dir, sha256_json
 from dinorad_rt.optional import require, version_of
@@ -41,6 +41,10 @@ Say = Callable[[str], None]
 QUANTISATION_VERSION = 1
 """Raised whenever the same request gives another INT8 graph than before; part of every key."""
 LEAST_IMAGES = 8
+AUTO = "auto"
+"""As `keep_fp32`: blocks are chosen until the gate passes."""
+LEAST_SHARE = 0.5
+"""`auto` gives up when less than this share of the matrix products would be INT8."""
 _LOCATE_IMAGES = 4
 
 
@@ -60,6 +64,7 @@ def quantise_graph(
     *,
     out: Path | None = None,
     keep_fp32: Sequence[str] = (),
+    limits: ParityLimits | None = None,
     progress: Say | None = None,
 ) -> Graph:
     """Make the INT8 form of an FP32 graph; the same request is answered from disk.
@@ -68,7 +73,9 @@ def quantise_graph(
         graph: FP32, from `export_onnx`.
         images: from `calibration_images`.
         out: an empty or new folder; None for the cache.
-        keep_fp32: blocks (`blocks.3`) that are not quantised, beside what the recipe keeps.
+        keep_fp32: blocks (`blocks.3`) that are not quantised, beside what the recipe keeps; `auto`
+            chooses them.
+        limits: other ones than the recipe's, for measuring what INT8 would cost.
         progress: told of each step.
 
     Raises:
@@ -82,6 +89,9 @@ def quantise_graph(
     recipe = load_recipe(str(graph.manifest["recipe"]["family"]))
     _check(graph, images)
     facts = _facts(graph, recipe, images, tuple(keep_fp32))
+    if limits is not None:
+        recipe = replace(recipe, limits={**recipe.limits, "int8": limits})
+        facts["limits"] = asdict(limits)
     key = sha256_json(facts)
     job = _Job(graph, recipe, images, tuple(keep_fp32), {**facts, "key": key}, say)
     if out is not None:
@@ -135,20 +145,55 @@ def _quantise(folder: Path, job: _Job) -> Graph:
     import onnx
 
     job.say(f"calibrating INT8 on {len(job.images.calibration)} training images")
-    source = onnx.load(str(job.graph.path))
-    model = _calibrated(source, job)
+    kept = () if job.keep_fp32 == (AUTO,) else job.keep_fp32
     with new_folder(folder) as part:
-        onnx.save(model, str(part / MODEL))
-        parity = _judge(part / MODEL, job)
-        write_manifest(
-            part,
-            {**job.facts, "lint": {"matrix_products": matrix_types(model)}, "parity": parity},
-        )
+        while True:
+            model = _calibrated(onnx.load(str(job.graph.path)), job, kept)
+            onnx.save(model, str(part / MODEL))
+            outputs, faults = _compared(part / MODEL, job)
+            if not faults:
+                break
+            kept = _more_fp32(part / MODEL, job, (kept, faults, matrix_types(model)))
+        limits = asdict(job.recipe.limits["int8"])
+        images = len(job.images.held_out)
+        facts = {
+            "lint": {"matrix_products": matrix_types(model)},
+            "kept_fp32": list(kept),
+            "parity": {"images": images, "precision": outputs, "limits": limits},
+        }
+        write_manifest(part, {**job.facts, **facts})
     job.say("parity passed on held-out images")
     return Graph.open(folder, verify=False)
 
 
-def _calibrated(model: Any, job: _Job) -> Any:
+def _more_fp32(
+    path: Path, job: _Job, state: tuple[tuple[str, ...], list[str], dict[str, int]]
+) -> tuple[str, ...]:
+    """With `auto`, the blocks to keep in the next round: those so far and the two worst others.
+
+    Raises:
+        ParityError: the blocks were named by the user, or too little would be left in INT8.
+    """
+    kept, faults, products = state
+    located = _locate(path, job, kept)
+    share = products.get("INT8", 0) / max(1, sum(products.values()))
+    if job.keep_fp32 == (AUTO,) and share >= LEAST_SHARE:
+        worst = located.by_growth()[:2]
+        if worst:
+            job.say(f"INT8 leaves the limits: {', '.join(worst)} stay in FP32")
+            return (*kept, *worst)
+    tried = (
+        f", with {', '.join(kept)} in FP32 ({share:.0%} of the products in INT8)" if kept else ""
+    )
+    raise ParityError(
+        f"The int8 graph of {job.graph.model} is not the FP32 graph on {len(job.images.held_out)} "
+        f"training images that calibrated nothing{tried}: "
+        f"{'; '.join([*faults, located.words()])}. Nothing was kept.",
+        way_out("int8", [located] if job.keep_fp32 != (AUTO,) else []),
+    )
+
+
+def _calibrated(model: Any, job: _Job, kept: tuple[str, ...]) -> Any:
     """The model with Q/DQ pairs: symmetric, per channel for weights, signed for activations."""
     import nncf
 
@@ -165,7 +210,7 @@ def _calibrated(model: Any, job: _Job) -> Any:
                 preset=nncf.QuantizationPreset.PERFORMANCE,
                 model_type=nncf.ModelType.TRANSFORMER if transformer else None,
                 subset_size=len(job.images.calibration),
-                ignored_scope=nncf.IgnoredScope(names=_ignored(model, job)),
+                ignored_scope=nncf.IgnoredScope(names=_ignored(model, job, kept)),
             )
     except Exception as error:  # NNCF raises plain errors of its own and of ONNX Runtime
         raise ExportError(
@@ -177,11 +222,11 @@ def _calibrated(model: Any, job: _Job) -> Any:
     return quantised
 
 
-def _ignored(model: Any, job: _Job) -> list[str]:
+def _ignored(model: Any, job: _Job, kept: tuple[str, ...]) -> list[str]:
     """Names of the matrix products that stay in FP32."""
     names = matrix_nodes(model.graph)
     sites = dict.fromkeys(site_of(name.rpartition(".")[0]) for name in names)
-    unknown = [site for site in job.keep_fp32 if site not in sites]
+    unknown = [site for site in kept if site not in sites]
     if unknown:
         raise ExportError(
             f"{job.graph.model} has no {', '.join(unknown)}.",
@@ -191,7 +236,7 @@ def _ignored(model: Any, job: _Job) -> list[str]:
     def stays(name: str) -> bool:
         plain = name.removeprefix("backbone.")
         by_recipe = any(fnmatch.fnmatchcase(plain, rule) for rule in job.recipe.int8.keep_fp32)
-        return by_recipe or site_of(name.rpartition(".")[0]) in job.keep_fp32
+        return by_recipe or site_of(name.rpartition(".")[0]) in kept
 
     return [name for name in names if stays(name)]
 
@@ -233,28 +278,13 @@ def matrix_types(model: Any) -> dict[str, int]:
     return {name: count for name, count in counts.items() if count}
 
 
-def _judge(path: Path, job: _Job) -> dict[str, Any]:
-    """Compare with the FP32 graph on held-out images.
-
-    Raises:
-        ParityError: with the numbers, and the first block that leaves the limits.
-    """
+def _compared(path: Path, job: _Job) -> tuple[dict[str, dict[str, float]], list[str]]:
+    """The numbers against the FP32 graph on held-out images, and what leaves the limits."""
     images = job.images.held_out
-    limits = job.recipe.limits["int8"]
     wanted, found = (_run(source, job.graph, images) for source in (job.graph.path, path))
-    outputs = {
-        name: compare(wanted[name], found[name], dense=name == DENSE) for name in job.graph.outputs
-    }
-    faults = output_faults(outputs, limits, "INT8 on held-out images")
-    if faults:
-        located = _locate(path, job, limits.relative_l2)
-        raise ParityError(
-            f"The int8 graph of {job.graph.model} is not the FP32 graph on {len(images)} training "
-            f"images that calibrated nothing: {'; '.join([*faults, located.words()])}. Nothing was "
-            "kept.",
-            way_out("int8", [located]),
-        )
-    return {"images": len(images), "precision": outputs, "limits": asdict(limits)}
+    outputs = {name: compare_output(name, wanted[name], found[name]) for name in job.graph.outputs}
+    faults = output_faults(outputs, job.recipe.limits["int8"], "INT8 on held-out images")
+    return outputs, faults
 
 
 def _run(path: Path, graph: Graph, images: np.ndarray) -> dict[str, np.ndarray]:
@@ -266,12 +296,22 @@ def _run(path: Path, graph: Graph, images: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def _locate(path: Path, job: _Job, limit: float) -> Located:
-    images = job.images.held_out[:_LOCATE_IMAGES]
+def _locate(path: Path, job: _Job, kept: tuple[str, ...]) -> Located:
+    """Where the error comes in; blocks that are kept already are left out."""
+    images = job.images.held_out[_worst(path, job)]
     wanted = onnx_sites(job.graph.path, images, typed=False)
     found = onnx_sites(path, images, typed=False)
+    limit = job.recipe.limits["int8"].relative_l2
     place = first_difference(wanted, found, limit, "the arithmetic of int8")
-    return Located(place.site, limit, place.what, place.distances, blames_precision=True)
+    return replace(place, blames_precision=True, kept=kept)
+
+
+def _worst(path: Path, job: _Job) -> np.ndarray:
+    """Held-out images that INT8 moves farthest."""
+    name = next(iter(job.graph.outputs))
+    images = job.images.held_out
+    wanted, found = (_run(source, job.graph, images)[name] for source in (job.graph.path, path))
+    return np.argsort(-relative_l2(wanted, found))[:_LOCATE_IMAGES]
 
 
 def digest_of(images: np.ndarray) -> str:

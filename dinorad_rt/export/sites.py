@@ -44,6 +44,7 @@ class Located:
         limit: greatest relative L2.
         what: the form that is compared, such as "the ONNX file".
         blames_precision: whether the arithmetic of the types is to blame, not the file or build.
+        kept: sites that are in FP32 already.
     """
 
     site: str | None
@@ -51,6 +52,7 @@ class Located:
     what: str
     distances: Mapping[str, float] = field(default_factory=dict)
     blames_precision: bool = False
+    kept: tuple[str, ...] = ()
 
     def words(self) -> str:
         """One clause for a message."""
@@ -66,6 +68,22 @@ class Located:
             f"{self.what} first leaves the limit in {_WORDS.get(self.site, self.site)}: relative "
             f"L2 {self.distances[self.site]:.1e} ({before}), at most {self.limit:.0e}"
         )
+
+    def by_growth(self) -> list[str]:
+        """Modules in the order of the error that they add, the largest first.
+
+        Errors of blocks add up like independent ones: in their squares.
+        """
+        names = list(self.distances)
+        squares = {name: self.distances[name] ** 2 for name in names}
+        before = {name: squares[last] for last, name in zip(names, names[1:], strict=False)}
+        added = {
+            name: squares[name] - before.get(name, 0.0)
+            if np.isfinite(before.get(name, 0.0))
+            else 0.0  # behind an overflow everything is lost: not this block's doing
+            for name in keepable(names)
+        }
+        return sorted(added.keys() - set(self.kept), key=lambda name: -added[name])
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
