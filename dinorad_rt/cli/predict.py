@@ -24,6 +24,13 @@ def predict(
     overlays: Annotated[
         bool, typer.Option("--overlays", help="Segmentation: draw each mask on its slices, as PNG.")
     ] = False,
+    saliency: Annotated[
+        bool,
+        typer.Option(
+            "--saliency",
+            help="Classification: draw what each answer rests on (integrated gradients), as PNG.",
+        ),
+    ] = False,
     keep_identifiers: Annotated[
         bool,
         typer.Option(
@@ -54,6 +61,7 @@ def predict(
         profile=profile,
         masks=chosen,  # type: ignore[arg-type]
         overlays=overlays,
+        saliency=saliency,
         keep_identifiers=keep_identifiers,
     )
     with progress_bar("predicting", unit="items") as advance:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from dinorad_rt.embeddings.decode import Bad
 from dinorad_rt.engines.build import open_runner
@@ -26,7 +26,7 @@ from dinorad_rt.studies.study import Study
 MaskFormat = Literal["nifti", "dicom-seg"]
 Progress = Callable[[int, int], None]
 PART_ITEMS = 64
-MASKS_FOLDER, OVERLAYS_FOLDER = "masks", "overlays"
+MASKS_FOLDER, OVERLAYS_FOLDER, SALIENCY_FOLDER = "masks", "overlays", "saliency"
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class PredictOptions:
         profile: batch, streams and threads.
         masks: formats of masks, for segmentation.
         overlays: also draw each mask on its slices, as PNG.
+        saliency: also draw what each class answer rests on, as PNG.
         keep_identifiers: name files by their paths. DICOM SEG carries its patient's identity, so
             it needs this.
     """
@@ -46,6 +47,7 @@ class PredictOptions:
     profile: str = "default"
     masks: tuple[MaskFormat, ...] = ("nifti",)
     overlays: bool = False
+    saliency: bool = False
     keep_identifiers: bool = False
 
 
@@ -104,6 +106,7 @@ def predict(
         "items": fingerprint(items),
         "masks": list(options.masks),
         "overlays": options.overlays,
+        "saliency": options.saliency,
         "keep_identifiers": options.keep_identifiers,
     }
     table = AnswerTable(out, question, columns, with_files=options.keep_identifiers)
@@ -116,6 +119,8 @@ def predict(
             answers = _answers(bundle, runner, todo, (out, options), workers or usable_cores())
             _collect(table, answers, earlier, len(items), told)
     counts = table.finish([item.key for item in items])
+    if options.saliency:
+        _explain(bundle, items, table, say, told)
     return PredictSummary(out, counts["answered"], counts["failed"], earlier, engine)
 
 
@@ -123,6 +128,11 @@ def _checked(options: PredictOptions, bundle: Bundle) -> PredictOptions:
     """Refuse, before any work, what cannot be written."""
     if bundle.kind == "classification":
         return replace(options, masks=(), overlays=False)
+    if options.saliency:
+        raise DataError(
+            "Saliency explains classes; this bundle answers with masks.",
+            "Use --overlays to see them on their slices.",
+        )
     if "dicom-seg" in options.masks and not options.keep_identifiers:
         raise DataError(
             "A DICOM SEG carries name, id and UIDs of the study that it belongs to.",
@@ -207,6 +217,44 @@ def _collect(
                 held = []
     finally:
         table.add(held)
+
+
+def _explain(
+    bundle: Bundle, items: tuple[Item, ...], table: AnswerTable, say: Say, told: Progress
+) -> None:
+    """Draw the map of each answered item's class: of the predicted one, or the positive one."""
+    from dinorad_rt.prediction.saliency import explain, logits_module, write_saliency
+
+    folder = table.folder / SALIENCY_FOLDER
+    rows = {row["item"]: row for row in table.rows() if row["status"] == "ok"}
+    todo = [item for item in items if item.key in rows and not _png(folder, item).exists()]
+    if not todo:
+        return
+    say("drawing what the answers rest on (integrated gradients)")
+    module = logits_module(bundle)
+    for done, item in enumerate(todo, start=1):
+        name, probability = _explained(bundle, rows[item.key])
+        found = explain(bundle, module, item, bundle.class_names.index(name))
+        if not isinstance(found, Bad):
+            lines = [
+                f"{name}: probability {probability:.3f}. Orange speaks for it, blue against it.",
+                f"Attributions miss the change of the logit by {found[1].error:.1%}. "
+                "Not for clinical use.",
+            ]
+            write_saliency(_png(folder, item), bundle, *found, lines)
+        told(done, len(todo))
+
+
+def _png(folder: Path, item: Item) -> Path:
+    return folder / f"{item.key}.png"
+
+
+def _explained(bundle: Bundle, row: Mapping[str, Any]) -> tuple[str, float]:
+    """The class whose map is drawn: the most probable, for binary tasks the positive one."""
+    names = bundle.class_names
+    scores = {name: float(row[f"probability_{name}"]) for name in names}
+    name = names[-1] if bundle.task == "binary" else max(scores, key=scores.__getitem__)
+    return name, scores[name]
 
 
 def _silent(done: int, total: int) -> None:

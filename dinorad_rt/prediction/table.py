@@ -90,8 +90,8 @@ class AnswerTable:
         import pyarrow.parquet as pq
 
         place = {key: index for index, key in enumerate(order)}
-        rows = [row for part in self._parts() for row in pq.read_table(part).to_pylist()]
-        rows = sorted((r for r in rows if r["item"] in place), key=lambda r: place[r["item"]])
+        rows = [row for row in self.rows() if row["item"] in place]
+        rows.sort(key=lambda row: place[row["item"]])
         with atomic_path(self.folder / TABLE_FILE) as part:
             pq.write_table(self._from_rows(rows), part)
         with (
@@ -103,6 +103,12 @@ class AnswerTable:
             writer.writerows(rows)
         failed = sum(row["status"] == "failed" for row in rows)
         return {"answered": len(rows) - failed, "failed": failed}
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Every answer so far, in the order in which it was given."""
+        import pyarrow.parquet as pq
+
+        return [row for part in self._parts() for row in pq.read_table(part).to_pylist()]
 
     def _claim(self, question: Mapping[str, Any]) -> None:
         path = self.folder / QUESTION_FILE

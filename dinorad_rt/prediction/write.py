@@ -33,6 +33,7 @@ from dinorad_rt.prediction.bundle import (
     Bundle,
 )
 from dinorad_rt.prediction.card import model_card
+from dinorad_rt.types import Precision
 
 if TYPE_CHECKING:
     from dinorad_rt.datasets.dataset import Dataset
@@ -52,7 +53,7 @@ class BundleOptions:
     """
 
     name: str | None = None
-    precision: str = "fp32"
+    precision: Precision = "fp32"
     backend: str = "auto"
     rule: Rule = "youden"
     least: float = 0.9
