@@ -285,7 +285,32 @@ def engines(folder: Path) -> None:
                     }
                 )
     table([{k: v for k, v in row.items() if k != "reason"} for row in rows])
-    save("training_engines", {"rows": rows})
+    compiled = [
+        row for name in SETS for method in METHODS for row in _compiled(folder, name, method)
+    ]
+    table(compiled)
+    save("training_engines", {"rows": rows, "tensorrt_rtx": compiled})
+
+
+def _compiled(folder: Path, name: str, method: str) -> list[dict[str, Any]]:
+    """The FP16 graph of a run, compiled by TensorRT-RTX for GPUs that are not here."""
+    from dinorad_rt.engines.profile import load_profile
+    from dinorad_rt.runners.tensorrt_targets import build_for_targets
+    from dinorad_rt.training.checkpoint import load_tuned
+    from dinorad_rt.training.export import export_tuned
+
+    graph = export_tuned(load_tuned(folder / f"{name}-{method}-0"), precision="fp16", say=print)
+    built = build_for_targets(graph, load_profile("default"), ("sm75", "sm80", "sm89"))
+    return [
+        {
+            "set": name,
+            "method": method,
+            "target": item.target,
+            "seconds": item.seconds,
+            "mebibytes": item.size / 2**20,
+        }
+        for item in built
+    ]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""ONNX Runtime: FP32 on the processor; with onnxruntime-gpu also the CUDA provider.
+"""ONNX Runtime: the processor; with onnxruntime-gpu also its CUDA and TensorRT providers.
 
 The processor has kernels for FP32 and INT8 only: FP16 graphs would be cast to FP32 node by node
 and BF16 ones are not implemented, so both are refused. Threads do not spin: on cores shared with
@@ -13,10 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dinorad_rt.errors import BuildError, EngineError
-from dinorad_rt.machine import gpu_facts, has_gpu, usable_cores
+from dinorad_rt.errors import BuildError
+from dinorad_rt.machine import gpu_facts, usable_cores
 from dinorad_rt.optional import is_installed, version_of
-from dinorad_rt.runners.base import AbstractRunner, Availability, Plan, Rows, Say
+from dinorad_rt.runners.base import AbstractRunner, Availability, Plan, Rows, Say, pad_rows
+from dinorad_rt.runners.onnxruntime_providers import (
+    INPUT,
+    check_device,
+    cuda_is_here,
+    session_providers,
+)
 from dinorad_rt.runners.precision import (
     cpu_device,
     low_type,
@@ -24,6 +30,7 @@ from dinorad_rt.runners.precision import (
     refuse_precision,
     unproven,
 )
+from dinorad_rt.runners.tensorrt_build import place_graph
 from dinorad_rt.runners.threaded import AbstractThreadedRunner
 
 if TYPE_CHECKING:
@@ -33,7 +40,6 @@ if TYPE_CHECKING:
 
 NAME = "onnxruntime"
 _MODEL = "model.onnx"
-_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _CPU_PRECISIONS = ("fp32", "int8")
 _CUDA_PRECISIONS = ("fp32", "bf16", "fp16")
 
@@ -41,7 +47,7 @@ _CUDA_PRECISIONS = ("fp32", "bf16", "fp16")
 def is_available() -> Availability:
     """ONNX Runtime runs wherever one of its wheels is installed."""
     installed = is_installed("onnxruntime")
-    devices = (("cuda",) if _cuda() else ()) + ("cpu",)
+    devices = (("cuda",) if cuda_is_here() else ()) + ("cpu",)
     return Availability(
         backend=NAME,
         can_build=installed,
@@ -50,26 +56,23 @@ def is_available() -> Availability:
         devices=devices if installed else (),
         reason="" if installed else "the package onnxruntime is not installed",
         install="pip install onnxruntime",
-        precisions=(_CUDA_PRECISIONS if _cuda() else _CPU_PRECISIONS) if installed else (),
+        precisions=(_CUDA_PRECISIONS if cuda_is_here() else _CPU_PRECISIONS) if installed else (),
     )
 
 
 def plan(graph: Graph, profile: Profile) -> Plan:
     """Fix provider and threads.
 
-    Options of the profile: `device`, `cpu` or `cuda` (default: cuda where it can run).
+    Options of the profile: `device`, one of cpu, cuda and tensorrt (default: cuda where it can
+    run).
 
     Raises:
         EngineError: the provider is not here, or has no kernels for the graph's type.
     """
-    device = str(profile.options_for(NAME).get("device", "cuda" if _cuda() else "cpu"))
-    if device not in _PROVIDERS or (device == "cuda" and not _cuda()):
-        raise EngineError(
-            f"ONNX Runtime cannot run on {device!r} here.",
-            "Use device = 'cpu' in the profile, or install onnxruntime-gpu where a GPU is.",
-        )
+    device = str(profile.options_for(NAME).get("device", "cuda" if cuda_is_here() else "cpu"))
+    check_device(device)
     low = low_type(graph)
-    refuse_precision(NAME, graph, low, _CUDA_PRECISIONS if device == "cuda" else _CPU_PRECISIONS)
+    refuse_precision(NAME, graph, low, _CPU_PRECISIONS if device == "cpu" else _CUDA_PRECISIONS)
     return Plan(
         backend=NAME,
         version=_version() or "",
@@ -96,7 +99,12 @@ def build(graph: Graph, plan: Plan, folder: Path, *, say: Say | None = None) -> 
     if low not in found or (low == "float32" and set(found) != {low}):
         raise unproven(NAME, graph, low, found)
     try:
-        _session(graph.path, plan.settings, optimised=folder / _MODEL)
+        providers = session_providers(plan.settings, folder, plan.batch, graph.input_shape)
+        if plan.settings["device"] == "tensorrt":  # compiles from the graph itself
+            place_graph(graph.path, folder)
+            _session(folder / _MODEL, plan.settings, providers)
+        else:
+            _session(graph.path, plan.settings, providers, optimised=folder / _MODEL)
     except Exception as error:  # ONNX Runtime raises a class per status, all plain Exceptions
         raise BuildError(
             f"ONNX Runtime {plan.version} refused the graph of {graph.model}: {error}",
@@ -114,7 +122,10 @@ def load(engine: Engine) -> AbstractRunner:
 
 
 class ONNXRuntimeRunner(AbstractThreadedRunner):
-    """A session and as many calling threads as streams; the tail runs without padding."""
+    """A session and as many calling threads as streams; the tail runs without padding.
+
+    Only the TensorRT provider knows one shape, so there it is padded.
+    """
 
     backend = NAME
 
@@ -125,7 +136,10 @@ class ONNXRuntimeRunner(AbstractThreadedRunner):
         self._session: Any = None
 
     def _activate(self) -> None:
-        self._session = _session(self._path, self._settings)
+        providers = session_providers(
+            self._settings, self._path.parent, self.batch, self.input_shape
+        )
+        self._session = _session(self._path, self._settings, providers)
 
     def _prepare_thread(self) -> None:
         """A session needs nothing per thread."""
@@ -136,14 +150,14 @@ class ONNXRuntimeRunner(AbstractThreadedRunner):
     def _resident(self) -> Callable[[], object]:
         import onnxruntime
 
-        device = str(self._settings["device"])
+        device = "cpu" if self._settings["device"] == "cpu" else "cuda"
         binding = self._session.io_binding()
 
         def zeros(shape: tuple[int, ...]) -> Any:
             values = np.zeros((self.batch, *shape), np.float32)
             return onnxruntime.OrtValue.ortvalue_from_numpy(values, device, 0)
 
-        binding.bind_ortvalue_input("pixel_values", zeros(self.input_shape))
+        binding.bind_ortvalue_input(INPUT, zeros(self.input_shape))
         for name, shape in self.outputs.items():
             binding.bind_ortvalue_output(name, zeros(shape))
 
@@ -155,11 +169,12 @@ class ONNXRuntimeRunner(AbstractThreadedRunner):
 
     def _run(self, chunk: np.ndarray) -> Rows:
         names = list(self.outputs)
-        values = self._session.run(names, {"pixel_values": chunk})
+        rows = pad_rows(chunk, self.batch) if self._settings["device"] == "tensorrt" else chunk
+        values = self._session.run(names, {INPUT: rows})
         return dict(zip(names, values, strict=True))
 
 
-def _session(path: Path, settings: Any, optimised: Path | None = None) -> Any:
+def _session(path: Path, settings: Any, providers: list[Any], optimised: Path | None = None) -> Any:
     """A session; with `optimised` the graph is optimised and written there, else it already is."""
     import onnxruntime
 
@@ -169,7 +184,7 @@ def _session(path: Path, settings: Any, optimised: Path | None = None) -> Any:
     options.intra_op_num_threads = max(1, int(settings["threads"]) // int(settings["streams"]))
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    cuda = settings["device"] == "cuda"
+    cuda = settings["device"] != "cpu"
     if cuda:  # a node without a CUDA kernel is an error, not a silent trip to the processor
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     options.graph_optimization_level = levels.ORT_DISABLE_ALL
@@ -180,13 +195,7 @@ def _session(path: Path, settings: Any, optimised: Path | None = None) -> Any:
         entry = "session.optimized_model_external_initializers"
         options.add_session_config_entry(f"{entry}_file_name", f"{optimised.stem}.bin")
         options.add_session_config_entry(f"{entry}_min_size_in_bytes", "1024")
-    return onnxruntime.InferenceSession(
-        str(path), options, providers=[_PROVIDERS[str(settings["device"])]]
-    )
-
-
-def _cuda() -> bool:
-    return version_of("onnxruntime-gpu") is not None and has_gpu()
+    return onnxruntime.InferenceSession(str(path), options, providers=providers)
 
 
 def _version() -> str | None:

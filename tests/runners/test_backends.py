@@ -113,7 +113,7 @@ def test_a_precision_without_arithmetic_is_refused(
     precision: str,
 ) -> None:
     monkeypatch.setattr(openvino, "cpu_precisions", lambda: ("fp32",))
-    monkeypatch.setattr(onnxruntime, "_cuda", lambda: False)
+    monkeypatch.setattr(onnxruntime, "cuda_is_here", lambda: False)
     with pytest.raises(EngineError, match=f"cannot run {precision}.*it runs fp32") as caught:
         get_or_build(graph_of(precision), backend=backend, profile=PROFILE)
     assert "--precision fp32" in caught.value.fix

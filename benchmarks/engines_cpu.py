@@ -1,0 +1,256 @@
+"""Our engines on the processor against what one would otherwise use, in one run.
+
+    python -m benchmarks.engines_cpu [--prepare] [--only vits14-224-8 ...] [--rounds 5]
+
+Contenders: our OpenVINO engine and our Inductor engine (BF16, and INT8 where its gate passes),
+through our runners with their copies; PyTorch BF16 eager; torch.compile max-autotune BF16; bare
+ONNX Runtime; bare OpenVINO tuned by hand (static batch, one or two streams, hint bf16). All of a
+cell live side by side, each in a process of its own, and take turns in a random order; beside them
+the BF16 matrix product alone. Batch 1 is one call at a time, batch 8 a full pipeline.
+
+Bars: ours >= 1.0 x the best of the others (0.97: the noise), >= 0.75 of the matrix product at
+batch 8, >= 4 x ONNX Runtime FP32, INT8 >= 1.4 x BF16. `--prepare` builds what takes long and times
+nothing. Finished cells are kept; `--again` measures them anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import statistics
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.contenders import Contender
+from benchmarks.harness import load, save, table
+
+if TYPE_CHECKING:
+    from dinorad_rt.export.manifest import Graph
+
+NAME = "engines_cpu"
+CELLS = (
+    *(("vits14", 224, 8), ("vits14", 224, 1), ("vitb14", 224, 8), ("vitb14", 224, 1)),
+    *(("vits14", 518, 8), ("vits14", 518, 1), ("vitl14", 224, 8), ("vitl14", 224, 1)),
+)
+SIDES = (1024, 2048, 4096)
+OURS = ("ours openvino bf16", "ours inductor bf16")
+INT8 = "ours openvino int8"
+ORT = "onnxruntime fp32"
+BARS = {"best_of_others": 0.97, "of_ceiling": 0.75, "onnxruntime_fp32": 4.0, "int8": 1.4}
+
+
+@dataclass(frozen=True)
+class CellKey:
+    """Model, side in pixels and batch of one race."""
+
+    model: str
+    size: int
+    batch: int
+
+    @property
+    def name(self) -> str:
+        """As in --only."""
+        return f"{self.model}-{self.size}-{self.batch}"
+
+    @property
+    def latency(self) -> bool:
+        """One call at a time."""
+        return self.batch == 1
+
+
+def main() -> None:
+    """Race every cell and print the ratios."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", nargs="+", help="cells such as vits14-224-8")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--without", nargs="*", default=[], help="contenders to leave out")
+    parser.add_argument("--prepare", action="store_true", help="build, time nothing")
+    parser.add_argument("--again", action="store_true")
+    arguments = parser.parse_args()
+    cells = [CellKey(*cell) for cell in CELLS]
+    for cell in cells:
+        if arguments.only and cell.name not in arguments.only:
+            continue
+        if cell.name in _stored() and not (arguments.again or arguments.prepare):
+            continue
+        print(f"{cell.name} ...", flush=True)
+        contenders, left_out = _contenders(cell, arguments.without)
+        if arguments.prepare:
+            continue
+        rates, failed = race(contenders, arguments.rounds, arguments.seconds)
+        row = _row(cell, rates, left_out | failed)
+        save(
+            NAME,
+            {"weights": "random", "bars": BARS, "rows": [*(_stored() | {cell.name: row}).values()]},
+        )
+        table([{"contender": k, "images/s": v} for k, v in row["images_per_s"].items()])
+    table([_short(row) for row in _stored().values()])
+
+
+def race(
+    contenders: list[Contender], rounds: int, seconds: float
+) -> tuple[dict[str, list[float]], dict[str, str]]:
+    """Rates of each contender per round, in turns; and why some did not start."""
+    running, failed = [], {}
+    for contender in contenders:
+        try:
+            contender.start()
+            running.append(contender)
+        except RuntimeError as error:
+            failed[contender.name] = str(error)
+    rates: dict[str, list[float]] = {contender.name: [] for contender in running}
+    order = random.Random(0)
+    try:
+        for _ in range(rounds):
+            order.shuffle(running)
+            for contender in running:
+                time.sleep(0.2)
+                rates[contender.name].append(contender.measure(seconds))
+    finally:
+        for contender in running:
+            contender.stop()
+    return rates, failed
+
+
+def _contenders(cell: CellKey, without: list[str]) -> tuple[list[Contender], dict[str, str]]:
+    from dinorad_rt.machine import usable_cores
+
+    base = {
+        "model": cell.model,
+        "size": cell.size,
+        "batch": cell.batch,
+        "latency": cell.latency,
+        "threads": usable_cores(),
+    }
+    fp32 = _graph(cell, "fp32")
+    onnx = {"onnx": str(fp32.path)}
+    found = [
+        Contender("pytorch bf16 eager", base | {"kind": "pytorch", "compile": False}),
+        Contender("torch.compile bf16", base | {"kind": "pytorch", "compile": True}),
+        Contender(ORT, base | {"kind": "onnxruntime"} | onnx),
+        *(
+            Contender(
+                f"bare openvino {n} streams", base | {"kind": "openvino", "streams": n} | onnx
+            )
+            for n in (1, 2)
+        ),
+        *(
+            Contender(f"product {n}", {"kind": "product", "side": n, "batch": 1, **_threads()})
+            for n in SIDES
+        ),
+    ]
+    left_out: dict[str, str] = {}
+    for name in (*OURS, INT8):
+        if name in without:
+            left_out[name] = "not asked for"
+            continue
+        try:
+            job = base | {"kind": "ours", "engine": str(_engine(cell, name))}
+        except Exception as error:  # its reason is part of the result
+            left_out[name] = str(error)[:400]
+            print(f"  {name}: {left_out[name]}", flush=True)
+            continue
+        found.append(Contender(name, job))
+    return [item for item in found if item.name not in without], left_out
+
+
+def _threads() -> dict[str, int]:
+    from dinorad_rt.machine import usable_cores
+
+    return {"threads": usable_cores()}
+
+
+def _graph(cell: CellKey, precision: str) -> Graph:
+    from dinorad_rt.pipeline import EngineRequest, dataset_for, graph_for
+
+    request = EngineRequest(
+        model=cell.model,
+        weights="random",
+        image_size=cell.size,
+        precision=precision,  # type: ignore[arg-type]
+    )
+    images = dataset_for(None) if precision == "int8" else None
+    return graph_for(request, calibration=images)
+
+
+def _engine(cell: CellKey, name: str) -> Path:
+    from dinorad_rt.benchmarking.cell import Cell
+    from dinorad_rt.benchmarking.sweep import profile_of
+    from dinorad_rt.engines.build import get_or_build
+
+    _, backend, precision = name.split()
+    mode = "latency" if cell.latency else "throughput"
+    profile = profile_of(
+        Cell(cell.model, backend, precision, cell.size, cell.batch, mode, "")  # type: ignore[arg-type]
+    )
+    start = time.perf_counter()
+    engine = get_or_build(_graph(cell, precision), backend=backend, profile=profile)
+    print(f"  {name}: {time.perf_counter() - start:.0f} s", flush=True)
+    return engine.folder
+
+
+def _row(
+    cell: CellKey, rates: Mapping[str, list[float]], left_out: dict[str, str]
+) -> dict[str, Any]:
+    from dinorad_rt.benchmarking.work import multiply_adds
+
+    gflop = 2 * multiply_adds(_graph(cell, "fp32").path) / 1e9
+    medians = {name: statistics.median(values) for name, values in rates.items()}
+    products = {f"product {side}": 2 * side**3 / 1e12 for side in SIDES}
+    tflops = {name: medians[name] * work for name, work in products.items() if name in medians}
+    engines = {name: rate for name, rate in medians.items() if name not in products}
+    ours = max((name for name in OURS if name in engines), key=lambda name: engines[name])
+    others = [name for name in engines if name not in (*OURS, INT8)]
+    best = max(others, key=lambda name: engines[name])
+    ceiling = max(tflops.values())
+    ratios = {
+        "best_of_others": _ratio(rates[ours], rates[best]),
+        "of_ceiling": engines[ours] * gflop / 1e3 / ceiling,
+        "onnxruntime_fp32": _ratio(rates[ours], rates[ORT]) if ORT in rates else None,
+        "int8": _ratio(rates[INT8], rates[ours]) if INT8 in rates else None,
+    }
+    return {
+        "cell": cell.name,
+        "mode": "latency" if cell.latency else "throughput",
+        "gflop_per_image": gflop,
+        "ours": ours,
+        "best_of_others": best,
+        "ratios": ratios,
+        "ceiling_tflops": ceiling,
+        "images_per_s": dict(sorted(engines.items(), key=lambda item: -item[1])),
+        "rounds": {name: [round(value, 3) for value in values] for name, values in rates.items()},
+        "left_out": left_out,
+        "load_average": os.getloadavg()[0],
+    }
+
+
+def _ratio(ours: list[float], theirs: list[float]) -> float:
+    """Median over the rounds: what disturbed one of a round disturbed the other."""
+    return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
+
+
+def _stored() -> dict[str, dict[str, Any]]:
+    return {str(row["cell"]): row for row in load(NAME).get("rows", ())}
+
+
+def _short(row: Mapping[str, Any]) -> dict[str, Any]:
+    ratios = row["ratios"]
+    return {
+        "cell": row["cell"],
+        "ours": row["ours"],
+        "images/s": row["images_per_s"][row["ours"]],
+        "best of others": row["best_of_others"],
+        "ratio": ratios["best_of_others"],
+        "of ceiling": ratios["of_ceiling"],
+        "x ORT FP32": ratios["onnxruntime_fp32"] or "-",
+        "INT8 x": ratios["int8"] or "-",
+    }
+
+
+if __name__ == "__main__":
+    main()
