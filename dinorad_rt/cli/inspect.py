@@ -20,12 +20,14 @@ def inspect(
     as_json: options.AsJson = False,
 ) -> None:
     """Tell series, sizes, spacing, windows and problems of images, without identifiers."""
-    from dinorad_rt.studies.inspect import contact_sheet, inspect_path
+    from dinorad_rt.studies.inspect import MAX_SERIES, contact_sheet, inspect_path
 
     inspection = inspect_path(path)
     if sheet is not None:
         contact_sheet(inspection, sheet, preprocessing=preprocessing)
-        note(f"contact sheet written to {sheet}")
+        note(f"contact sheet written to {sheet}; its pixels may show burned-in text")
+        if len(inspection.series) > MAX_SERIES:
+            note(f"it shows {MAX_SERIES} of {len(inspection.series)} series, evenly spaced")
     if as_json:
         print_json(inspection.as_dict())
         return

@@ -135,7 +135,7 @@ def rule_of(study: Study, spec: PreprocessSpec) -> Intensity:
         return spec.intensity
     if study.units in ("HU", "SUV"):
         return "window"
-    if study.units == "stored" and _own_display(study) is not None:
+    if study.units == "stored" and study.modality != "MR" and _own_display(study) is not None:
         return "window"
     if study.units in ("display", "colour") and study.pixels.dtype.itemsize == 1:
         return "range"

@@ -10,9 +10,10 @@ from dinorad_rt.files import sha256_json
 Intensity = Literal["auto", "window", "percentile", "minmax", "range"]
 """How values become grey in [0, 1]:
 auto        the sound default by units: HU → `window` or `windows`, else the file's window, else
-            `presets.WINDOWS["CT"]`; SUV → 0 to 10; stored → the file's VOI LUT or window, else
-            percentiles; display → full range for 8 bits, percentiles for wider types (16-bit PNGs
-            often hold 12 bits).
+            `presets.WINDOWS["CT"]`; SUV → 0 to 10; MR → percentiles (the windows of its files are
+            often those of another slice, scan or software); other stored values → the file's VOI
+            LUT or window, else percentiles; display → full range for 8 bits, percentiles for wider
+            types (16-bit PNGs often hold 12 bits).
 window      `window` or `windows` in the units of the pixels (HU for CT), edges exact.
 percentile  clip to `percentiles` of the slice, then scale to [0, 1].
 minmax      the image's own minimum and maximum after resizing (the study's `RescaleImage`), after

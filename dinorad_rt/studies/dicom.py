@@ -237,13 +237,17 @@ def _place(views: list[FrameView]) -> tuple[dict[str, Any], list[str]]:
     return place, list(stack.problems)
 
 
+_OFTEN_WITH_TEXT = ("US", "ES", "XC", "SC", "OT")
 _NOT_INTENSITIES = {"SEG": "labels of a segmentation", "RTDOSE": "radiation doses"}
 
 
 def _warnings_of(dataset: FileDataset) -> list[str]:
     problems = []
-    if dataset.get("BurnedInAnnotation") == "YES":
+    burned_in = dataset.get("BurnedInAnnotation")
+    if burned_in == "YES":
         problems.append("burned-in annotation: the image itself may show who the patient is")
+    elif burned_in != "NO" and dataset.get("Modality") in _OFTEN_WITH_TEXT:
+        problems.append("burned-in text is not ruled out by the file: look before you share it")
     kind = _NOT_INTENSITIES.get(str(dataset.get("Modality")))
     if kind is not None:
         problems.append(f"values are {kind}, not intensities of an image")

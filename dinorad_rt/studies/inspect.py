@@ -15,10 +15,10 @@ from dinorad_rt.studies.grouping import Series, group_slices
 from dinorad_rt.studies.names import natural_key, visible_files
 from dinorad_rt.studies.read import file_kind, read_study
 from dinorad_rt.studies.series import read_slice_header
-from dinorad_rt.studies.sheet import contact_sheet
+from dinorad_rt.studies.sheet import MAX_SERIES, contact_sheet
 from dinorad_rt.studies.study import Study
 
-__all__ = ["InspectedSeries", "Inspection", "contact_sheet", "inspect_path"]
+__all__ = ["MAX_SERIES", "InspectedSeries", "Inspection", "contact_sheet", "inspect_path"]
 
 MAX_DECODED = 500
 """Images outside DICOM series that are decoded; of more, evenly spaced ones."""

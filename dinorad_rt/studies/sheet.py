@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -18,9 +18,13 @@ if TYPE_CHECKING:
     from dinorad_rt.studies.inspect import InspectedSeries, Inspection
 
 TILES_PER_SERIES = 8
+COLUMNS = 8
 MAX_SERIES = 24
 CAPTION = 16
 """Height of the caption below each tile, in pixels."""
+
+Tile: TypeAlias = tuple[str, np.ndarray]
+"""Caption, and (size, size, 3) uint8."""
 
 
 def contact_sheet(
@@ -31,7 +35,10 @@ def contact_sheet(
     model: str = "vits14",
     image_size: int = 224,
 ) -> Path:
-    """Write the network's view of up to eight slices of each series, one row per series.
+    """Write the network's view of up to eight slices of each series, in the table's order.
+
+    Of more than MAX_SERIES, evenly spaced ones. Tiles carry the number of their series in the
+    table; slices of one series stand in one row.
 
     Args:
         inspection: from `inspect_path`.
@@ -47,50 +54,58 @@ def contact_sheet(
     from dinorad_rt.preprocessing.presets import preset
 
     spec = preset(preprocessing, get_spec(model), image_size)
-    rows = [
-        (f"{number}", list(_tiles(one, spec)))
-        for number, one in enumerate(inspection.series[:MAX_SERIES], start=1)
+    groups = [
+        list(_tiles(f"{number} {one.facts['modality']}".removesuffix(" -"), one, spec))
+        for number, one in _spread(list(enumerate(inspection.series, start=1)), MAX_SERIES)
     ]
-    rows = [(number, tiles) for number, tiles in rows if tiles]
-    if not rows:
+    if not any(groups):
         raise EmptyDataError("No series to show.", "See the problems that `inspect` lists.")
-    sheet = _drawn(rows, image_size)
+    sheet = _drawn(_rows(groups), image_size)
     with atomic_path(target) as part:
         sheet.save(part, format="PNG")
     return target
 
 
-def _drawn(rows: list[tuple[str, list[tuple[str, np.ndarray]]]], size: int) -> Any:
-    """The sheet as a PIL image: one row of captioned tiles per series."""
+def _rows(groups: list[list[Tile]]) -> list[list[Tile]]:
+    """Fill rows with whole groups; one that does not fit into the rest of a row begins the next."""
+    rows: list[list[Tile]] = [[]]
+    for group in groups:
+        if len(rows[-1]) + len(group) > COLUMNS:
+            rows.append([])
+        rows[-1] += group
+    return [row for row in rows if row]
+
+
+def _drawn(rows: list[list[Tile]], size: int) -> Any:
+    """The sheet as a PIL image: rows of captioned tiles."""
     image_module = require("PIL.Image", "writing PNG")
     draw_module = require("PIL.ImageDraw", "writing PNG")
-    columns = max(len(tiles) for _, tiles in rows)
     step = size + CAPTION
-    sheet = image_module.new("RGB", (columns * size, len(rows) * step))
+    sheet = image_module.new("RGB", (max(map(len, rows)) * size, len(rows) * step))
     draw = draw_module.Draw(sheet)
-    for y, (number, tiles) in enumerate(rows):
+    for y, tiles in enumerate(rows):
         for x, (caption, tile) in enumerate(tiles):
             sheet.paste(image_module.fromarray(tile), (x * size, y * step))
-            at = (x * size + 2, y * step + size + 2)
-            draw.text(at, f"{number}: {caption}", fill=(255, 255, 255))
+            draw.text((x * size + 2, y * step + size + 2), caption, fill=(255, 255, 255))
     return sheet
 
 
-def _tiles(series: InspectedSeries, spec: PreprocessSpec) -> Iterator[tuple[str, np.ndarray]]:
-    """(caption, (size, size, 3) uint8) of evenly spaced slices."""
+def _tiles(name: str, series: InspectedSeries, spec: PreprocessSpec) -> Iterator[Tile]:
+    """Tiles of evenly spaced slices."""
     from dinorad_rt.preprocessing.pipeline import Preprocessor
 
     preprocess = Preprocessor(spec)
-    for path in _spread(series.files, TILES_PER_SERIES):
+    files = len(series.files)
+    for at in _spread(range(files), TILES_PER_SERIES):
         try:
-            study = read_study(path).displayed()
+            study = read_study(series.files[at]).displayed()
+            slices = _spread(range(study.num_slices), TILES_PER_SERIES if files == 1 else 1)
+            shown = [_shown(preprocess(study.slice(index)), spec) for index in slices]
         except DinoradError:
             continue
-        count = TILES_PER_SERIES if len(series.files) == 1 else 1
-        for index in _spread(range(study.num_slices), count):
-            values = preprocess(study.slice(index))
-            caption = f"{index + 1}/{study.num_slices}" if study.num_slices > 1 else "image"
-            yield caption, _shown(values, spec)
+        for index, tile in zip(slices, shown, strict=True):
+            place, total = (at, files) if files > 1 else (index, study.num_slices)
+            yield (f"{name} {place + 1}/{total}" if total > 1 else name), tile
 
 
 def _shown(values: np.ndarray, spec: PreprocessSpec) -> np.ndarray:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.pixels import apply_voi, apply_windowing
 
 from dinorad_rt.errors import DataError
-from dinorad_rt.preprocessing.intensity import GreyMap, grey_map, is_usable
+from dinorad_rt.preprocessing.intensity import GreyMap, grey_map, is_usable, rule_of
 from dinorad_rt.preprocessing.pipeline import Preprocessor
 from dinorad_rt.preprocessing.reference import ReferenceStatistics, grey
 from dinorad_rt.studies.study import Study, Window
@@ -151,3 +153,11 @@ def test_the_study_clips_and_stretches_after_the_resize(make_spec, implementatio
 
 def test_grey_map_of_equal_edges_is_black():
     assert not grey(np.arange(4).reshape(2, 2), GreyMap(3.0, 3.0)).any()
+
+
+def test_mr_goes_by_percentiles_whatever_window_its_file_names(make_spec, rng):
+    pixels = rng.integers(0, 120, (1, 50, 50)).astype(np.uint16)
+    named = Study(pixels, units="stored", modality="MR", windows=(Window(470, 950),))
+    assert rule_of(named, make_spec()) == "percentile"
+    assert rule_of(named, make_spec(intensity="window")) == "window"
+    assert rule_of(replace(named, modality="DX"), make_spec()) == "window"
