@@ -14,6 +14,7 @@ from dinorad_rt.reports.results import RESULTS_FILE, MetricValue, Predictions, R
 BENCH_FILE = "bench.json"
 MAIN_METRICS = ("auroc", "dice", "accuracy")
 """What a run is judged by: the first of them that it has."""
+UNTOLD_SETTINGS = ("preset_name", "device", "resamples")
 
 
 @dataclass(frozen=True)
@@ -175,7 +176,7 @@ def labelled(results: Iterable[Results]) -> tuple[Run, ...]:
         facts = {run.number: _facts(run) for run in same}
         differ = _telling(list(facts.values()))
         for run in same:
-            parts = [facts[run.number][key] for key in differ]
+            parts = [facts[run.number].get(key, "") for key in differ]
             labels[run.number] = " ".join([run.model, *filter(None, parts)])
         names = [labels[run.number] for run in same]
         for run in same:
@@ -233,8 +234,8 @@ def _telling(facts: Sequence[Mapping[str, str]]) -> list[str]:
     """Facts that differ, without those that tell nothing new."""
     kept: list[str] = []
     groups = 1
-    for key in facts[0]:
-        finer = len({tuple(fact[name] for name in (*kept, key)) for fact in facts})
+    for key in dict.fromkeys(key for fact in facts for key in fact):
+        finer = len({tuple(fact.get(name) for name in (*kept, key)) for fact in facts})
         if finer > groups:
             kept.append(key)
             groups = finer
@@ -247,6 +248,11 @@ def _facts(run: Run) -> dict[str, str]:
     preprocessing = results.provenance.get("preprocessing") or {}
     evaluation = results.provenance.get("evaluation") or {}
     size = preprocessing.get("image_size")
+    told = {
+        f"setting {key}": f"{key} {_plain_words(value)}"
+        for key, value in results.settings.items()
+        if key not in UNTOLD_SETTINGS
+    }
     return {
         "weights": _weights_words(run.engine.get("weights")) or results.weights_kind,
         "size": f"{size} px" if size else "",
@@ -255,7 +261,12 @@ def _facts(run: Run) -> dict[str, str]:
         "preprocessing": f"preprocessing {preprocessing.get('preset')}" if preprocessing else "",
         "preset": f"preset {results.preset}",
         "seed": f"seed {evaluation['seed']}" if "seed" in evaluation else "",
+        **told,
     }
+
+
+def _plain_words(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
 def _weights_words(weights: Any) -> str:

@@ -91,7 +91,7 @@ def test_the_paper_s_classification_part_ships_and_is_valid() -> None:
         *("nih-chestxray14", "chexpert", "sars-cov-2-ct", "brain-tumor")
     }
     assert {protocol.preset for protocol in study.protocols} == {"study"}
-    assert {"knn", "mlknn", "linear"} <= {item.protocol for item in study.protocols}
+    assert {"knn", "mlknn", "linear", "few-shot"} <= {item.protocol for item in study.protocols}
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ def fake_results(
     weights: str = "file",
     engine_key: str = "k" * 64,
     test: int = 40,
+    ks: tuple[int, ...] = (3, 7),
 ) -> Results:
     """kNN on points around one centre per class; `strength` is how far apart they are."""
     random = np.random.default_rng(len(model))
@@ -59,7 +60,7 @@ def fake_results(
     return evaluate_knn(
         *(table.take(split == name) for name in ("train", "val", "test")),
         DatasetInfo(dataset, task, NAMES[:classes]),
-        KNNSettings(ks=(3, 7), resamples=50),
+        KNNSettings(ks=ks, resamples=50),
         provenance=provenance,
     )
 

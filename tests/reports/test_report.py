@@ -171,6 +171,10 @@ def test_one_model_twice_is_told_apart_by_what_differs(tmp_path: Path) -> None:
     labels = [run.label for run in read_material([tmp_path]).runs]
     assert len(set(labels)) == 3
     assert all(label.startswith("vits14") for label in labels)
+    fake_run(tmp_path / "d", "vitb14")
+    fake_run(tmp_path / "e", "vitb14", ks=(5,))
+    labels = [run.label for run in read_material([tmp_path / "d", tmp_path / "e"]).runs]
+    assert labels == ["vitb14 ks 3, 7", "vitb14 ks 5"]
 
 
 def test_plots_are_written_for_papers(report: Path) -> None:
