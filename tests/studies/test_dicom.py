@@ -172,6 +172,35 @@ def test_a_modality_lut_table_is_applied_and_said(write_dicom: Any) -> None:
     assert study.rescale == (1.0, 0.0) and "modality LUT" in study.problems[0]
 
 
+@pytest.mark.filterwarnings("ignore")  # highdicom on a series with invented attributes
+def test_enhanced_multi_frame_written_by_highdicom(
+    shared_data: Path, tmp_path: Path, cache: Path
+) -> None:
+    """The classic series and its conversion to enhanced MR are one volume in space."""
+    highdicom = pytest.importorskip("highdicom")
+    import pydicom
+    from highdicom.legacy import LegacyConvertedEnhancedMRImage
+
+    paths = sorted((shared_data / "mr_dicom_series").rglob("*.dcm"))
+    LegacyConvertedEnhancedMRImage(
+        legacy_datasets=[pydicom.dcmread(path) for path in paths],
+        series_instance_uid=highdicom.UID(),
+        series_number=1,
+        sop_instance_uid=highdicom.UID(),
+        instance_number=1,
+    ).save_as(tmp_path / "enhanced.dcm")
+    enhanced, classic = read_study(tmp_path / "enhanced.dcm"), read_study(paths[0].parent)
+    assert enhanced.num_slices == classic.num_slices == len(paths) and not enhanced.problems
+    assert (enhanced.units, enhanced.windows) == (classic.units, classic.windows)
+    there, here = classic.affine(), enhanced.affine()
+    assert there is not None and here is not None
+    for index in range(enhanced.num_slices):
+        at = np.linalg.solve(there, here @ [index, 0, 0, 1])
+        np.testing.assert_allclose(at[1:], [0, 0, 1], atol=1e-4)
+        assert abs(at[0] - round(at[0])) < 1e-4
+        assert np.array_equal(enhanced.pixels[index], classic.pixels[round(at[0])])
+
+
 def test_windows_of_frames_go_with_them(write_dicom: Any) -> None:
     from pydicom.dataset import Dataset
 
