@@ -47,7 +47,7 @@ def check_engine(graph: Graph, engine: Engine) -> dict[str, Any]:
         load_seconds = time.perf_counter() - start
         found = runner.infer(images)
         rows = row_differences(runner, images, found)
-    limits = recipe.limits[engine.precision]
+    limits = recipe.build_limits(engine.precision)
     outputs = {name: compare_output(name, wanted[name], found[name]) for name in wanted}
     faults = _faults(outputs, rows, limits)
     if faults:

@@ -43,7 +43,7 @@ def locate_in_engine(graph: Graph, backend: Backend, plan: Plan) -> Located | No
         found = _engine_sites(graph, backend, plan, wanted, images)
     except DinoradError:
         return None
-    limit = recipe.limits[graph.precision].relative_l2
+    limit = recipe.build_limits(graph.precision).relative_l2
     return first_difference(wanted, found, limit, f"the {plan.backend} engine")
 
 

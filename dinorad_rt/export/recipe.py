@@ -85,6 +85,7 @@ class Recipe:
         images, batches: probe images of the parity check, and the batches they are run in.
         limits: precision → limits of its arithmetic against FP32.
         widened: limits of a typed ONNX file against its program, both widened to FP32.
+        int8_build: limits of an INT8 engine against its graph.
         digest: SHA-256 over the whole recipe.
     """
 
@@ -100,6 +101,7 @@ class Recipe:
     batches: tuple[int, ...]
     limits: Mapping[Precision, ParityLimits]
     widened: ParityLimits
+    int8_build: ParityLimits
     digest: str
     fp32_roles: frozenset[str] = frozenset()
     mixed: Typing = field(default_factory=lambda: Typing("fp16"))
@@ -120,6 +122,10 @@ class Recipe:
         if self.graph != "tokens":
             return ("cls",)
         return ("cls", "patch_mean", "patch_tokens") if dense else ("cls", "patch_mean")
+
+    def build_limits(self, precision: Precision) -> ParityLimits:
+        """Limits of an engine against its graph."""
+        return self.int8_build if precision == "int8" else self.limits[precision]
 
     def typing(self, precision: Precision, keep_fp32: tuple[str, ...] = ()) -> Typing:
         """How a graph of this precision is typed.
@@ -177,6 +183,7 @@ def _recipe(family: str, table: Mapping[str, Any]) -> Recipe:
         batches=tuple(int(batch) for batch in parity["batches"]),
         limits={name: ParityLimits(**parity[name]) for name in PRECISIONS},
         widened=ParityLimits(**parity["widened"]),
+        int8_build=ParityLimits(**parity["int8_build"]),
         digest=sha256_json({"family": family, **table}),
         fp32_roles=frozenset(_one_of(role, ROLES) for role in precision["fp32"]),
         mixed=Typing(
