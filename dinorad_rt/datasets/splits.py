@@ -93,12 +93,13 @@ def _rarest_first(present: np.ndarray) -> list[int]:
 
 
 def _none_empty(chosen: np.ndarray) -> np.ndarray:
-    """Tiny data: make sure that train and test have a patient each."""
-    for needed in (0, 2):
-        if not (chosen == needed).any():
-            counts = np.bincount(chosen, minlength=3)
-            giver = 1 if counts[1] else int(counts.argmax())  # val, if it has any
-            chosen[np.flatnonzero(chosen == giver)[-1]] = needed
+    """Tiny data: make sure that train and test have a patient each, and val if one is left."""
+    for needed in (0, 2, 1):
+        counts = np.bincount(chosen, minlength=3)
+        if counts[needed] or (needed == 1 and counts.max() < 2):
+            continue
+        giver = 1 if counts[1] else int(counts.argmax())  # val, if it has any
+        chosen[np.flatnonzero(chosen == giver)[-1]] = needed
     return chosen
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from dinorad_rt import identifiers
 from dinorad_rt.embeddings.loader import Batch, Loader, Row, pack
 from dinorad_rt.embeddings.provenance import ordered_samples, provenance_of
 from dinorad_rt.embeddings.shards import RowKey, ShardWriter, remove_stale_parts, shard_path
@@ -88,7 +89,8 @@ def embed(
         from dinorad_rt.embeddings.cluster import run_on_ray
 
         throughput = run_on_ray(job, job.pending(mine, retry_failed), spec, address=ray)
-    store.write_failures({s.sample_id: dataset.name_of(s) for s in samples})
+    kept = identifiers.are_kept()
+    store.write_failures({s.sample_id: dataset.name_of(s) for s in samples if kept})
     _refuse_nothing(store)
     return replace(store, throughput=throughput)
 
@@ -215,6 +217,11 @@ class _Sink:
     def _key(self, row: Row) -> RowKey:
         return RowKey(self._wanted[row.sample], row.slice, row.study, row.series)
 
+    def _called(self, sample: Sample) -> str:
+        if identifiers.are_kept():
+            return self._job.dataset.name_of(sample)
+        return f"sample {sample.sample_id[:12]}"
+
     def _check(self, good: Sequence[Row], outputs: Rows) -> None:
         """Refuse embeddings that are NaN or infinite."""
         finite = np.ones(len(good), bool)
@@ -225,7 +232,7 @@ class _Sink:
             return
         bad = [good[int(at)] for at in np.flatnonzero(~finite)]
         named = [
-            self._job.dataset.name_of(self._wanted[row.sample])
+            self._called(self._wanted[row.sample])
             + ("" if row.slice is None else f" (slice {row.slice})")
             for row in bad
         ]
@@ -290,7 +297,7 @@ def _refuse_nothing(store: EmbeddingStore) -> None:
     if _holds_rows(store) or store.missing_shards():
         return
     failures = store.failures()
-    shown = "\n".join(f"  {item.path}: {item.reason}" for item in failures[:3])
+    shown = "\n".join(f"  {item.path or 'an image'}: {item.reason}" for item in failures[:3])
     raise EmptyDataError(
         f"None of the {store.provenance['layout']['samples']} images could be read:\n{shown}",
         "Check the data with `dinorad-rt inspect`; all reasons stand in failures.parquet of the "

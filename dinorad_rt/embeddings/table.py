@@ -79,7 +79,7 @@ class Failure:
 
     Attributes:
         sample_id: key of the sample.
-        path: relative to the dataset's root.
+        path: relative to the dataset's root; empty unless identifiers are kept.
         slice: of a volume of which only this slice failed; None for the whole file.
         reason: why, free of paths.
     """
