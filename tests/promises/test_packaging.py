@@ -138,7 +138,7 @@ def test_wheel(source, tmp_path):
     ours = {
         path.relative_to(source).as_posix()
         for path in (source / "dinorad_rt").rglob("*")
-        if path.suffix in (".py", ".typed")
+        if path.suffix in (".py", ".typed", ".toml")
     }
     assert ours <= found
     extra = {name for name in found - ours if ".dist-info/" not in name}
