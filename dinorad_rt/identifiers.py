@@ -1,13 +1,30 @@
-"""Whether names of files and patients may be said. By default they may not."""
+"""Whether names of files and patients may be said. By default they may not.
+
+Paths of hospitals hold names of patients, and errors are pasted into chats and tickets. Messages
+count what is wrong and name it only with `--keep-identifiers`; what the readers say of a path is
+replaced by the option that it came from before the program prints it.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from pathlib import Path
 
 _KEPT: ContextVar[bool] = ContextVar("identifiers_kept", default=False)
 MAX_LISTED = 10
+
+_OURS = frozenset(
+    "--out --weights --model --profile --backend --sheet --cache --checkpoint --ray".split()
+)
+"""Options whose paths the user chose for this tool's own files, which may be named."""
+_TELLING_SUFFIXES = (".csv", ".tsv", ".txt", ".json", ".xlsx")
+_PLAIN_STEMS = frozenset(
+    "labels label train val valid validation test dataset data metadata splits annotations "
+    "readme images masks".split()
+)
 
 
 def are_kept() -> bool:
@@ -39,3 +56,100 @@ def listed(names: Sequence[str]) -> str:
     shown = "".join(f"\n  {name}" for name in names[:MAX_LISTED])
     more = len(names) - MAX_LISTED
     return f":{shown}" + (f"\n  ... and {more} more" if more > 0 else "")
+
+
+def without_paths(text: str, arguments: Sequence[str]) -> str:
+    """A message without the paths of the user's data.
+
+    Args:
+        text: what is about to be printed.
+        arguments: of the command line; the paths among them are what is looked for.
+
+    Returns:
+        The text, with a path below an argument as `(--data)/...`, the argument as `(--data)`.
+    """
+    if are_kept():
+        return text
+    for form, label in _forms(arguments):
+        text = _replaced(text, form, label)
+    for name in _table_names(arguments):
+        text = text.replace(name, "the table")
+    return text
+
+
+def _paths(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """(path, what to call it) of the arguments that are paths of data."""
+    option = ""
+    for argument in arguments:
+        if argument.startswith("-"):
+            option, _, value = argument.partition("=")
+            if not value:
+                continue
+        else:
+            value = argument
+        label = f"({option})" if option.startswith("--") else "(the path)"
+        if option not in _OURS and (os.sep in value or _exists(value)):
+            yield value, label
+        option = ""
+
+
+def _forms(arguments: Sequence[str]) -> list[tuple[str, str]]:
+    """Every spelling of the paths, the longest first, then the bare names of files."""
+    forms: dict[str, str] = {}
+    names: dict[str, str] = {}
+    for value, label in _paths(arguments):
+        path = Path(value).expanduser()
+        for form in (value, str(path), os.path.abspath(path), os.path.realpath(path)):
+            if len(form) > 1:
+                forms.setdefault(form, label)
+        if not path.is_dir() and len(path.name) > 3:
+            names.setdefault(path.name, label)
+    by_length = sorted(forms.items(), key=lambda item: -len(item[0]))
+    return [*by_length, *names.items()]
+
+
+def _replaced(text: str, form: str, label: str) -> str:
+    """Replace a path and what follows of a longer one, however many blanks its names have."""
+    done = ""
+    word = form.isalpha() and form.islower()  # "data" as a path, and in a sentence
+    while form in text:
+        before, _, after = text.partition(form)
+        if not after.startswith(os.sep):
+            called = form if word and (done or before) else label
+            done, text = f"{done}{before}{called}", after
+            continue
+        end = _end_of_path(form, after)
+        done, text = f"{done}{before}{label}/...", after[end:]
+    return done + text
+
+
+def _end_of_path(form: str, after: str) -> int:
+    """Length of the longest beginning of `after` that makes an existing path; else one word."""
+    line = after.partition("\n")[0]
+    for end in range(len(line), 1, -1):
+        if _exists(form + line[:end]):
+            return end
+    word = next((at for at, c in enumerate(line) if c.isspace()), len(line))
+    return len(line[:word].rstrip(".,:;)'\""))
+
+
+def _table_names(arguments: Sequence[str]) -> list[str]:
+    """Names of tables in the folders given, unless they are the usual ones."""
+    found = []
+    for value, _ in _paths(arguments):
+        folder = Path(value).expanduser()
+        if not folder.is_dir():
+            continue
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                stem, suffix = os.path.splitext(entry.name.lower())
+                if suffix in _TELLING_SUFFIXES and stem not in _PLAIN_STEMS:
+                    found.append(entry.name)
+    return sorted(found, key=len, reverse=True)
+
+
+def _exists(path: str) -> bool:
+    try:
+        return os.path.exists(path)
+    except (OSError, ValueError):
+        return False

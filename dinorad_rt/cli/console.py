@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import typer
 
 from dinorad_rt.errors import DinoradError
+from dinorad_rt.identifiers import without_paths
 
 
 class Advance(Protocol):
@@ -20,12 +21,12 @@ class Advance(Protocol):
 
 
 def print_error(error: DinoradError) -> None:
-    """Print a user's error: what happened, then the way out."""
+    """Print a user's error: what happened, then the way out; paths of data are not named."""
     typer.secho("Error: ", fg="red", bold=True, nl=False, err=True)
-    typer.echo(error.problem, err=True)
+    typer.echo(without_paths(error.problem, sys.argv[1:]), err=True)
     if error.fix:
         typer.secho("Fix:   ", fg="green", bold=True, nl=False, err=True)
-        typer.echo(error.fix, err=True)
+        typer.echo(without_paths(error.fix, sys.argv[1:]), err=True)
 
 
 def note(text: str) -> None:

@@ -1,0 +1,42 @@
+"""Messages lose the paths of the user's data, and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dinorad_rt.identifiers import kept, listed, without_paths
+
+
+def test_paths_become_the_option_that_they_came_from(tmp_path: Path) -> None:
+    folder = tmp_path / "Doe, Jane"
+    (folder / "MR 1").mkdir(parents=True)
+    (folder / "MR 1" / "a b.dcm").touch()
+    arguments = ["eval", "--data", str(folder), "--out", str(tmp_path / "results")]
+    assert without_paths(f"{folder} holds no images.", arguments) == "(--data) holds no images."
+    text = f"Cannot read {folder}/MR 1/a b.dcm: it is cut short."
+    assert without_paths(text, arguments) == "Cannot read (--data)/...: it is cut short."
+    text = f"{folder}/gone.dcm does not exist; {folder}/MR 1/a b.dcm does."
+    assert without_paths(text, arguments) == "(--data)/... does not exist; (--data)/... does."
+    kept_text = f"Results lie in {tmp_path / 'results'}."
+    assert without_paths(kept_text, arguments) == kept_text
+    with kept():
+        assert without_paths(text, arguments) == text
+
+
+def test_every_spelling_of_a_path(tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "jane").mkdir()
+    (tmp_path / "jane" / "Doe.csv").write_text("image,label\n")
+    monkeypatch.chdir(tmp_path)
+    for text in (f"{tmp_path}/jane/x.dcm is odd", "jane/x.dcm is odd"):
+        assert without_paths(text, ["inspect", "jane"]) == "(the path)/... is odd"
+    assert without_paths("Doe.csv, line 3", ["--data=jane/Doe.csv"]) == "(--data), line 3"
+    assert without_paths("Doe.csv, line 3", ["--data", "jane"]) == "the table, line 3"
+    assert without_paths("jane holds no jane", ["--data", "jane"]) == "(--data) holds no jane"
+
+
+def test_names_are_listed_on_request() -> None:
+    assert listed([]) == ""
+    assert listed(["a"]) == " (--keep-identifiers names them)"
+    with kept():
+        assert listed(["a", "b"]) == ":\n  a\n  b"
+        assert listed([str(i) for i in range(12)]).endswith("\n  9\n  ... and 2 more")
