@@ -20,6 +20,15 @@ from dinorad_rt.reports.tradeoff import Joined, front
 Item = TypeVar("Item")
 LINES_PER_PLOT = 6
 MANY_SCORES = 200
+MORE_TITLES = {
+    "auroc_micro": "AUROC, micro",
+    "auroc_study": "AUROC as the study's code counts",
+    "brier": "Brier score",
+    "f1": "F1",
+    "dice": "Dice",
+    "hd95": "HD95, mm",
+    "nsd": "NSD",
+}
 FEW_SHOT = "few-shot"
 SHOTS = "shots"
 BAND = f"Bands: pointwise 95 % intervals by patient, {curves.RESAMPLES} resamples."
@@ -130,7 +139,7 @@ def file_name(*parts: str) -> str:
 
 def title_of(metric: str) -> str:
     """A metric as people write it."""
-    return TITLES.get(metric, metric.replace("_", " "))
+    return MORE_TITLES.get(metric) or TITLES.get(metric) or metric.replace("_", " ")
 
 
 def value_words(value: MetricValue) -> str:

@@ -266,9 +266,9 @@ def metric_rows(run: Run) -> list[dict[str, Any]]:
     return [
         {
             "metric": title_of(value.name),
-            "setting": words_of(value.setting),
-            "class": value.class_name or ("all" if run.results.task == "binary" else "all, macro"),
             "value": interval(value),
+            "class": value.class_name or ("all" if run.results.task == "binary" else "all, macro"),
+            "setting": words_of(value.setting),
             "positives": value.n_positive,
             "images": value.n,
             "patients": value.n_patients,
