@@ -31,6 +31,8 @@ def embed(
     label_column: options.LabelColumn = None,
     patient_column: options.PatientColumn = None,
     split_column: options.SplitColumn = None,
+    splits: options.Splits = None,
+    keep_identifiers: options.KeepIdentifiers = False,
     preprocessing: options.Preset = "dinorad",
     image_size: options.ImageSize = None,
     precision: options.PrecisionChoice = "auto",
@@ -69,6 +71,7 @@ def embed(
         label_column=label_column,
         patient_column=patient_column,
         split_column=split_column,
+        splits=splits,
     )
     describe_dataset(source)
     request = EngineRequest(

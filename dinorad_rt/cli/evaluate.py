@@ -51,6 +51,8 @@ def evaluate(
     label_column: options.LabelColumn = None,
     patient_column: options.PatientColumn = None,
     split_column: options.SplitColumn = None,
+    splits: options.Splits = None,
+    keep_identifiers: options.KeepIdentifiers = False,
     k: Annotated[
         str | None,
         typer.Option(
@@ -162,6 +164,7 @@ def evaluate(
         label_column=label_column,
         patient_column=patient_column,
         split_column=split_column,
+        splits=splits,
     )
     describe_dataset(source)
     with progress_bar("embedding") as advance:

@@ -40,6 +40,8 @@ def train(
     label_column: options.LabelColumn = None,
     patient_column: options.PatientColumn = None,
     split_column: options.SplitColumn = None,
+    splits: options.Splits = None,
+    keep_identifiers: options.KeepIdentifiers = False,
     image_size: options.ImageSize = None,
     preprocessing: Annotated[
         str | None,
@@ -172,6 +174,7 @@ def train(
         label_column=label_column,
         patient_column=patient_column,
         split_column=split_column,
+        splits=splits,
     )
     describe_dataset(source)
     recipe = classify_preset(protocol, preset).changed(
