@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -25,12 +25,12 @@ def predict(
         bool, typer.Option("--overlays", help="Segmentation: draw each mask on its slices, as PNG.")
     ] = False,
     saliency: Annotated[
-        bool,
+        Literal["occlusion", "gradients"] | None,
         typer.Option(
-            "--saliency",
-            help="Classification: draw what each answer rests on (integrated gradients), as PNG.",
+            help="Classification: draw what each answer rests on, as PNG, by hiding places from "
+            "the engine, or by integrated gradients."
         ),
-    ] = False,
+    ] = None,
     keep_identifiers: Annotated[
         bool,
         typer.Option(

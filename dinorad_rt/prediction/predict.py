@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from dinorad_rt.embeddings.decode import Bad
 from dinorad_rt.engines.build import open_runner
 from dinorad_rt.engines.manifest import Engine
@@ -15,7 +17,7 @@ from dinorad_rt.errors import DataError
 from dinorad_rt.machine import usable_cores
 from dinorad_rt.pipeline import Say, build_engine, silent
 from dinorad_rt.prediction import classify as classification
-from dinorad_rt.prediction.bundle import Bundle
+from dinorad_rt.prediction.bundle import LOGITS, Bundle
 from dinorad_rt.prediction.inputs import Item, ahead, find_items, fingerprint
 from dinorad_rt.prediction.masks import write_dicom_seg, write_nifti, write_overlay
 from dinorad_rt.prediction.segment import segment, volumes_ml
@@ -24,6 +26,7 @@ from dinorad_rt.runners.base import AbstractRunner
 from dinorad_rt.studies.study import Study
 
 MaskFormat = Literal["nifti", "dicom-seg"]
+SaliencyMethod = Literal["occlusion", "gradients"]
 Progress = Callable[[int, int], None]
 PART_ITEMS = 64
 MASKS_FOLDER, OVERLAYS_FOLDER, SALIENCY_FOLDER = "masks", "overlays", "saliency"
@@ -38,7 +41,7 @@ class PredictOptions:
         profile: batch, streams and threads.
         masks: formats of masks, for segmentation.
         overlays: also draw each mask on its slices, as PNG.
-        saliency: also draw what each class answer rests on, as PNG.
+        saliency: also draw what each class answer rests on, as PNG; None for no.
         keep_identifiers: name files by their paths. DICOM SEG carries its patient's identity, so
             it needs this.
     """
@@ -47,7 +50,7 @@ class PredictOptions:
     profile: str = "default"
     masks: tuple[MaskFormat, ...] = ("nifti",)
     overlays: bool = False
-    saliency: bool = False
+    saliency: SaliencyMethod | None = None
     keep_identifiers: bool = False
 
 
@@ -119,8 +122,12 @@ def predict(
             answers = _answers(bundle, runner, todo, (out, options), workers or usable_cores())
             _collect(table, answers, earlier, len(items), told)
     counts = table.finish([item.key for item in items])
-    if options.saliency:
-        _explain(bundle, items, table, say, told)
+    if options.saliency is not None:
+        explained = [item for item in items if not _png(table, item).exists()]
+        if explained:
+            say(f"drawing what the answers rest on ({options.saliency})")
+            with open_runner(engine) as runner:
+                _explain(bundle, runner, explained, table, options.saliency)
     return PredictSummary(out, counts["answered"], counts["failed"], earlier, engine)
 
 
@@ -128,7 +135,7 @@ def _checked(options: PredictOptions, bundle: Bundle) -> PredictOptions:
     """Refuse, before any work, what cannot be written."""
     if bundle.kind == "classification":
         return replace(options, masks=(), overlays=False)
-    if options.saliency:
+    if options.saliency is not None:
         raise DataError(
             "Saliency explains classes; this bundle answers with masks.",
             "Use --overlays to see them on their slices.",
@@ -220,33 +227,44 @@ def _collect(
 
 
 def _explain(
-    bundle: Bundle, items: tuple[Item, ...], table: AnswerTable, say: Say, told: Progress
+    bundle: Bundle,
+    runner: AbstractRunner,
+    items: list[Item],
+    table: AnswerTable,
+    method: SaliencyMethod,
 ) -> None:
     """Draw the map of each answered item's class: of the predicted one, or the positive one."""
-    from dinorad_rt.prediction.saliency import explain, logits_module, write_saliency
+    from dinorad_rt.prediction import saliency
 
-    folder = table.folder / SALIENCY_FOLDER
     rows = {row["item"]: row for row in table.rows() if row["status"] == "ok"}
-    todo = [item for item in items if item.key in rows and not _png(folder, item).exists()]
-    if not todo:
-        return
-    say("drawing what the answers rest on (integrated gradients)")
-    module = logits_module(bundle)
-    for done, item in enumerate(todo, start=1):
+    module = saliency.logits_module(bundle) if method == "gradients" else None
+
+    def infer(pixels: np.ndarray) -> np.ndarray:
+        return runner.infer(np.ascontiguousarray(pixels, np.float32))[LOGITS]
+
+    for item in items:
+        if item.key not in rows:
+            continue
         name, probability = _explained(bundle, rows[item.key])
-        found = explain(bundle, module, item, bundle.class_names.index(name))
-        if not isinstance(found, Bad):
-            lines = [
-                f"{name}: probability {probability:.3f}. Orange speaks for it, blue against it.",
-                f"Attributions miss the change of the logit by {found[1].error:.1%}. "
-                "Not for clinical use.",
-            ]
-            write_saliency(_png(folder, item), bundle, *found, lines)
-        told(done, len(todo))
+        target = bundle.class_names.index(name)
+        pixels = saliency.chosen_slice(bundle, infer, item, target)
+        if isinstance(pixels, Bad):
+            continue
+        if module is None:
+            sigmoid = bundle.task == "multilabel"
+            found = saliency.occlusion(infer, pixels, target, sigmoid=sigmoid)
+        else:
+            black = saliency.black_of(bundle)
+            found = saliency.integrated_gradients(module, pixels, black, target)
+        lines = [
+            f"{name}: probability {probability:.3f}. Orange speaks for it, blue against it.",
+            f"{found.note} Not for clinical use.",
+        ]
+        saliency.write_saliency(_png(table, item), bundle, pixels, found, lines)
 
 
-def _png(folder: Path, item: Item) -> Path:
-    return folder / f"{item.key}.png"
+def _png(table: AnswerTable, item: Item) -> Path:
+    return table.folder / SALIENCY_FOLDER / f"{item.key}.png"
 
 
 def _explained(bundle: Bundle, row: Mapping[str, Any]) -> tuple[str, float]:

@@ -1,9 +1,11 @@
-"""What an answer rests on: integrated gradients of a bundle's own graph, drawn over the image.
+"""What an answer rests on, drawn over the image. It shows what moved this model's answer, not where
+a finding is.
 
-Sundararajan et al., arXiv 1703.01365: gradients along the straight line from a black image to the
-image, times their difference. The attributions of all pixels add up to the difference of the
-logits (completeness), which is checked for every map. They show what moved this model's answer,
-not where a finding is.
+occlusion   (Zeiler and Fergus, arXiv 1311.2901) a square is hidden at each place in turn, and the
+            engine that answers is asked again: how much do the log-odds fall?
+gradients   (integrated gradients; Sundararajan et al., arXiv 1703.01365) gradients of the graph's
+            program along the line from a black image to the image, times their difference. The
+            attributions add up to the change of the logit, which is checked for every map.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -24,8 +26,13 @@ from dinorad_rt.prediction.inputs import Item
 if TYPE_CHECKING:
     import torch
 
+Method = Literal["occlusion", "gradients"]
+Infer = Callable[[np.ndarray], np.ndarray]
+"""(rows, 3, H, W) float32 → (rows, classes) logits."""
 Module = Callable[["torch.Tensor"], "torch.Tensor"]
-STEPS = 32
+GRID, WINDOW = 14, 3
+"""Places along each side where the square is put, and its side in steps between them."""
+STEPS = 64
 """Points on the line; the error of the sum is told with each map."""
 CHUNK = 8
 _SIDE = 336
@@ -34,17 +41,17 @@ _POSITIVE, _NEGATIVE = (213, 94, 0), (0, 114, 178)  # Okabe and Ito: readable wi
 
 @dataclass(frozen=True)
 class Attribution:
-    """Which pixels moved a logit.
+    """Which pixels moved an answer.
 
     Attributes:
-        values: (H, W) float32, summed over the channels; they add up to `change`.
-        change: logit of the image minus that of the black image.
-        error: of the sum of `values` against `change`, relative to it.
+        values: (H, W) float32; above 0 where the image speaks for the class.
+        note: how to read them, one sentence.
+        error: of gradients' sum against the change of the logit, relative to it; 0 for occlusion.
     """
 
     values: np.ndarray
-    change: float
-    error: float
+    note: str
+    error: float = 0.0
 
 
 def logits_module(bundle: Bundle) -> Module:
@@ -70,6 +77,58 @@ def logits_module(bundle: Bundle) -> Module:
         return found
 
     return logits
+
+
+def occlusion(infer: Infer, pixels: np.ndarray, target: int, *, sigmoid: bool) -> Attribution:
+    """Hide a square at each place of a grid and measure how far the log-odds fall.
+
+    A pixel gets the mean over the squares that hid it. Hidden pixels get the image's mean.
+
+    Args:
+        infer: of the engine.
+        pixels: (3, H, W) float32, normalised.
+        target: index of the class.
+        sigmoid: logits stand for labels of their own, else for one class of several.
+    """
+    height, width = pixels.shape[1:]
+    spans = [
+        (rows, columns)
+        for rows in _spans(height, GRID, WINDOW)
+        for columns in _spans(width, GRID, WINDOW)
+    ]
+    hidden = np.repeat(pixels[None], len(spans) + 1, axis=0)
+    mean = pixels.mean(axis=(1, 2), keepdims=True)
+    for image, (rows, columns) in zip(hidden[1:], spans, strict=True):
+        image[:, rows, columns] = mean
+    odds = log_odds(infer(hidden), target, sigmoid=sigmoid)
+    sums, counts = np.zeros((height, width)), np.zeros((height, width))
+    for fall, (rows, columns) in zip(odds[0] - odds[1:], spans, strict=True):
+        sums[rows, columns] += fall
+        counts[rows, columns] += 1
+    top = float(np.abs(odds[0] - odds[1:]).max())
+    note = f"Hiding one place moves the log-odds ({odds[0]:.2f}) by at most {top:.2f}."
+    return Attribution((sums / np.maximum(counts, 1)).astype(np.float32), note)
+
+
+def log_odds(logits: np.ndarray, target: int, *, sigmoid: bool) -> np.ndarray:
+    """(rows, classes) logits → (rows,) log p / (1 - p) of a class."""
+    from scipy.special import logsumexp
+
+    own: np.ndarray = logits[:, target].astype(np.float64)
+    if sigmoid or logits.shape[1] == 1:
+        return own
+    odds: np.ndarray = own - logsumexp(np.delete(logits.astype(np.float64), target, 1), axis=1)
+    return odds
+
+
+def _spans(size: int, grid: int, window: int) -> list[slice]:
+    """Windows along one axis, centred on the cells of a grid and cut at the rim."""
+    edges = np.linspace(0, size, grid + 1).round().astype(int)
+    reach = window // 2
+    return [
+        slice(int(edges[max(i - reach, 0)]), int(edges[min(i + reach + 1, grid)]))
+        for i in range(grid)
+    ]
 
 
 def integrated_gradients(
@@ -100,43 +159,35 @@ def integrated_gradients(
         ends = module(torch.stack([image, start.clone()]))[:, target]
     change = float(ends[0] - ends[1])
     error = abs(float(values.sum()) - change) / max(abs(change), 1e-6)
-    return Attribution(values.numpy(), change, error)
+    note = f"Attributions miss the change of the logit ({change:.2f}) by {error:.1%}."
+    return Attribution(values.numpy(), note, error)
 
 
-def explain(
-    bundle: Bundle, module: Module, item: Item, target: int, *, steps: int = STEPS
-) -> tuple[np.ndarray, Attribution] | Bad:
-    """Image and attribution of an item; of a volume, the slice with the highest target logit.
+def chosen_slice(bundle: Bundle, infer: Infer, item: Item, target: int) -> np.ndarray | Bad:
+    """The network's input (3, H, W) of an item; of a volume, the slice with the highest logit.
 
     Args:
         bundle: a classification.
-        module: from `logits_module`.
-        item: what to explain.
+        infer: of its engine.
+        item: what to read.
         target: index of the class.
-
-    Returns:
-        The network's input (3, H, W) and its attribution, or why the item cannot be read.
     """
-    import torch
-
     study = item.read()
     if isinstance(study, Bad):
         return study
     decoder, shown = Decoder(bundle.preprocessing), study.displayed()
-    best, chosen = -np.inf, None
+    best: tuple[float, np.ndarray] | None = None
     for index in range(shown.num_slices):
         image = decoder.image(shown.slice(index), item.files[0])
         if isinstance(image, Bad):
             return image
         if shown.num_slices == 1:
-            chosen = image.pixels
-            break
-        with torch.no_grad():
-            logit = float(module(torch.from_numpy(image.pixels[None]))[0, target])
-        if logit > best:
-            best, chosen = logit, image.pixels
-    assert chosen is not None
-    return chosen, integrated_gradients(module, chosen, black_of(bundle), target, steps=steps)
+            return image.pixels
+        odds = log_odds(infer(image.pixels[None]), target, sigmoid=bundle.task == "multilabel")
+        if best is None or odds[0] > best[0]:
+            best = float(odds[0]), image.pixels
+    assert best is not None
+    return best[1]
 
 
 def black_of(bundle: Bundle) -> np.ndarray:
@@ -151,7 +202,7 @@ def write_saliency(
 ) -> None:
     """A PNG: the network's view, the same with the attributions, and what it answered.
 
-    Orange moved the logit up, blue down; attributions are meaned over patches of 14 pixels.
+    Orange speaks for the class, blue against it. Gradients are meaned over patches.
 
     Args:
         path: ending in .png.
@@ -165,7 +216,7 @@ def write_saliency(
     spec = bundle.preprocessing
     std, mean = (np.asarray(part).reshape(3, 1, 1) for part in (spec.std, spec.mean))
     grey = np.clip(pixels * std + mean, 0.0, 1.0).transpose(1, 2, 0) * 255
-    heat = patch_means(found.values, 14)
+    heat = patch_means(found.values, max(1, found.values.shape[0] // GRID))
     scale = float(np.abs(heat).max()) or 1.0
     share = np.abs(heat)[..., None] / scale
     colour = np.where(heat[..., None] > 0, _POSITIVE, _NEGATIVE)

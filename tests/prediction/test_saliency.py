@@ -10,12 +10,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.special import expit, softmax
 
 from dinorad_rt.errors import DataError
 from dinorad_rt.prediction.bundle import Bundle
 from dinorad_rt.prediction.saliency import (
     black_of,
     integrated_gradients,
+    log_odds,
+    occlusion,
     patch_means,
     write_saliency,
 )
@@ -55,8 +58,38 @@ def test_attributions_of_a_network_add_up_to_the_change_of_its_logit() -> None:
     coarse, fine = (
         integrated_gradients(network, pixels, BLACK, 2, steps=steps) for steps in (2, 128)
     )
-    assert fine.values.sum() == pytest.approx(fine.change, rel=1e-3)
+    with torch.no_grad():
+        image, black = torch.from_numpy(pixels), torch.from_numpy(BLACK).expand(3, 16, 16)
+        ends = network(torch.stack([image, black]))[:, 2]
+    assert fine.values.sum() == pytest.approx(float(ends[0] - ends[1]), rel=1e-3)
     assert fine.error < 1e-3 and fine.error <= coarse.error
+
+
+def test_log_odds_are_those_of_the_probability() -> None:
+    logits = np.random.default_rng(0).standard_normal((7, 4)) * 5
+    p = softmax(logits, axis=1)[:, 2]
+    np.testing.assert_allclose(log_odds(logits, 2, sigmoid=False), np.log(p / (1 - p)))
+    p = expit(logits[:, 1])
+    np.testing.assert_allclose(log_odds(logits, 1, sigmoid=True), np.log(p / (1 - p)))
+
+
+def test_hiding_what_the_answer_rests_on_makes_it_fall() -> None:
+    rng = np.random.default_rng(0)
+    pixels = rng.standard_normal((3, 56, 56)).astype(np.float32)
+    pixels[:, 8:16, 36:44] += 4
+
+    def infer(images: np.ndarray) -> np.ndarray:
+        spot = images[:, :, 8:16, 36:44].mean(axis=(1, 2, 3))
+        return np.stack([-spot, spot], axis=1)
+
+    found = occlusion(infer, pixels, 1, sigmoid=False)
+    row, column = np.unravel_index(found.values.argmax(), found.values.shape)
+    assert 8 <= row < 16 and 36 <= column < 44
+    assert found.values[30:, :].max() == 0 and found.values[:, :20].max() == 0
+    hidden = pixels.copy()
+    hidden[:, 4:16, 36:48] = pixels.mean(axis=(1, 2), keepdims=True)
+    odds = log_odds(infer(np.stack([pixels, hidden])), 1, sigmoid=False)
+    assert f"({odds[0]:.2f}) by at most {odds[0] - odds[1]:.2f}" in found.note
 
 
 def test_patches_are_meaned_with_smaller_ones_at_the_rim() -> None:
@@ -89,4 +122,4 @@ def test_masks_are_not_explained(
 ) -> None:
     bundle = bundle_of("segmentation", "segmentation", ("background", "bright"))
     with pytest.raises(DataError, match="--overlays"):
-        predict_with(bundle, tmp_path, tmp_path / "out", saliency=True)
+        predict_with(bundle, tmp_path, tmp_path / "out", saliency="occlusion")
