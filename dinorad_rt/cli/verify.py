@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,8 @@ from dinorad_rt.cli.console import note, print_json, progress_bar, seldom, warn
 
 if TYPE_CHECKING:
     from dinorad_rt.engines.verify import Verification
+    from dinorad_rt.export.manifest import Graph
+    from dinorad_rt.pipeline import EngineRequest
 
 EXIT_FAILED = 1
 _MARKS = {"passed": "passed", "failed": "FAILED", "undecided": "undecided", "not run": "not run"}
@@ -28,6 +31,12 @@ def verify(
     profile: options.ProfileName = "default",
     graph: Annotated[
         Path | None, typer.Option(help="A folder written by export, instead of --model.")
+    ] = None,
+    admit: Annotated[
+        Path | None,
+        typer.Option(
+            help="An engine that build --targets made for this GPU: check and take it in."
+        ),
     ] = None,
     data: options.Data = None,
     dataset: options.DatasetName = None,
@@ -66,6 +75,8 @@ def verify(
         keep_fp32=options.names(keep_fp32),
         calibration=calibration,
     )
+    if admit is not None:
+        source, request = _admitted(admit, source, request)
     with progress_bar("embedding") as advance:
         tested = None
         if data is not None or dataset is not None:
@@ -85,6 +96,19 @@ def verify(
     _show(report, as_json)
     if report.failed or (strict and report.undecided):
         raise typer.Exit(EXIT_FAILED)
+
+
+def _admitted(
+    folder: Path, graph: Graph | None, request: EngineRequest
+) -> tuple[Graph, EngineRequest]:
+    """Run the gate on an engine from elsewhere, so that the checks meet it in the cache."""
+    from dinorad_rt.pipeline import graph_for
+    from dinorad_rt.runners.tensorrt_targets import admit_engine
+
+    source = graph if graph is not None else graph_for(request, say=note)
+    engine = admit_engine(source, folder, progress=note)
+    note(f"taken in as {engine.key[:12]}")
+    return source, replace(request, backend=engine.backend)
 
 
 def _show(report: Verification, as_json: bool) -> None:

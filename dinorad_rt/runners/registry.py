@@ -56,7 +56,11 @@ def require_backend(name: str) -> Backend:
     backend = get_backend(name)
     state = backend.is_available()
     if not (state.can_build and state.can_run):
-        fix = f"Install it: {state.install}" if state.install else f"See the others: {LISTING}"
+        fix = f"See what runs here: {LISTING}"
+        if state.can_build:
+            fix = "Build for other machines with --targets"
+        elif state.install and not (state.devices or "no GPU" in state.reason):
+            fix = f"Install it: {state.install}"
         raise BackendMissingError(
             f"The backend {name} cannot be used here: {state.reason or 'it is not installed'}.",
             f"{fix}, or let --backend auto choose.",

@@ -197,7 +197,7 @@ def refuse_ungated(engine: Engine) -> None:
         raise EngineError(
             f"The engine of {engine.model} was built for {target} on a machine without that GPU; "
             "its numbers were never compared with its graph.",
-            "On a machine with that GPU: dinorad-rt verify ENGINE",
+            "On a machine with that GPU: dinorad-rt verify --graph GRAPH --admit FOLDER",
         )
 
 
