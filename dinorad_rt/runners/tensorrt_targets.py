@@ -216,7 +216,10 @@ def _native_plan(source: Engine, graph: Graph) -> Plan:
     state = TensorRTBackend(flavour).is_available()
     if not state.can_run:
         raise BackendMissingError(
-            f"The engine cannot run here: {state.reason}.", f"Install it: {state.install}"
+            f"The engine cannot run here: {state.reason}.",
+            "Take it to a machine with the GPU that it is for."
+            if state.can_build
+            else f"Install it: {state.install}",
         )
     here, target = local_target(), source.manifest.get("device", {}).get("target")
     facts = {
