@@ -13,7 +13,7 @@ height, width). Imported late: building needs torch, MONAI and timm.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -90,6 +90,22 @@ def check_side(network: Network, side: int) -> None:
             f"{network.name} takes sides that are multiples of {network.side_step}; {side} is "
             "none.",
             f"Use {max(1, round(side / network.side_step)) * network.side_step}.",
+        )
+
+
+def check_patch(network: Network, patch: Sequence[int]) -> None:
+    """Refuse a patch that a 3-D network cannot halve, or would halve to a single voxel.
+
+    Raises:
+        ProtocolError: naming the step.
+    """
+    for side in patch:
+        check_side(network, side)
+    if all(side == network.side_step for side in patch):
+        raise ProtocolError(
+            f"{network.name} would shrink a patch of {' x '.join(map(str, patch))} to a single "
+            "voxel, which cannot be normalised.",
+            f"Make at least one side {2 * network.side_step}.",
         )
 
 

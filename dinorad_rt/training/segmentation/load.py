@@ -11,7 +11,7 @@ from torch import nn
 from dinorad_rt.errors import RunError
 from dinorad_rt.training.segmentation.baselines import build_network
 from dinorad_rt.training.segmentation.decoders import PATCH_BLOCKS, build_decoder
-from dinorad_rt.training.segmentation.model import PatchTokens, Segmenter, frozen
+from dinorad_rt.training.segmentation.model import Segmenter, encoder_of
 
 if TYPE_CHECKING:
     from dinorad_rt.backbones.load import Backbone
@@ -40,10 +40,9 @@ def build(facts: Mapping[str, Any], backbone: Backbone | None) -> nn.Module:
         classes=classes,
         image_size=backbone.image_size,
     )
-    encoder: nn.Module = PatchTokens(backbone.module, PATCH_BLOCKS[head["decoder"]])
-    if facts["method"]["encoder"] != "trained":
-        encoder = frozen(encoder)
-    return Segmenter(decoder, encoder)
+    trained = facts["method"]["encoder"] == "trained"
+    blocks = PATCH_BLOCKS[head["decoder"]]
+    return Segmenter(decoder, encoder_of(backbone.module, blocks, trained=trained))
 
 
 def grid_side(tokens: int) -> int:

@@ -71,9 +71,13 @@ class Segmenter(nn.Module):
         return logits
 
 
-def frozen(module: nn.Module) -> nn.Module:
-    """The module in eval mode, no parameter of it trained."""
-    module.eval()
-    for parameter in module.parameters():
-        parameter.requires_grad_(False)
-    return module
+def encoder_of(source: nn.Module, blocks: int, *, trained: bool) -> PatchTokens:
+    """The encoder in eval mode, every parameter of it trained or none.
+
+    A loaded backbone asks for no gradients; a trained encoder has to.
+
+    Raises:
+        ProtocolError: the backbone has no patch tokens.
+    """
+    encoder = PatchTokens(source, blocks)
+    return encoder.requires_grad_(trained).eval()

@@ -30,7 +30,7 @@ from dinorad_rt.training.segmentation.baselines import (
     NETWORKS,
     Network,
     build_network,
-    check_side,
+    check_patch,
     network_named,
 )
 from dinorad_rt.training.segmentation.decoders import PATCH_BLOCKS, build_decoder
@@ -48,7 +48,7 @@ from dinorad_rt.training.segmentation.jobs import (
     TokenJob,
 )
 from dinorad_rt.training.segmentation.load import grid_side
-from dinorad_rt.training.segmentation.model import PatchTokens, Segmenter, frozen
+from dinorad_rt.training.segmentation.model import Segmenter, encoder_of
 from dinorad_rt.training.segmentation.rows import AbstractRows, PatchRows, SliceRows, TokenRows
 from dinorad_rt.training.segmentation.settings import SegmentationSettings
 
@@ -238,8 +238,8 @@ def _encoder(work: Work) -> Prepared:
     backbone = load(request, work.say)
     remember_weights(backbone, request.weights)
     spec = backbone_spec(settings, backbone)
-    encoder: Any = PatchTokens(backbone.module, PATCH_BLOCKS[settings.decoder])
-    encoder = frozen(encoder) if settings.encoder == "frozen" else encoder
+    trained = settings.encoder == "trained"
+    encoder = encoder_of(backbone.module, PATCH_BLOCKS[settings.decoder], trained=trained)
     side = backbone.image_size
     with torch.no_grad():
         _, _, count, dim = encoder(torch.zeros(1, 3, side, side)).shape
@@ -276,8 +276,7 @@ def _prepare_patches(work: Work, network: Network) -> Prepared:
     from dinorad_rt.training.segmentation.volumes import fill_volumes, side_axis, spacing_notes
 
     settings = work.settings
-    for side in settings.patch:
-        check_side(network, side)
+    check_patch(network, settings.patch)
     spec = scratch_spec(settings, SCRATCH_SIZE)
     question = {"spacing": settings.spacing}
     volumes, masks = (
