@@ -102,8 +102,12 @@ def _forms(arguments: Sequence[str]) -> list[tuple[str, str]]:
         for form in (value, str(path), os.path.abspath(path), os.path.realpath(path)):
             if len(form) > 1:
                 forms.setdefault(form, label)
-        if not path.is_dir() and len(path.name) > 3:
-            names.setdefault(path.name, label)
+        if not path.is_dir():
+            if len(path.name) > 3:
+                names.setdefault(path.name, label)
+            for folder in (str(path.parent), os.path.abspath(path.parent)):
+                if len(folder) > 1:
+                    forms.setdefault(folder, f"(the folder of {label.strip('()')})")
     by_length = sorted(forms.items(), key=lambda item: -len(item[0]))
     return [*by_length, *names.items()]
 

@@ -31,6 +31,10 @@ def test_every_spelling_of_a_path(tmp_path: Path, monkeypatch) -> None:  # type:
         assert without_paths(text, ["inspect", "jane"]) == "(the path)/... is odd"
     assert without_paths("Doe.csv, line 3", ["--data=jane/Doe.csv"]) == "(--data), line 3"
     assert without_paths("Doe.csv, line 3", ["--data", "jane"]) == "the table, line 3"
+    text = f"nothing below {tmp_path}/jane."
+    assert (
+        without_paths(text, ["--data", "jane/Doe.csv"]) == "nothing below (the folder of --data)."
+    )
     assert without_paths("jane holds no jane", ["--data", "jane"]) == "(--data) holds no jane"
 
 
