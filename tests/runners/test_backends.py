@@ -74,6 +74,25 @@ def test_results_are_the_callers_own(
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+def test_a_call_without_copies_can_be_timed(
+    graph_of: Callable[[str], Any], cache: Path, backend: str
+) -> None:
+    graph = graph_of("fp32")
+    runner = open_runner(get_or_build(graph, backend=backend, profile=PROFILE))
+    with pytest.raises(EngineError, match="not active"):
+        runner.resident_call()
+    with runner:
+        images = _images(graph, BATCH)
+        before = runner.infer(images)
+        call = runner.resident_call()
+        assert call is not None
+        for _ in range(3):
+            call()
+        for name, value in runner.infer(images).items():
+            np.testing.assert_allclose(value, before[name], atol=1e-6)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_another_thread_can_use_the_runner(
     graph_of: Callable[[str], Any], cache: Path, backend: str
 ) -> None:

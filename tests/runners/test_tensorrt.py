@@ -435,6 +435,9 @@ def test_the_runner_pads_to_buckets_and_keeps_order(
         assert stand_in.captured == (4 if graphs else 0)  # two slots with two buckets each
         found = list(runner.infer_stream(iter(batches)))
         first = runner.infer(batches[0])
+        call = runner.resident_call()
+        assert call is not None
+        call()
     for batch, rows in zip(batches, found, strict=True):
         total = batch.sum(axis=(1, 2, 3), dtype=np.float64)
         assert rows["cls"].shape == (len(batch), 4, 32)
