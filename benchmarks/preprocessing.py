@@ -92,8 +92,10 @@ def _end_to_end(rounds: int) -> dict[str, Any]:
 
     from benchmarks.readers import write_dicom
     from dinorad_rt.embeddings.decode import Decoder
+    from dinorad_rt.studies.malloc import keep_freed_memory
     from dinorad_rt.studies.read import read_study
 
+    keep_freed_memory()  # as `embed` and its workers do
     spec = PreprocessSpec(SIDE, IMAGENET_MEAN, IMAGENET_STD)
     decoder, preprocess = Decoder(spec), Preprocessor(spec)
     with tempfile.TemporaryDirectory() as folder:
@@ -103,14 +105,19 @@ def _end_to_end(rounds: int) -> dict[str, Any]:
         runs = {
             "file to row": lambda: decoder.load(path),
             "decoding alone (pydicom)": lambda: pydicom.dcmread(path).pixel_array,
-            "reading bytes alone": lambda: path.read_bytes(),
+            "file to study": lambda: read_study(path),
             "preprocessing alone": lambda: preprocess(study),
         }
         seconds = interleave(runs, 3 * rounds)
     whole, decoding = seconds["file to row"], seconds["decoding alone (pydicom)"]
     outside = 1.0 - median_of_ratios(decoding, whole)
     milliseconds = {f"{name}, ms": 1e3 * statistics.median(s) for name, s in seconds.items()}
-    return {**milliseconds, "share outside decoding": outside, "met": outside <= 0.5}
+    return {
+        **milliseconds,
+        "share outside decoding": outside,
+        "share outside our reader": 1.0 - median_of_ratios(seconds["file to study"], whole),
+        "met": outside <= 0.5,
+    }
 
 
 def _same_with_threads(study: Study, spec: PreprocessSpec) -> bool:
