@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
@@ -36,6 +37,14 @@ def report(
             "the engine key is the same. Several times."
         ),
     ] = None,
+    time: Annotated[
+        bool,
+        typer.Option(
+            "--time",
+            help="Time the very engines of the runs, as far as they are in this machine's cache, "
+            "for accuracy against latency and energy.",
+        ),
+    ] = False,
     plots: Annotated[
         str, typer.Option(metavar="FORMATS", help="Also write each plot: svg, pdf, png.")
     ] = "",
@@ -66,12 +75,16 @@ def report(
     """
     from dinorad_rt.pipeline import dataset_for
     from dinorad_rt.reports.gallery import GalleryRequest, gallery_for
+    from dinorad_rt.reports.measured import measure_engines
     from dinorad_rt.reports.report import Extras, write_report
     from dinorad_rt.reports.runs import read_material
     from dinorad_rt.trackers import track_results, tracker_named
 
     tracker = None if track is None else tracker_named(track)
     material = read_material(runs, bench or ())
+    if time:
+        measured = measure_engines(material.runs, say=note)
+        material = replace(material, benches=(*material.benches, measured))
     formats = tuple(part.strip().lower() for part in plots.split(",") if part.strip())
     pictures = None
     if gallery:

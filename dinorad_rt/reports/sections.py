@@ -198,10 +198,11 @@ def add_pareto(
     page.heading("Accuracy, latency and energy")
     if not any(joined for _, joined, _ in parts):
         page.paragraph(
-            "None of the benchmarks measured an engine of these runs: the engine keys differ."
+            "None of the benchmarks measured an engine of these runs: the engine keys differ. "
+            "dinorad-rt report RUNS... --time measures these engines themselves."
             if benches
-            else "No benchmark was given. Add bench.json of the same engines: dinorad-rt bench "
-            "--out DIR, then dinorad-rt report RUNS... --bench DIR."
+            else "Nothing was measured. dinorad-rt report RUNS... --time times the engines of the "
+            "runs; --bench DIR takes what dinorad-rt bench measured of the same engines."
         )
         return
     page.paragraph(
