@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dinorad_rt.errors import ProtocolError
 from dinorad_rt.files import claim_output_dir, sha256_json
 from dinorad_rt.pipeline import EngineRequest, Say, engine_for, silent
 from dinorad_rt.pipeline import embed as run_embed
@@ -120,6 +121,13 @@ def check_protocol(settings: AbstractSettings, dataset: Dataset) -> None:
     """
     from dinorad_rt.protocols.truth import check_truth, truth_of_dataset
 
+    if dataset.task == "segmentation":
+        raise ProtocolError(
+            f"{dataset.name} is a segmentation set: its truth are masks, and this protocol judges "
+            "a class per image.",
+            "Train a decoder on it, or give data with a label column (--label-column, or --task "
+            "classification for sets that have both).",
+        )
     truth = truth_of_dataset(dataset)
     check_truth(truth)
     settings.check(truth)

@@ -94,7 +94,7 @@ def layout_of(provenance: Mapping[str, Any]) -> Layout:
         key=str(provenance["key"]),
         cls=(int(blocks), int(dim)),
         patch_mean=None if mean is None else int(mean[0]),
-        multilabel=provenance["dataset"]["task"] == "multilabel",
+        multilabel=provenance["dataset"]["task"] in ("multilabel", "segmentation"),
     )
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from dinorad_rt.datasets.masks import read_mask
 from dinorad_rt.datasets.open import open_dataset
-from dinorad_rt.errors import LabelError, MaskError, TableError
+from dinorad_rt.errors import LabelError, MaskError, ProtocolError, TableError
 from dinorad_rt.identifiers import kept
 from dinorad_rt.studies.read import read_study
 
@@ -164,3 +164,12 @@ def test_missing_masks(tmp_path: Path, write_table: WriteTable) -> None:
         open_dataset(write_table("image,age", [(n, 1) for n in names]), task="segmentation")
     with pytest.raises(MaskError, match="No image has a mask"):
         open_dataset(write_table("image,mask", [(n, "x.nii") for n in names]))
+
+
+def test_classification_protocols_refuse_masks(tmp_path: Path) -> None:
+    from dinorad_rt.evaluation import check_protocol, settings_for
+
+    for number in range(6):
+        write_pair(tmp_path, number)
+    with pytest.raises(ProtocolError, match="its truth are masks"):
+        check_protocol(settings_for("knn", "dinorad", {}), open_dataset(tmp_path))
