@@ -20,7 +20,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -156,7 +156,6 @@ def segmentation_metrics(
     patients: np.ndarray,
     class_names: Sequence[str],
     *,
-    tolerance: float = TOLERANCE,
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> list[MetricValue]:
@@ -166,32 +165,25 @@ def segmentation_metrics(
         cases: one per volume.
         patients: (cases,) patient of each.
         class_names: index → name, background first.
-        tolerance: of the NSD, as the cases were measured.
         seed, resamples: of the bootstrap.
 
     Raises:
         DataError: some distances are in millimetres and others in pixels.
     """
-    unit = _one_unit(cases)
+    unit_of(cases)
     names, index = np.unique(patients, return_inverse=True)
     gather = (index == np.arange(len(names))[:, None]).astype(np.float64)
-    rows: list[tuple[str, dict[str, Any], int | None]] = []
-    values: list[np.ndarray] = []
-    for name in VOLUME_METRICS:
-        each = np.stack([getattr(case, name) for case in cases])
-        for column, score in ((None, _mean(each)), *enumerate(each.T)):
-            rows.append((name, _setting(name, unit, tolerance), column))
-            values.append(score)
+    columns = (None, *range(len(class_names) - 1))
+    rows = [(name, "pixels", column) for name in ("dice", "jaccard") for column in columns]
+    rows += [(name, "volumes", column) for name in VOLUME_METRICS for column in columns]
+    each = [np.stack([getattr(case, name) for case in cases]) for name in VOLUME_METRICS]
+    values = [column for part in each for column in (_mean(part), *part.T)]
     means = _VolumeMeans(np.stack(values, axis=1), gather)
     pooled = np.stack([case.confusion for case in cases])
     summed = np.einsum("pc,cij->pij", gather, pooled.astype(np.float64))
-    for name in ("dice", "jaccard"):
-        rows += [
-            (name, {"over": "pixels"}, column) for column in (None, *range(len(class_names) - 1))
-        ]
 
     def metric(counts: np.ndarray) -> np.ndarray:
-        return np.concatenate([means(counts), _pooled(counts, summed)])
+        return np.concatenate([_pooled(counts, summed), means(counts)])
 
     width = len(rows) + len(class_names) ** 2
     found = bootstrap_patients(metric, len(names), resamples=resamples, seed=seed, width=width)
@@ -202,23 +194,24 @@ def segmentation_metrics(
     ]
 
 
-def convention_notes(cases: Sequence[CaseScores], class_names: Sequence[str]) -> list[str]:
+def convention_notes(
+    cases: Sequence[CaseScores], class_names: Sequence[str], tolerance: float = TOLERANCE
+) -> list[str]:
     """What a reader of the metrics must know about empty masks and units."""
+    unit = unit_of(cases)
     notes = [
+        f"HD95 is in {unit}, and NSD has a tolerance of {tolerance:g} {unit}."
+        + (" The files name no pixel spacing." if unit == "px" else ""),
         "Dice, Jaccard, HD95 and NSD per volume: a class that is empty in truth and prediction is "
         "left out; one that is empty in only one of them scores 0, and the volume's diagonal as "
         "HD95. Metrics over pixels pool the whole test split as the study did; their Jaccard "
-        "ignores false positives on background."
+        "ignores false positives on background.",
     ]
     penalised = sum(case.penalised for case in cases)
     if penalised:
         notes.append(
             f"{penalised} of {len(cases) * (len(class_names) - 1)} pairs of volume and class have "
             "one empty mask: their HD95 is the diagonal."
-        )
-    if any(case.unit == "px" for case in cases):
-        notes.append(
-            "The files name no pixel spacing: HD95 and the tolerance of NSD are in pixels."
         )
     return notes
 
@@ -287,15 +280,8 @@ def _bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
     return tuple(spans)
 
 
-def _setting(name: str, unit: str, tolerance: float) -> dict[str, Any]:
-    extra: dict[str, Any] = {"unit": unit} if name == "hd95" else {}
-    if name == "nsd":
-        extra = {f"tolerance_{unit}": tolerance}
-    return {"over": "volumes"} | extra
-
-
 def _value(
-    row: tuple[str, dict[str, Any], int | None],
+    row: tuple[str, str, int | None],
     estimate: Estimate,
     class_names: Sequence[str],
     truth: np.ndarray,
@@ -303,13 +289,13 @@ def _value(
 ) -> MetricValue:
     from dinorad_rt.reports.results import MetricValue
 
-    name, setting, column = row
+    name, over, column = row
     value, low, high = (
         None if np.isnan(end) else end for end in (estimate.value, estimate.low, estimate.high)
     )
     return MetricValue(
         name=name,
-        setting=setting,
+        setting={"over": over},
         class_name=None if column is None else class_names[column + 1],
         value=value,
         ci_low=low,
@@ -323,7 +309,12 @@ def _value(
     )
 
 
-def _one_unit(cases: Sequence[CaseScores]) -> str:
+def unit_of(cases: Sequence[CaseScores]) -> str:
+    """Unit of the distances of all cases: mm or px.
+
+    Raises:
+        DataError: some are in millimetres and others in pixels.
+    """
     units = {case.unit for case in cases}
     if len(units) > 1:
         raise DataError(

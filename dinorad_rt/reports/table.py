@@ -19,6 +19,10 @@ TITLES = {
     "average_precision": "AP",
     "balanced_accuracy": "balanced accuracy",
     "accuracy": "accuracy",
+    "dice": "Dice",
+    "jaccard": "Jaccard",
+    "hd95": "HD95",
+    "nsd": "NSD",
 }
 WIDE = 160
 

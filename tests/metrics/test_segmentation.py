@@ -160,7 +160,7 @@ def test_means_over_volumes_and_intervals_by_patient() -> None:
     pooled = sum(case.confusion for case in cases)
     value = by_key["jaccard", "pixels", "posterior"].value
     assert value == pytest.approx(pooled_jaccard(pooled)[1])
-    assert by_key["nsd", "volumes", None].setting["tolerance_mm"] == 1.0
+    assert found[-1].setting == {"over": "volumes"}
     assert by_key["hd95", "volumes", "anterior"].n_positive == 8
 
 
@@ -173,7 +173,7 @@ def test_an_absent_class_is_left_out_of_the_means() -> None:
     assert dice[None].value == pytest.approx((cases[0].dice.mean() + 0) / 2)
     assert dice["posterior"].undefined > 0
     notes = " ".join(convention_notes(cases, NAMES))
-    assert "1 of 4 pairs" in notes and "pixels" in notes
+    assert "1 of 4 pairs" in notes and "HD95 is in px" in notes
 
 
 def test_masks_that_do_not_fit_are_refused() -> None:

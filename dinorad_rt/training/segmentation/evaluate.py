@@ -23,6 +23,7 @@ from dinorad_rt.metrics.segmentation import (
     case_scores,
     convention_notes,
     segmentation_metrics,
+    unit_of,
 )
 from dinorad_rt.studies.read import read_study
 from dinorad_rt.training.segmentation.predict import AnySegmenter, segment_study
@@ -133,10 +134,8 @@ def judge_cases(
     start = time.perf_counter()
     scores = [case.scores for case in cases]
     patients = np.asarray([case.patient for case in cases])
-    metrics = segmentation_metrics(
-        scores, patients, dataset.class_names, tolerance=tolerance, seed=seed
-    )
-    notes = convention_notes(scores, dataset.class_names)
+    metrics = segmentation_metrics(scores, patients, dataset.class_names, seed=seed)
+    notes = convention_notes(scores, dataset.class_names, tolerance)
     if len(set(patients.tolist())) < 30:
         notes.append(
             f"{len(set(patients.tolist()))} test patients: bootstrap intervals of so few tend to "
@@ -149,7 +148,7 @@ def judge_cases(
         class_names=dataset.class_names,
         metrics=metrics,
         excluded_classes={},
-        settings=settings,
+        settings=settings | {"unit": unit_of(scores), "tolerance": tolerance},
         seeds=(seed,),
         timings={"metrics_s": time.perf_counter() - start},
         notes=notes,

@@ -73,7 +73,7 @@ def test_a_run_trains_is_judged_and_loads_again(
     results = Results.open(run)
     assert results.task == "segmentation" and results.class_names == CLASSES
     assert {m.name for m in results.metrics} == {"dice", "jaccard", "hd95", "nsd"}
-    assert results.metric("hd95", "front").setting["unit"] == "mm"
+    assert results.settings["unit"] == "mm" and results.metric("hd95", "front").n == 2
     text = (run / "train.json").read_text() + (run / "results.json").read_text()
     assert str(tmp_path) not in text and "v6.nii" not in text
     tuned = load_tuned(run)
