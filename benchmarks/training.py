@@ -27,7 +27,7 @@ SHARED = Path(os.environ.get("DINORAD_RT_SHARED", Path(__file__).resolve().paren
 SETS = ("ct_head_hemorrhage", "mri_brain_tumor_yesno", "cxr_montgomery_tb_lung")
 METHODS = ("linear", "lora", "finetune")
 SEEDS = (0, 1, 2)
-EPOCHS = 8
+EPOCHS = 5
 MODEL = "deit_tiny_patch16_224"
 WEIGHTS = SHARED / "data/weights" / MODEL / "model.safetensors"
 

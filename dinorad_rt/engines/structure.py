@@ -8,6 +8,8 @@ from typing import Any
 
 _SMALL = 16
 """Constants of at most so many values (shapes, factors) are part of the structure."""
+_PARAMETER = (".weight", ".bias")
+"""But for parameters of layers, such as the bias of a head of two classes."""
 
 
 def structure_digest(path: Path) -> str:
@@ -39,4 +41,5 @@ def is_weight(tensor: Any) -> bool:
     size = 1
     for side in tensor.dims:
         size *= side
-    return tensor.data_type in kinds and size > _SMALL
+    is_large = size > _SMALL or tensor.name.endswith(_PARAMETER)
+    return tensor.data_type in kinds and is_large

@@ -24,7 +24,7 @@ from dinorad_rt.training.presets import ClassifyRecipe
 from dinorad_rt.types import Task
 
 EVAL_ROWS = 64
-"""Rows of one forward pass without gradients."""
+"""Rows of one forward pass without gradients, at most; twice a training batch fits in any case."""
 
 
 class ClassifyJob(AbstractJob):
@@ -144,8 +144,9 @@ class ClassifyJob(AbstractJob):
         for place, sample in enumerate(chosen):
             rows += bank.rows_of(int(sample))
             owners += [place] * int(bank.count[sample])
-        for start in range(0, len(rows), EVAL_ROWS):
-            found.append(function(bank.rows(rows[start : start + EVAL_ROWS]).to(device)))
+        size = min(EVAL_ROWS, 2 * self.recipe.settings.batch_size)
+        for start in range(0, len(rows), size):
+            found.append(function(bank.rows(rows[start : start + size]).to(device)))
         owner = torch.tensor(owners, device=device)
         return per_sample(torch.cat(found).float(), owner, len(chosen))
 

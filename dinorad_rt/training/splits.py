@@ -25,8 +25,14 @@ def check_training_splits(dataset: Dataset) -> None:
     Raises:
         LeakageError: a patient in two splits.
         EmptyDataError: no training or no validation images.
-        DataError: a split that shows one class only.
+        DataError: masks instead of classes, or a split that shows one class only.
     """
+    if dataset.task == "segmentation":
+        raise DataError(
+            f"{dataset.name} has masks and no classes: it cannot train a classifier.",
+            "Give a table with a column of classes (--label-column), or see dinorad-rt train "
+            "--help for segmentation.",
+        )
     truth = truth_of_dataset(dataset)
     check_patients(truth.patients)
     needed: dict[Split, str] = {"train": "to train on", "val": "to choose the best epoch by"}

@@ -238,3 +238,25 @@ def test_damaged_runs_are_named(dataset: Dataset, tmp_path: Path) -> None:
     best.unlink()
     with pytest.raises(RunError, match="no epoch was finished"):
         load_tuned(tmp_path / "torn")
+
+
+def test_a_tuned_engine_takes_the_weights_of_the_next_run(dataset: Dataset, tmp_path: Path) -> None:
+    from dinorad_rt.engines.build import get_or_build, open_runner
+    from dinorad_rt.engines.profile import load_profile
+    from dinorad_rt.engines.refit import refit_engine
+    from dinorad_rt.training.export import export_tuned
+
+    tuned = []
+    for protocol in ("linear", "finetune"):
+        run_of(dataset, tmp_path / protocol, protocol, epochs=1)
+        tuned.append(load_tuned(tmp_path / protocol))
+    graphs = [export_tuned(item) for item in tuned]
+    profile = load_profile("default")
+    first = get_or_build(graphs[0], backend="openvino", profile=profile)
+    second = refit_engine(graphs[1], backend="openvino", profile=profile)
+    assert second.key != first.key and second.manifest["refit"]["base"] == first.key
+    pixels = np.random.default_rng(0).standard_normal((3, 3, 32, 32)).astype(np.float32)
+    with open_runner(second) as runner:
+        found = runner.infer(pixels)["logits"]
+    np.testing.assert_allclose(found, torch_inference(tuned[1])(pixels), atol=1e-4)
+    assert np.abs(found - torch_inference(tuned[0])(pixels)).max() > 1e-3
