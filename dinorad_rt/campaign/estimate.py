@@ -28,9 +28,8 @@ class Estimate:
     def __str__(self) -> str:
         if self.unknown and not self.seconds:
             return "how long is known after the first cells"
-        more = (
-            f", and {self.unknown} steps that nothing was measured of yet" if self.unknown else ""
-        )
+        steps = "one step" if self.unknown == 1 else f"{self.unknown} steps"
+        more = f", and {steps} of a kind not measured yet" if self.unknown else ""
         return f"about {duration(self.seconds)}{more}"
 
 

@@ -209,6 +209,8 @@ def add_pareto(
         "Joined on the engine key: what was timed is the engine that made the embeddings.",
         soft=True,
     )
+    notes = {item.energy_note for _, joined, _ in parts for item in joined} - {""}
+    page.bullets([f"Energy: {note}" for note in sorted(notes)])
     for test_set, joined, drawings in parts:
         if joined:
             page.table(

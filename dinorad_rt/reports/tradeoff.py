@@ -25,6 +25,7 @@ class Joined:
         latency_ms: median time of a call, or None.
         images_per_s: at full load, or None.
         joules: energy per image, or None if no counter was readable.
+        energy_note: why there is none.
     """
 
     run: Run
@@ -33,6 +34,7 @@ class Joined:
     latency_ms: float | None
     images_per_s: float | None
     joules: float | None
+    energy_note: str = ""
 
     @property
     def ms_per_image(self) -> float | None:
@@ -93,6 +95,9 @@ def _joined(run: Run, value: MetricValue, rows: Sequence[Mapping[str, Any]]) -> 
         min(calls) if calls else None,
         max(rates) if rates else None,
         min(joules) if joules else None,
+        "; ".join(
+            sorted({str(run.get("energy_note", "")) for r in rows for run in r["runs"]} - {""})
+        ),
     )
 
 

@@ -8,7 +8,6 @@ import pytest
 
 from dinorad_rt.backbones.registry import list_specs
 from dinorad_rt.campaign import list_studies, read_study_file
-from dinorad_rt.campaign.estimate import duration
 from dinorad_rt.errors import StudyError, UnknownNameError
 
 GOOD = """
@@ -92,11 +91,3 @@ def test_the_paper_s_classification_part_ships_and_is_valid() -> None:
     }
     assert {protocol.preset for protocol in study.protocols} == {"study"}
     assert {"knn", "mlknn", "linear", "few-shot"} <= {item.protocol for item in study.protocols}
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [(0.2, "1 s"), (89, "89 s"), (600, "10 min"), (7200, "2.0 h"), (864000, "10.0 days")],
-)
-def test_durations_in_words(seconds: float, words: str) -> None:
-    assert duration(seconds) == words
