@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -15,13 +16,16 @@ if TYPE_CHECKING:
     from dinorad_rt.training.classify import Trained
 
 _LOOP, _METHOD, _DATA = "Training loop", "What is trained", "Images"
+_MASKS = "Segmentation"
 
 
 def train(
     protocol: Annotated[
-        Literal["finetune", "lora", "bitfit", "linear"],
+        Literal["finetune", "lora", "bitfit", "linear", "segmentation"],
         typer.Option(
-            help="What of the backbone is trained beside the head: all, adapters, biases, nothing."
+            help="What of the backbone is trained beside the head: all, adapters, biases, nothing. "
+            "segmentation: a decoder on patch tokens, or a network from scratch (--model unet, "
+            "transunet, unet3d, segresnet, swinunetr)."
         ),
     ] = "lora",
     preset: Annotated[
@@ -148,6 +152,61 @@ def train(
     device: Annotated[
         str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.", rich_help_panel=_LOOP)
     ] = "auto",
+    mask_column: options.MaskColumn = None,
+    class_names: options.ClassNames = None,
+    decoder: Annotated[
+        Literal["linear", "unet", "unet-as-coded"] | None,
+        typer.Option(help="On the patch tokens. Default: unet.", rich_help_panel=_MASKS),
+    ] = None,
+    encoder: Annotated[
+        Literal["cached", "frozen", "trained"] | None,
+        typer.Option(
+            help="cached: tokens once, by the engine. frozen: at each step. trained with the "
+            "decoder.",
+            rich_help_panel=_MASKS,
+        ),
+    ] = None,
+    encoder_lr: Annotated[
+        float | None,
+        typer.Option(min=0, help="A trained encoder's share of --lr.", rich_help_panel=_MASKS),
+    ] = None,
+    loss: Annotated[
+        Literal["dice", "dice-ce"] | None, typer.Option(help="By MONAI.", rich_help_panel=_MASKS)
+    ] = None,
+    views: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Cached copies per slice: 1 + augmented ones.", rich_help_panel=_MASKS
+        ),
+    ] = None,
+    width: Annotated[
+        int | None,
+        typer.Option(min=1, help="First features of a network.", rich_help_panel=_MASKS),
+    ] = None,
+    patch: Annotated[
+        str | None,
+        typer.Option(help="3-D networks: slices,rows,columns.", rich_help_panel=_MASKS),
+    ] = None,
+    per_volume: Annotated[
+        int | None,
+        typer.Option(min=1, help="Patches of a volume per epoch.", rich_help_panel=_MASKS),
+    ] = None,
+    spacing: Annotated[
+        str | None,
+        typer.Option(help="3-D networks: resample to these mm, 1,1,1.", rich_help_panel=_MASKS),
+    ] = None,
+    select: Annotated[
+        Literal["dice", "dice_pooled"] | None,
+        typer.Option(help="Chooses the epoch: by volume or pixel.", rich_help_panel=_MASKS),
+    ] = None,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(min=0, help="Of the surface Dice, in mm.", rich_help_panel=_MASKS),
+    ] = None,
+    backend: Annotated[
+        str | None,
+        typer.Option(help="Engine of a cached encoder. Default: auto.", rich_help_panel=_MASKS),
+    ] = None,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Also write event files.")
     ] = False,
@@ -156,59 +215,105 @@ def train(
     seed: options.Seed = 0,
     as_json: options.AsJson = False,
 ) -> None:
-    """Tune a backbone on labelled images, and evaluate it once on the test split.
+    """Tune a backbone on labelled images or masks, and evaluate it once on the test split.
 
     The validation split chooses the epoch, the test split nothing. The same command goes on with
     a run that was interrupted. Several GPUs: accelerate launch -m dinorad_rt train ...
     """
+    from dinorad_rt.cli.segment import parse_numbers, refuse_foreign, train_masks
     from dinorad_rt.pipeline import EngineRequest, dataset_for
     from dinorad_rt.training.presets import classify_preset
 
+    shared = {
+        "epochs": epochs,
+        "steps": steps,
+        "batch_size": batch_size,
+        "accumulate": accumulate,
+        "lr": lr,
+        "weight_decay": weight_decay,
+        "warmup": warmup,
+        "clip_norm": clip_norm,
+        "ema": ema,
+        "patience": patience,
+        "precision": precision,
+        "gradient_checkpointing": gradient_checkpointing,
+        "device": device,
+        "preprocessing": preprocessing,
+        "augmentation": augment,
+        "flip": flip,
+    }
+    masks = {
+        "decoder": decoder,
+        "encoder": encoder,
+        "encoder_lr": encoder_lr,
+        "loss": loss,
+        "views": views,
+        "width": width,
+        "patch": patch,
+        "per_volume": per_volume,
+        "spacing": spacing,
+        "select": select,
+        "tolerance": tolerance,
+    }
+    labels = {
+        "slices": slices,
+        "adapter": adapter,
+        "rank": rank,
+        "alpha": alpha,
+        "dropout": dropout,
+        "layer_decay": layer_decay,
+        "blocks": blocks,
+        "patch_mean": patch_mean,
+        "head_init": head_init,
+        "head_lr_scale": head_lr_scale,
+        "label_smoothing": label_smoothing,
+        "class_weights": class_weights,
+    }
+    columns = {
+        "image_column": image_column,
+        "label_column": label_column,
+        "patient_column": patient_column,
+        "split_column": split_column,
+        "splits": splits,
+    }
+    request = EngineRequest(model=model, weights=weights, image_size=image_size, seed=seed)
+    if protocol == "segmentation":
+        refuse_foreign(protocol, labels, "the protocols of classification")
+        numbers = {
+            "patch": parse_numbers(patch, "--patch", int),
+            "spacing": parse_numbers(spacing, "--spacing", float),
+        }
+        named = None if class_names is None else tuple(class_names.split(","))
+        train_masks(
+            replace(request, backend=backend or "auto"),
+            preset,
+            {
+                "data": data,
+                "dataset": dataset,
+                "root": root,
+                **columns,
+                "mask_column": mask_column,
+                "class_names": named,
+            },
+            shared | masks | numbers,
+            out=out,
+            workers=workers,
+            tensorboard=tensorboard,
+            as_json=as_json,
+        )
+        return
+    extra = {"mask_column": mask_column, "class_names": class_names, "backend": backend}
+    refuse_foreign(protocol, masks | extra, "--protocol segmentation")
     source = dataset_for(
         data,
         dataset,
         root,
         seed=seed,
         say=seldom(note),
-        image_column=image_column,
-        label_column=label_column,
-        patient_column=patient_column,
-        split_column=split_column,
-        splits=splits,
+        **columns,
     )
     describe_dataset(source)
-    recipe = classify_preset(protocol, preset).changed(
-        preprocessing=preprocessing,
-        augmentation=augment,
-        flip=flip,
-        slices=slices,
-        adapter=adapter,
-        rank=rank,
-        alpha=alpha,
-        dropout=dropout,
-        layer_decay=layer_decay,
-        blocks=blocks,
-        patch_mean=patch_mean,
-        head_init=head_init,
-        epochs=epochs,
-        steps=steps,
-        batch_size=batch_size,
-        accumulate=accumulate,
-        lr=lr,
-        head_lr_scale=head_lr_scale,
-        weight_decay=weight_decay,
-        warmup=warmup,
-        clip_norm=clip_norm,
-        ema=ema,
-        label_smoothing=label_smoothing,
-        class_weights=class_weights,
-        patience=patience,
-        precision=precision,
-        gradient_checkpointing=gradient_checkpointing,
-        device=device,
-        seed=seed,
-    )
-    request = EngineRequest(model=model, weights=weights, image_size=image_size, seed=seed)
+    recipe = classify_preset(protocol, preset).changed(**shared, **labels, seed=seed)
     folder = out or Path("runs") / f"{protocol}-{model.replace('/', '_')}-{source.name}"
     from dinorad_rt.training.classify import train_classifier
 

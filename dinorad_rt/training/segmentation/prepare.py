@@ -278,7 +278,7 @@ def _prepare_patches(work: Work, network: Network) -> Prepared:
     settings = work.settings
     check_patch(network, settings.patch)
     spec = scratch_spec(settings, SCRATCH_SIZE)
-    question = {"spacing": settings.spacing}
+    question = {"spacing": settings.spacing, "classes": work.classes}
     volumes, masks = (
         ArrayStore.open(question_of(kind, work.dataset, spec, **question))
         for kind in ("volumes", "volume masks")
@@ -360,7 +360,8 @@ def _stores(
 
 
 def _filled_masks(work: Work, spec: PreprocessSpec) -> ArrayStore:
-    masks = ArrayStore.open(question_of("masks", work.dataset, spec))
+    question = question_of("masks", work.dataset, spec, classes=work.classes)
+    masks = ArrayStore.open(question)
     fill_masks(masks, [*work.samples("train"), *work.samples("val")], spec, work.classes)
     return masks
 
@@ -392,7 +393,9 @@ def _views(
         dense = asked | {"engine": engine.key, "blocks": blocks}
         view = (
             ArrayStore.open(question_of("tokens", work.dataset, spec, **dense)),
-            ArrayStore.open(question_of("masks", work.dataset, spec, **asked)),
+            ArrayStore.open(
+                question_of("masks", work.dataset, spec, classes=work.classes, **asked)
+            ),
         )
         work.say(f"view {number + 1} of {settings.views}: augmented copies")
         fill_view(

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dinorad_rt.optional import require, version_of
 from dinorad_rt.pipeline import EngineRequest, Say, silent
 from dinorad_rt.training.loop import fit
+from dinorad_rt.training.parallel import is_main_process
 from dinorad_rt.training.segmentation.evaluate import judge_cases, segment_cases, write_results
 from dinorad_rt.training.segmentation.prepare import Prepared, Work, prepare
 
@@ -35,11 +36,11 @@ class TrainedSegmenter:
 
     Attributes:
         history: of the run.
-        results: on the test split.
+        results: on the test split; None in all processes but the main one.
     """
 
     history: History
-    results: Results
+    results: Results | None
 
 
 def train_segmentation(
@@ -90,6 +91,8 @@ def train_segmentation(
         prepared.job, loop, Path(out), say=say, progress=progress, tensorboard=tensorboard
     )
     fitted = time.perf_counter()
+    if not is_main_process():
+        return TrainedSegmenter(history, None)
     results = _judge(prepared, work, history, Path(out))
     results.timings.update(prepare_s=ready - began, train_s=fitted - ready)
     return TrainedSegmenter(history, results)
@@ -139,8 +142,6 @@ def _judge(prepared: Prepared, work: Work, history: History, out: Path) -> Resul
 
 
 def _request(settings: SegmentationSettings, request: EngineRequest | None) -> EngineRequest:
-    from dataclasses import replace
-
     return replace(
         request or EngineRequest(),
         model=settings.model,

@@ -89,7 +89,7 @@ def test_a_run_trains_is_judged_and_loads_again(
 def test_a_from_scratch_unet_finds_the_balls(volumes: Dataset, loop: Loop, tmp_path: Path) -> None:
     settings = dataclasses.replace(SCRATCH, width=8)
     trained = train_segmentation(settings, loop(epochs=16, lr=1e-2), volumes, tmp_path / "run")
-    assert dice_of(trained.results) > 0.8
+    assert trained.results is not None and dice_of(trained.results) > 0.8
 
 
 def test_a_stopped_run_goes_on_to_the_same_weights(
@@ -143,7 +143,7 @@ def test_a_perfect_segmenter_is_perfect_on_the_files_own_grid(volumes: Dataset) 
 def test_unreadable_test_images_are_told(volumes: Dataset, loop: Loop, tmp_path: Path) -> None:
     volumes.of_split("test")[0].path.write_bytes(b"no volume")
     trained = train_segmentation(SCRATCH, loop(epochs=1), volumes, tmp_path / "run")
-    assert trained.results.metrics[0].n == 1
+    assert trained.results is not None and trained.results.metrics[0].n == 1
     assert any("1 of 2 test images could not be read" in note for note in trained.results.notes)
 
 

@@ -1,0 +1,58 @@
+"""`train --protocol segmentation`, and options that belong elsewhere."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from dinorad_rt.cli.main import app
+from dinorad_rt.cli.segment import parse_numbers
+from dinorad_rt.errors import ProtocolError
+from dinorad_rt.training.segmentation.presets import segmentation_preset
+
+from .conftest import CLASSES, write_volumes
+
+
+def test_a_network_is_trained_and_judged(tmp_path: Path, cache: Path) -> None:
+    folder = write_volumes(tmp_path / "data")
+    words = ["train", "--protocol", "segmentation", "--model", "unet", "--width", "4"]
+    words += ["--data", str(folder), "--class-names", ",".join(CLASSES), "--image-size", "32"]
+    words += ["--epochs", "1", "--out", str(tmp_path / "run"), "--device", "cpu", "--json"]
+    found = CliRunner().invoke(app, words)
+    assert found.exit_code == 0, found.output
+    document = json.loads(found.stdout)
+    assert document["results"]["class_names"] == list(CLASSES)
+    assert document["results"]["settings"]["width"] == 4
+    assert (tmp_path / "run" / "cases.parquet").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--protocol", "segmentation", "--rank", "4"], "--rank"),
+        (["--protocol", "lora", "--decoder", "unet", "--views", "2"], "--decoder, --views"),
+    ],
+)
+def test_options_of_other_protocols_are_refused(words: list[str], told: str) -> None:
+    found = CliRunner().invoke(app, ["train", *words])
+    assert isinstance(found.exception, ProtocolError) and told in found.exception.problem
+
+
+def test_three_numbers_or_an_error() -> None:
+    assert parse_numbers("32,48,64", "--patch", int) == (32, 48, 64)
+    assert parse_numbers(None, "--patch", int) is None
+    for text in ("32", "1,2,x", "1.5,2,3"):
+        with pytest.raises(ProtocolError, match="--patch"):
+            parse_numbers(text, "--patch", int)
+
+
+def test_presets_are_the_studys_and_ours() -> None:
+    study = segmentation_preset("study")
+    assert study.settings.image_size == 448 and study.settings.loss == "dice"
+    assert (study.loop.optimizer, study.loop.momentum, study.loop.weight_decay) == ("sgd", 0.9, 0.0)
+    assert study.settings.decoder == "unet-as-coded" and study.settings.select == "dice_pooled"
+    changed = segmentation_preset("modern").changed(lr=0.1, decoder="linear", views=None)
+    assert (changed.loop.lr, changed.settings.decoder, changed.settings.views) == (0.1, "linear", 1)
