@@ -184,6 +184,7 @@ class _Loop:
                 self._look()
             if time.monotonic() - saved > settings.save_minutes * 60 and settings.save_minutes:
                 self._look()
+                self._refuse_broken_weights()
                 self._save()
                 saved = time.monotonic()
             if self.progress is not None:
@@ -276,6 +277,12 @@ class _Loop:
                 self.at.sums[name] = self.at.sums.get(name, 0.0) + value
         self.pending.clear()
 
+    def _refuse_broken_weights(self) -> None:
+        """The last step's loss was finite, but its gradient need not have been."""
+        if not all(bool(torch.isfinite(p).all()) for p in self.trained):
+            place = (self.at.epoch, max(0, len(self.history.losses) - 1), self.total)
+            raise diverged(float("nan"), place, self.settings, self._kept())
+
     def _kept(self) -> str:
         """In words, what a run that ends now leaves behind."""
         best = self.history.best
@@ -288,6 +295,7 @@ class _Loop:
     def _end_epoch(self, began: float, events: SummaryWriter | None) -> None:
         """Validate, keep the best, save the state, decide whether to go on."""
         job, at, settings = self.job, self.at, self.settings
+        self._refuse_broken_weights()
         metrics = self._validate()
         count = at.step - (self.history.epochs[-1].step if self.history.epochs else 0)
         means = {name: value / count for name, value in (at.sums or {}).items()}

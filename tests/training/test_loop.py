@@ -150,6 +150,19 @@ def test_a_nan_loss_stops_and_keeps_the_last_good_checkpoint(toy_job: Any, tmp_p
     assert again.losses == fit(toy_job(), SETTINGS, tmp_path / "other").losses
 
 
+def test_weights_that_break_in_an_epochs_last_step_are_not_kept(
+    toy_job: Any, tmp_path: Path
+) -> None:
+    job = toy_job()
+    job.module[0].weight.register_hook(
+        lambda gradient: gradient * float("inf") if len(job.seen) == 6 else gradient
+    )
+    with pytest.raises(DivergedError, match="no checkpoint"):
+        fit(job, SETTINGS, tmp_path / "run")
+    assert not (tmp_path / "run/best.safetensors").exists()
+    assert not (tmp_path / "run/last.pt").exists()
+
+
 def test_out_of_memory_says_what_was_found_to_fit(
     toy_job: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
