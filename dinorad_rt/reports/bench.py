@@ -199,7 +199,7 @@ def _markdown(document: Mapping[str, Any], points: Sequence[Point]) -> str:
         if rows:
             lines += [f"## {title}", "", *_pipe_table(rows), ""]
     if document["skipped"]:
-        lines += ["## Left out", "", *_pipe_table(skipped_rows(document)), ""]
+        lines += ["## Left out", "", *(f"- {_left_out(row)}" for row in skipped_rows(document))]
     return "\n".join(lines) + "\n"
 
 
@@ -213,6 +213,14 @@ def _text(value: Any) -> str:
     if value is None:
         return "–"
     return format_number(value) if isinstance(value, (int, float)) else str(value)
+
+
+def _left_out(row: Row) -> str:
+    """One line: what, then why."""
+    size = f"{row['px']} px" if row["px"] else ""
+    batches = f"batches {row['batches']}" if row["batches"] else ""
+    parts = (row["model"], size, row["backend"], row["precision"], batches, row["modes"])
+    return f"{', '.join(filter(None, parts))}: {row['why']}"
 
 
 def _html(document: Mapping[str, Any], points: Sequence[Point]) -> str:
@@ -235,7 +243,7 @@ def _html(document: Mapping[str, Any], points: Sequence[Point]) -> str:
     page.table(table_rows(document), "One row per engine, batch and mode; medians")
     if document["skipped"]:
         page.heading("Left out")
-        page.table(skipped_rows(document), "What could not be built or measured", filterable=False)
+        page.bullets([_left_out(row) for row in skipped_rows(document)])
     page.heading("Published by others")
     page.paragraph("Other machines and other harnesses: for orientation only.", soft=True)
     page.table(published_rows(), "Published images per second")

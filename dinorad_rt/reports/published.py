@@ -87,7 +87,7 @@ _OTHERS: tuple[Figure, ...] = (
 
 
 def published_rows() -> list[dict[str, Any]]:
-    """Every published figure: source, device, how, model, batch, images per second, of peak."""
+    """Every published figure: model, device, how, batch, images per second, of peak, source."""
     figures: list[Figure] = []
     for device, how, rates, shares in _TIMM_GPU:
         for model, rate, share in zip(_TIMM_MODELS, rates, shares, strict=True):
@@ -98,17 +98,15 @@ def published_rows() -> list[dict[str, Any]]:
     for device, values in _TIMM_CPU:
         for model, rate in zip(_TIMM_MODELS, values, strict=True):
             figures.append((TIMM, device, "torch.compile, FP32", model, "1", rate, ""))
-    heads = ("source", "device", "how", "model", "batch", "images/s", "of peak")
     return [
-        {head: value if value != "" else None for head, value in zip(heads, figure, strict=True)}
-        for figure in (*figures, *_OTHERS)
+        {
+            "model": model,
+            "device": device,
+            "how": how,
+            "batch": batch or None,
+            "images/s": rate,
+            "of peak": share or None,
+            "source": source,
+        }
+        for source, device, how, model, batch, rate, share in (*figures, *_OTHERS)
     ]
-
-
-def published_for(models: set[str]) -> list[dict[str, Any]]:
-    """Those that come closest to our backbones: the same architecture and a size of ours.
-
-    Args:
-        models: such as "DINOv2 S/14 @518".
-    """
-    return [row for row in published_rows() if row["model"] in models]

@@ -154,8 +154,13 @@ class TensorRTRunner(AbstractRunner):
             context = self._engine.create_execution_context(self._runtime_config(trt, strategy))
         else:
             context = self._engine.create_execution_context(strategy)
-        context.set_optimization_profile_async(index, slot.stream.handle)
-        context.set_input_shape(INPUT, (rows, *self.input_shape))
+        taken = context.set_optimization_profile_async(index, slot.stream.handle)
+        if not (taken and context.set_input_shape(INPUT, (rows, *self.input_shape))):
+            raise EngineError(
+                f"The engine does not take batches of {rows} at {self.input_shape[-1]} px, as its "
+                f"manifest says; it has {self._engine.num_optimization_profiles} profiles.",
+                "Build it again: dinorad-rt build",
+            )
         context.set_device_memory(slot.memory.address, slot.memory.size)
         context.set_tensor_address(INPUT, slot.pixels[1].address)
         for name, (_, block) in slot.outputs.items():

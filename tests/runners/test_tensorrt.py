@@ -395,6 +395,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, cache: Path) -> Iterator[StandInBu
     engine = SimpleNamespace(
         create_execution_context=lambda strategy: StandInContext(buffers),
         get_device_memory_size_for_profile_v2=lambda index: (64, 256)[index],
+        num_optimization_profiles=2,
     )
     trt = SimpleNamespace(
         ExecutionContextAllocationStrategy=SimpleNamespace(USER_MANAGED="USER_MANAGED")
@@ -452,6 +453,14 @@ def test_too_little_memory_says_what_fits(stand_in: StandInBuffers, tmp_path: Pa
     with pytest.raises(EngineError, match="MiB of GPU memory.*are free") as caught, runner:
         pass
     assert "a batch of 1 fits" in caught.value.fix
+
+
+def test_a_shape_that_the_engine_does_not_have_is_an_error(
+    stand_in: StandInBuffers, tmp_path: Path
+) -> None:
+    runner = tensorrt_runner.TensorRTRunner(_engine(tmp_path, buckets=[2, 4]), TENSORRT)
+    with pytest.raises(EngineError, match="does not take batches of 2 at 28 px"), runner:
+        pass
 
 
 def test_a_failed_call_is_an_error(
