@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dinorad_rt.cli.embed import parse_shard
-from dinorad_rt.cli.evaluate import parse_ks
+from dinorad_rt.cli.evaluate import parse_numbers
 from dinorad_rt.errors import DinoradError, ProtocolError
 
 
@@ -56,14 +56,14 @@ def test_data_and_dataset_exclude_each_other(cache: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(("text", "ks"), [("5", (5,)), ("20, 5,5", (5, 20)), (None, None)])
-def test_parse_ks(text: str | None, ks: tuple[int, ...] | None) -> None:
-    assert parse_ks(text) == ks
+def test_parse_numbers(text: str | None, ks: tuple[int, ...] | None) -> None:
+    assert parse_numbers("--k", text) == ks
 
 
 @pytest.mark.parametrize("text", ["", "0", "5,x", "-1", "1.5"])
-def test_parse_ks_refuses(text: str) -> None:
+def test_parse_numbers_refuses(text: str) -> None:
     with pytest.raises(ProtocolError, match="whole numbers"):
-        parse_ks(text)
+        parse_numbers("--k", text)
 
 
 def test_parse_shard_reads_slurm_and_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
