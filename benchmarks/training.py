@@ -83,8 +83,7 @@ def accuracy(folder: Path, limit: int) -> None:
             "precision": "bf16",
             "runs": runs,
         }
-        if not missing[limit:]:
-            document["comparisons"] = comparisons(folder)
+        document["comparisons"] = comparisons(folder, runs)
         save("training", document)
     table([{k: v for k, v in run.items() if k != "auroc_interval"} for run in runs])
 
@@ -122,14 +121,21 @@ def one_run(folder: Path, name: str, method: str, seed: int) -> dict[str, Any]:
     }
 
 
-def comparisons(folder: Path) -> list[dict[str, Any]]:
-    """Each method minus the linear head: AUROC meaned over seeds, paired, interval by patient."""
+def comparisons(folder: Path, runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each method minus the linear head: AUROC meaned over seeds, paired, interval by patient.
+
+    Of each set, the seeds for which every method is there.
+    """
     from dinorad_rt.metrics.by_patient import RankingByPatient
     from dinorad_rt.metrics.comparisons import paired_bootstrap
 
     rows = []
+    done = {(run["set"], run["method"], run["seed"]) for run in runs}
     for name in SETS:
-        first = [_predictions(folder / f"{name}-linear-{seed}") for seed in SEEDS]
+        seeds = [s for s in SEEDS if all((name, method, s) in done for method in METHODS)]
+        if not seeds:
+            continue
+        first = [_predictions(folder / f"{name}-linear-{seed}") for seed in seeds]
         patients, labels = first[0][0], first[0][1]
         index = np.unique(patients, return_inverse=True)[1]
         count = int(index.max()) + 1
@@ -142,7 +148,7 @@ def comparisons(folder: Path) -> list[dict[str, Any]]:
 
         linear = metric([part[2] for part in first])
         for method in METHODS[1:]:
-            found = [_predictions(folder / f"{name}-{method}-{seed}") for seed in SEEDS]
+            found = [_predictions(folder / f"{name}-{method}-{seed}") for seed in seeds]
             other = metric([part[2] for part in found])
             (difference,) = paired_bootstrap(linear, other, count)
             ones = np.ones((1, count), np.int64)
@@ -155,7 +161,7 @@ def comparisons(folder: Path) -> list[dict[str, Any]]:
                     "difference": difference.value,
                     "low": difference.low,
                     "high": difference.high,
-                    "seeds": len(SEEDS),
+                    "seeds": len(seeds),
                     "patients": count,
                 }
             )

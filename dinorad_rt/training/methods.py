@@ -104,7 +104,8 @@ def parameter_groups(
         {"params": params, "lr_scale": method.head_lr_scale, "weight_decay": decay}
         for params, decay in _by_decay(head, weight_decay)
     ]
-    if method.protocol == "finetune" and method.layer_decay is not None:
+    layered = hasattr(backbone, "group_matcher")  # timm's; torchvision's layers have no order
+    if method.protocol == "finetune" and method.layer_decay is not None and layered:
         import timm.optim
 
         skip: Any = getattr(backbone, "no_weight_decay", set)
