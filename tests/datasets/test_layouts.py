@@ -275,3 +275,25 @@ def test_the_root_may_not_be_readable(tmp_path: Path) -> None:
             dataset_named("amos22", tmp_path)
     finally:
         (tmp_path / "amos22").chmod(0o755)
+
+
+def test_slices_of_several_sizes_are_framed(tmp_path: Path) -> None:
+    from PIL import Image
+
+    root = tmp_path / "download"
+    WRITERS["sars-cov-2-ct"](root)
+    folder = root / "New_Data_CoV2" / "Covid" / "Patient (3)"
+    large = np.random.default_rng(0).integers(1, 255, (20, 30)).astype(np.uint8)
+    Image.fromarray(large).save(folder / "10.png")
+    before = tree_of(root)
+    dataset = dataset_named("sars-cov-2-ct", root)
+    assert any("slices of 1 patients differ in size" in note for note in dataset.notes)
+    (sample,) = (one for one in dataset.samples if one.path.suffix == ".npy")
+    pixels = read_study(sample.path).pixels
+    small = np.asarray(Image.open(folder / "1.png"))
+    assert pixels.shape == (3, 20, 30) and np.array_equal(pixels[2], large)
+    assert np.array_equal(pixels[1, 2:18, 7:23], small)
+    assert pixels[1].sum() == small.sum() and sample.labels == (1,)
+    assert tree_of(root) == before
+    again = dataset_named("sars-cov-2-ct", root)
+    assert again.fingerprint == dataset.fingerprint

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from dinorad_rt.datasets.entry import Listing, Wishes
+from dinorad_rt.datasets.facts import FileFacts
 from dinorad_rt.datasets.labels import Labels, positive_note
 from dinorad_rt.datasets.layouts.common import (
     DEPTH,
@@ -20,6 +21,7 @@ from dinorad_rt.datasets.layouts.common import (
     sub_folders,
 )
 from dinorad_rt.datasets.record import Record
+from dinorad_rt.datasets.stacks import volumes_of_folders
 from dinorad_rt.errors import EmptyDataError, TableError
 from dinorad_rt.optional import require
 
@@ -41,13 +43,17 @@ def sars_cov_2(root: Path, wishes: Wishes) -> Listing:
         for folder in sub_folders(base / name)
     ]
     splits = drawn(len(patients), SARS_PATIENTS, {"test": 70, "val": 50}, "train")
+    places = volumes_of_folders([path for path, _ in patients], FileFacts(base, wishes.progress))
     records = tuple(
-        Record(relative(path, base), path, (int(sick),), patient=relative(path, base), split=split)
-        for (path, sick), split in zip(patients, splits, strict=True)
+        Record(relative(path, base), place, (int(sick),), patient=relative(path, base), split=split)
+        for (path, sick), place, split in zip(patients, places, splits, strict=True)
     )
+    padded = sum(place.suffix == ".npy" for place in places)
+    more = [f"slices of {padded} patients differ in size: smaller ones are framed in black"]
     notes = (
         positive_note(("no COVID-19", "COVID-19")),
         *other_count(len(patients), SARS_PATIENTS, "patients"),
+        *(more if padded else ()),
     )
     labels = Labels("binary", ("no COVID-19", "COVID-19"), (), notes, ("folder",))
     return Listing(base, records, labels, absent, SARS_PATIENTS)
