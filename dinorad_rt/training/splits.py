@@ -30,8 +30,8 @@ def check_training_splits(dataset: Dataset) -> None:
     if dataset.task == "segmentation":
         raise DataError(
             f"{dataset.name} has masks and no classes: it cannot train a classifier.",
-            "Give a table with a column of classes (--label-column), or see dinorad-rt train "
-            "--help for segmentation.",
+            "Give a table with a column of classes (--label-column), or use dinorad-rt train "
+            "--protocol segmentation",
         )
     truth = truth_of_dataset(dataset)
     check_patients(truth.patients)
