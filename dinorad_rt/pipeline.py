@@ -130,6 +130,7 @@ def _int8_graph(
     from dinorad_rt.export.calibration import calibration_images
     from dinorad_rt.export.onnx_export import export_onnx
     from dinorad_rt.export.quantise import quantise_graph
+    from dinorad_rt.machine import has_gpu
 
     if request.calibration is not None:
         calibration = dataset_for(request.calibration, seed=request.seed, say=say)
@@ -140,7 +141,10 @@ def _int8_graph(
         )
     graph = export_onnx(backbone, precision="fp32", dense=request.dense, progress=say)
     images = calibration_images(graph, calibration)
-    return quantise_graph(graph, images, out=out, keep_fp32=request.keep_fp32, progress=say)
+    signed = request.backend.startswith("tensorrt") or (request.backend == "auto" and has_gpu())
+    return quantise_graph(
+        graph, images, out=out, keep_fp32=request.keep_fp32, signed=signed, progress=say
+    )
 
 
 def engine_for(

@@ -64,6 +64,7 @@ def quantise_graph(
     *,
     out: Path | None = None,
     keep_fp32: Sequence[str] = (),
+    signed: bool = False,
     limits: ParityLimits | None = None,
     progress: Say | None = None,
 ) -> Graph:
@@ -75,6 +76,7 @@ def quantise_graph(
         out: an empty or new folder; None for the cache.
         keep_fp32: blocks (`blocks.3`) that are not quantised, beside what the recipe keeps; `auto`
             chooses them.
+        signed: all activations as signed INT8, for TensorRT.
         limits: other ones than the recipe's, for measuring what INT8 would cost.
         progress: told of each step.
 
@@ -88,7 +90,7 @@ def quantise_graph(
     require("nncf", "INT8")
     recipe = load_recipe(str(graph.manifest["recipe"]["family"]))
     _check(graph, images)
-    facts = _facts(graph, recipe, images, tuple(keep_fp32))
+    facts = {**_facts(graph, recipe, images, tuple(keep_fp32)), "signed": signed}
     if limits is not None:
         recipe = replace(recipe, limits={**recipe.limits, "int8": limits})
         facts["limits"] = asdict(limits)
@@ -194,7 +196,7 @@ def _more_fp32(
 
 
 def _calibrated(model: Any, job: _Job, kept: tuple[str, ...]) -> Any:
-    """The model with Q/DQ pairs: symmetric, per channel for weights, signed for activations."""
+    """The model with Q/DQ pairs: symmetric, weights per channel, activations per tensor."""
     import nncf
 
     transformer = job.recipe.graph in ("tokens", "sam")
@@ -218,7 +220,7 @@ def _calibrated(model: Any, job: _Job, kept: tuple[str, ...]) -> Any:
             f"{type(error).__name__}: {str(error).strip()[:300]}",
             "Use --precision bf16 or fp16.",
         ) from error
-    _sign_activations(quantised)
+    _adapt(quantised, signed=bool(job.facts["signed"]))
     return quantised
 
 
@@ -241,10 +243,12 @@ def _ignored(model: Any, job: _Job, kept: tuple[str, ...]) -> list[str]:
     return [name for name in names if stays(name)]
 
 
-def _sign_activations(model: Any) -> None:
-    """Unsigned values with zero point 0 become signed with twice the step, as TensorRT wants.
+def _adapt(model: Any, *, signed: bool) -> None:
+    """Drop `output_dtype`, which NNCF sets beside a zero point that says the same.
 
-    Also drops `output_dtype`, which NNCF sets beside a zero point that says the same.
+    With `signed`, unsigned values with zero point 0 become signed with twice the step: TensorRT
+    takes nothing else. On processors they stay unsigned: the step is half, and OpenVINO does not
+    compute max pooling of the signed form as ONNX defines it (SqueezeNet: cosine 0.68).
     """
     from onnx import numpy_helper
 
@@ -256,25 +260,30 @@ def _sign_activations(model: Any) -> None:
         for attribute in [item for item in node.attribute if item.name == "output_dtype"]:
             node.attribute.remove(attribute)
         scale, zero = (tensors[name] for name in node.input[1:3])
-        if zero.name in done or numpy_helper.to_array(zero).dtype != np.uint8:
+        unsigned = numpy_helper.to_array(zero).dtype == np.uint8
+        if not signed or not unsigned or zero.name in done:
             continue
         done.add(zero.name)
         step = numpy_helper.to_array(scale) * np.float32(255 / 127)
         scale.CopyFrom(numpy_helper.from_array(np.asarray(step, np.float32), scale.name))
-        signed = np.zeros(numpy_helper.to_array(zero).shape, np.int8)
-        zero.CopyFrom(numpy_helper.from_array(signed, zero.name))
+        zeros = np.zeros(numpy_helper.to_array(zero).shape, np.int8)
+        zero.CopyFrom(numpy_helper.from_array(zeros, zero.name))
     del model.graph.value_info[:]
 
 
 def matrix_types(model: Any) -> dict[str, int]:
-    """Matrix products of a Q/DQ graph by the type that they are computed in."""
+    """Matrix products of a Q/DQ graph by the type that they are computed in.
+
+    NNCF quantises a product's second operand exactly if it quantises the first, which may reach it
+    through pooling or a concatenation.
+    """
     made_by = {name: node for node in model.graph.node for name in node.output}
     counts = {"INT8": 0, "FLOAT": 0}
     for node in model.graph.node:
         if node.op_type in ("MatMul", "Gemm", "Conv"):
-            sources = [made_by.get(name) for name in node.input[:2]]
-            whole = all(item is not None and item.op_type == "DequantizeLinear" for item in sources)
-            counts["INT8" if whole else "FLOAT"] += 1
+            weight = made_by.get(node.input[1])
+            quantised = weight is not None and weight.op_type == "DequantizeLinear"
+            counts["INT8" if quantised else "FLOAT"] += 1
     return {name: count for name, count in counts.items() if count}
 
 

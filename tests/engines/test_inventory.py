@@ -1,0 +1,115 @@
+"""The cache's inventory: what is damaged is found, and the longest unused goes first."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dinorad_rt.engines.build import get_or_build
+from dinorad_rt.engines.cache import build_lock
+from dinorad_rt.engines.inventory import (
+    KINDS,
+    Entry,
+    entries,
+    find_damage,
+    remove,
+    remove_leftovers,
+    surplus,
+)
+from dinorad_rt.engines.profile import Profile
+from dinorad_rt.paths import cache_dir
+
+DAY = 86_400.0
+
+
+def _choice(name: str, size: int, days: float) -> None:
+    path = cache_dir("choices") / name
+    path.write_bytes(b"x" * size)
+    used = time.time() - days * DAY
+    os.utime(path, (used, used))
+
+
+def _names(found: list[Entry]) -> list[str]:
+    return [entry.name for entry in found]
+
+
+def test_keys_and_splits_are_no_cache() -> None:
+    assert not {"keys", "splits"} & set(KINDS)
+
+
+def test_locks_and_parts_are_no_entries(cache: Path) -> None:
+    _choice("a.json", 10, 0)
+    (cache_dir("choices") / "a.lock").touch()
+    (cache_dir("engines") / ".key.part").mkdir()
+    assert [(entry.kind, entry.name, entry.size) for entry in entries()] == [
+        ("choices", "a.json", 10)
+    ]
+
+
+def test_the_longest_unused_goes_first(cache: Path) -> None:
+    for name, size, days in (("old", 100, 40), ("middle", 100, 20), ("new", 100, 1)):
+        _choice(name, size, days)
+    found = entries()
+    assert _names(surplus(found)) == ["old", "middle", "new"]
+    assert _names(surplus(found, older_than=30 * DAY)) == ["old"]
+    assert _names(surplus(found, keep_bytes=250)) == ["old"]
+    assert _names(surplus(found, keep_bytes=100)) == ["old", "middle"]
+    assert _names(surplus(found, older_than=30 * DAY, keep_bytes=150)) == ["old", "middle"]
+    assert surplus(found, keep_bytes=10_000) == []
+
+
+def test_a_changed_byte_is_found(tiny_graph: Callable[[str], Any], cache: Path) -> None:
+    profile = Profile("test", batch=2, threads=1)
+    engine = get_or_build(tiny_graph("fp32"), backend="openvino", profile=profile)
+    assert [what for _, what in find_damage()] == [""]
+    path = engine.file("model.bin")
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(bytes(content))
+    ((entry, what),) = find_damage()
+    assert entry.name == engine.key
+    assert "model.bin has sha256" in what
+    assert remove([entry], print) > 0
+    assert not engine.folder.exists()
+
+
+def test_use_makes_an_engine_young(tiny_graph: Callable[[str], Any], cache: Path) -> None:
+    profile = Profile("test", batch=2, threads=1)
+    engine = get_or_build(tiny_graph("fp32"), backend="openvino", profile=profile)
+    long_ago = time.time() - 50 * DAY
+    for path in engine.folder.iterdir():
+        os.utime(path, (long_ago, long_ago))
+    assert len(surplus(entries(["engines"]), older_than=30 * DAY)) == 1
+    get_or_build(tiny_graph("fp32"), backend="openvino", profile=profile)
+    assert surplus(entries(["engines"]), older_than=30 * DAY) == []
+
+
+def test_what_is_being_built_is_left_alone(cache: Path) -> None:
+    part = cache_dir("engines") / ".key.123"
+    part.mkdir()
+    (part / "half").write_bytes(b"x" * 7)
+    (cache_dir("engines") / "key").mkdir()
+    said: list[str] = []
+    with build_lock("key", print):
+        assert remove_leftovers() == 0
+        remove(entries(["engines"]), said.append)
+    assert said == ["engines key is being built: left alone"]
+    assert remove_leftovers() == 7
+    assert not part.exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX")
+def test_the_folder_of_engines_is_for_its_user_alone(
+    tiny_graph: Callable[[str], Any], cache: Path
+) -> None:
+    root = cache_dir("engines")
+    root.chmod(0o777)
+    get_or_build(
+        tiny_graph("fp32"), backend="onnxruntime", profile=Profile("test", batch=2, threads=1)
+    )
+    assert root.stat().st_mode & 0o777 == 0o700
