@@ -71,37 +71,44 @@ def forests(test_set: TestSet) -> Iterator[Drawing]:
 
 
 def few_shot(test_set: TestSet) -> Iterator[Drawing]:
-    """The main metric over the number of shots, and what others published of the same."""
-    lines: dict[str, list[Estimate]] = {}
-    name = "auroc"
+    """The main metric over the number of shots; one plot per variant, such as per head."""
+    groups: dict[str, dict[str, list[Estimate]]] = {}
     for run in test_set.runs:
         for value in run.results.metrics:
-            if SHOTS in value.setting and (value.name, value.class_name) == (name, None):
-                if known(value) is None or not isinstance(value.setting[SHOTS], (int, float)):
-                    continue
-                others = {k: v for k, v in value.setting.items() if k != SHOTS}
-                label = " ".join(filter(None, (run.label, words_of(others))))
-                lines.setdefault(label, []).append(_over_seeds(value))
-    if not lines:
-        return
-    for line in lines.values():
-        line.sort(key=lambda item: item.x)
+            shots = value.setting.get(SHOTS)
+            whole = (value.name, value.class_name) == ("auroc", None)
+            if not whole or known(value) is None or not isinstance(shots, (int, float)):
+                continue
+            others = words_of({k: v for k, v in value.setting.items() if k != SHOTS})
+            variant = " ".join(filter(None, (run.variant, others)))
+            groups.setdefault(variant, {}).setdefault(run.name, []).append(_over_seeds(value))
     published = _published_shots(test_set)
-    for number, part in enumerate(_parts(list(lines), LINES_PER_PLOT), start=1):
-        chosen = {label: lines[label] for label in part}
-        yield Drawing(
-            file_name(test_set.name, "few-shot", str(number)),
-            figures.shots_figure(
-                chosen, published, x="shots per class", y=f"{title_of(name)} (mean of the repeats)"
-            ),
-            f"Few-shot on {test_set.name}. Bands: lowest to highest repeat, each with a subset of "
-            "its own." + (" Dashed: published by others." if published else ""),
-            f"Few-shot {title_of(name)} on {test_set.name}: "
-            + "; ".join(
-                f"{label}: " + ", ".join(f"{e.x:g} shots {e.value:.3f}" for e in line)
-                for label, line in chosen.items()
-            ),
-        )
+    for variant, lines in groups.items():
+        for number, part in enumerate(_parts(list(lines), LINES_PER_PLOT), start=1):
+            chosen = {name: sorted(lines[name], key=lambda item: item.x) for name in part}
+            yield _few_shot_drawing(test_set, variant, number, chosen, published)
+
+
+def _few_shot_drawing(
+    test_set: TestSet,
+    variant: str,
+    number: int,
+    lines: dict[str, list[Estimate]],
+    published: dict[str, list[tuple[float, float]]],
+) -> Drawing:
+    title = title_of("auroc")
+    words = f"Few-shot on {test_set.name}{variant and f', {variant}'}"
+    return Drawing(
+        file_name(test_set.name, "few-shot", variant, str(number)),
+        figures.shots_figure(lines, published, x="shots per class", y=f"{title}, mean of repeats"),
+        f"{words}. Bands: lowest to highest repeat, each with a subset of its own."
+        + (" Dashed: published by others." if published else ""),
+        f"{words}, {title}: "
+        + "; ".join(
+            f"{label}: " + ", ".join(f"{e.x:g} shots {e.value:.3f}" for e in line)
+            for label, line in lines.items()
+        ),
+    )
 
 
 def paretos(test_set: TestSet, joined: Sequence[Joined]) -> Iterator[Drawing]:

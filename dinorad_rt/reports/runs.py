@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,19 @@ class Run:
     Attributes:
         results: read from results.json, with every image's scores where they are kept.
         number: from 1, in the order of the report.
-        label: its model, and whatever else tells it from the other runs.
+        name: its model, and whatever else tells it from other runs of that model.
+        variant: settings that tell it from other runs of its name and protocol.
     """
 
     results: Results
     number: int
-    label: str = ""
+    name: str = ""
+    variant: str = ""
+
+    @property
+    def label(self) -> str:
+        """Name and variant."""
+        return f"{self.name} {self.variant}".strip()
 
     @property
     def anchor(self) -> str:
@@ -162,27 +169,33 @@ def read_material(paths: Sequence[Path], benches: Sequence[Path] = ()) -> Materi
 
 
 def labelled(results: Iterable[Results]) -> tuple[Run, ...]:
-    """Runs with labels that name the model, and whatever tells it from its likes.
+    """Runs with names that tell them apart.
 
-    Its likes are the runs of one model and protocol on one test set.
+    The name has what differs between runs of one model; the variant, what settings differ between
+    runs of one name and protocol on one test set.
     """
     runs = [Run(item, number) for number, item in enumerate(results, start=1)]
-    likes: dict[tuple[str, str, str], list[Run]] = {}
+    named: list[Run] = []
+    for same in _split(runs, lambda run: run.model).values():
+        for run, words in zip(same, _told_apart([_facts(run) for run in same]), strict=True):
+            random = " (random weights)" if run.results.is_random else ""
+            named.append(replace(run, name=f"{run.model}{random} {words}".strip()))
+    finished: list[Run] = []
+    for same in _split(
+        named, lambda run: (run.name, run.results.protocol, test_set_key(run.results))
+    ).values():
+        variants = _told_apart([_settings(run) for run in same])
+        for run, words in zip(same, variants, strict=True):
+            known = words if variants.count(words) == 1 else f"{words} (run {run.number})".strip()
+            finished.append(replace(run, variant=known))
+    return tuple(sorted(finished, key=lambda run: run.number))
+
+
+def _split(runs: Iterable[Run], key: Callable[[Run], Any]) -> dict[Any, list[Run]]:
+    parts: dict[Any, list[Run]] = {}
     for run in runs:
-        key = run.model, run.results.protocol, test_set_key(run.results)
-        likes.setdefault(key, []).append(run)
-    labels: dict[int, str] = {}
-    for same in likes.values():
-        facts = {run.number: _facts(run) for run in same}
-        differ = _telling(list(facts.values()))
-        for run in same:
-            parts = [facts[run.number].get(key, "") for key in differ]
-            labels[run.number] = " ".join([run.model, *filter(None, parts)])
-        names = [labels[run.number] for run in same]
-        for run in same:
-            if names.count(labels[run.number]) > 1:
-                labels[run.number] += f" (run {run.number})"
-    return tuple(Run(run.results, run.number, labels[run.number]) for run in runs)
+        parts.setdefault(key(run), []).append(run)
+    return parts
 
 
 def grouped(runs: Sequence[Run]) -> tuple[TestSet, ...]:
@@ -224,14 +237,13 @@ def words_of(setting: Mapping[str, Any]) -> str:
     """A setting in words."""
     parts = []
     for key, value in setting.items():
-        if isinstance(value, float):
-            value = f"{value:.4g}"
-        parts.append(f"{key} {value}" if not isinstance(value, str) else value)
+        shown = f"{value:.4g}" if isinstance(value, float) else value
+        parts.append(f"{key.replace('_', ' ')} {shown}")
     return ", ".join(parts)
 
 
-def _telling(facts: Sequence[Mapping[str, str]]) -> list[str]:
-    """Facts that differ, without those that tell nothing new."""
+def _told_apart(facts: Sequence[Mapping[str, str]]) -> list[str]:
+    """Of each, the facts that differ, without those that tell nothing new."""
     kept: list[str] = []
     groups = 1
     for key in dict.fromkeys(key for fact in facts for key in fact):
@@ -239,7 +251,7 @@ def _telling(facts: Sequence[Mapping[str, str]]) -> list[str]:
         if finer > groups:
             kept.append(key)
             groups = finer
-    return kept
+    return [" ".join(filter(None, (fact.get(key, "") for key in kept))) for fact in facts]
 
 
 def _facts(run: Run) -> dict[str, str]:
@@ -248,11 +260,6 @@ def _facts(run: Run) -> dict[str, str]:
     preprocessing = results.provenance.get("preprocessing") or {}
     evaluation = results.provenance.get("evaluation") or {}
     size = preprocessing.get("image_size")
-    told = {
-        f"setting {key}": f"{key} {_plain_words(value)}"
-        for key, value in results.settings.items()
-        if key not in UNTOLD_SETTINGS
-    }
     return {
         "weights": _weights_words(run.engine.get("weights")) or results.weights_kind,
         "size": f"{size} px" if size else "",
@@ -261,7 +268,15 @@ def _facts(run: Run) -> dict[str, str]:
         "preprocessing": f"preprocessing {preprocessing.get('preset')}" if preprocessing else "",
         "preset": f"preset {results.preset}",
         "seed": f"seed {evaluation['seed']}" if "seed" in evaluation else "",
-        **told,
+    }
+
+
+def _settings(run: Run) -> dict[str, str]:
+    """The settings of a run's protocol, in words."""
+    return {
+        key: f"{key.replace('_', ' ')} {_plain_words(value)}"
+        for key, value in run.results.settings.items()
+        if key not in UNTOLD_SETTINGS
     }
 
 

@@ -142,11 +142,10 @@ def study_rows(material: Material, published: Sequence[Published]) -> list[dict[
             value = run.headline()
             if value is None:
                 continue
-            column = f"{test_set.name} · {run.results.protocol}"
+            column = f"{test_set.name} · {run.results.protocol} {run.variant}".strip()
             columns[column] = None
             words = f"{value_words(value)} ({run.setting_words})" if run.setting else ""
-            kind = ", random weights" if run.results.is_random else ""
-            ours.setdefault(run.label + kind, {})[column] = words or value_words(value)
+            ours.setdefault(run.name, {})[column] = words or value_words(value)
     theirs: dict[str, dict[str, str]] = {}
     for item in published:
         if ALL not in item.values:
