@@ -41,7 +41,9 @@ def _named(path: Path) -> list[str | list[str] | None]:
             for record in load_header(path).get("DirectoryRecordSequence") or ()
             if record.get("DirectoryRecordType") == "IMAGE"
         ]
-    except (TypeError, ValueError, ArithmeticError, LookupError, NotImplementedError) as error:
+    except UnreadableFileError:
+        raise
+    except Exception as error:  # parsing goes on with every record that is looked at
         raise UnreadableFileError(
             f"{path} is a damaged DICOMDIR: {' '.join(str(error).split())[:200]}",
             "Fetch it again, or give the folder in which it lies.",

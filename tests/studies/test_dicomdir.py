@@ -78,3 +78,18 @@ def test_an_index_alone_is_told(shared_data: Path, cache: Path) -> None:
         read_study(path)
     assert "whole medium" in caught.value.fix
     assert not is_image_file(path)
+
+
+def test_damaged_indices_are_refused_or_read(medium: Path) -> None:
+    """Cut at every few bytes, and with each of them changed: found by fuzzing."""
+    path = medium / "DICOMDIR"
+    whole = path.read_bytes()
+    refused = 0
+    for at in range(350, len(whole), 23):
+        for damaged in (whole[:at], whole[:at] + b"\xfe" + whole[at + 1 :]):
+            path.write_bytes(damaged)
+            try:
+                read_study(path)
+            except UnreadableFileError:
+                refused += 1
+    assert refused > 20
