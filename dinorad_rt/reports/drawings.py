@@ -36,38 +36,37 @@ BAND = f"Bands: pointwise 95 % intervals by patient, {curves.RESAMPLES} resample
 
 def drawings_of(test_set: TestSet) -> Iterator[Drawing]:
     """The plots of the runs on one test set, those with scores only."""
-    yield from few_shot(test_set)
-    for protocol in test_set.protocols:
+    for protocol in sorted(test_set.protocols):
         if protocol == FEW_SHOT:
-            continue  # its plot is over the shots
+            yield from few_shot(test_set)
+            continue
         runs = [run for run in test_set.runs if run.results.protocol == protocol]
         scored = [run for run in runs if run.predictions() is not None]
         parts = _parts(scored, LINES_PER_PLOT)
         for number, part in enumerate(parts, start=1):
             suffix = f" ({number} of {len(parts)})" if len(parts) > 1 else ""
             yield from _curves(test_set, protocol, part, suffix)
-    yield from forests(test_set)
+        yield from forest(test_set, protocol)
 
 
-def forests(test_set: TestSet) -> Iterator[Drawing]:
-    """The main metric of every run, with its interval, best first; one plot per protocol."""
-    for protocol in test_set.protocols:
-        shown = [
-            (run, value)
-            for run in test_set.runs
-            if run.results.protocol == protocol and (value := known(run.headline())) is not None
-        ]
-        if not shown:
-            continue
-        title = title_of(shown[0][1].name)
-        rows = [(f"{run.label} · {run.setting_words}", _estimate(value)) for run, value in shown]
-        yield Drawing(
-            file_name(test_set.name, protocol, "forest"),
-            figures.forest_figure(rows, title),
-            f"{protocol} on {test_set.name}: {title} with 95 % intervals by patient.",
-            f"{title} of {protocol} on {test_set.name}: "
-            + "; ".join(f"{run.label} {value_words(value)}" for run, value in shown),
-        )
+def forest(test_set: TestSet, protocol: str) -> Iterator[Drawing]:
+    """The main metric of every run of a protocol, with its interval, best first."""
+    shown = [
+        (run, value)
+        for run in test_set.runs
+        if run.results.protocol == protocol and (value := known(run.headline())) is not None
+    ]
+    if not shown:
+        return
+    title = title_of(shown[0][1].name)
+    yield Drawing(
+        file_name(test_set.name, protocol, "forest"),
+        protocol,
+        figures.forest_figure([(run.label, _estimate(value)) for run, value in shown], title),
+        f"{protocol} on {test_set.name}: {title} with 95 % intervals by patient.",
+        f"{title} of {protocol} on {test_set.name}: "
+        + "; ".join(f"{run.label} {value_words(value)}" for run, value in shown),
+    )
 
 
 def few_shot(test_set: TestSet) -> Iterator[Drawing]:
@@ -100,6 +99,7 @@ def _few_shot_drawing(
     words = f"Few-shot on {test_set.name}{variant and f', {variant}'}"
     return Drawing(
         file_name(test_set.name, "few-shot", variant, str(number)),
+        FEW_SHOT,
         figures.shots_figure(lines, published, x="shots per class", y=f"{title}, mean of repeats"),
         f"{words}. Bands: lowest to highest repeat, each with a subset of its own."
         + (" Dashed: published by others." if published else ""),
@@ -131,6 +131,7 @@ def paretos(test_set: TestSet, joined: Sequence[Joined]) -> Iterator[Drawing]:
         best = front([(point.x, point.value) for _, point in points])
         yield Drawing(
             file_name(test_set.name, "pareto", kind),
+            "pareto",
             figures.pareto_figure(points, label, title, front=best),
             f"{title} on {test_set.name} against {label}, of the same engines. Grey: what no "
             "other run beats in both.",
@@ -187,6 +188,7 @@ def _curves(
         }
         yield Drawing(
             file_name(test_set.name, protocol, kind, suffix),
+            protocol,
             figures.curves_figure(lines, *axes, steps=kind != "ROC"),
             f"{kind} curves of {protocol} on {test_set.name}{mean}{suffix}. {BAND}",
             f"{kind} curves of {protocol} on {test_set.name}{mean}, with {title_of(metric)}: "
@@ -214,6 +216,7 @@ def _reliability(
     }[test_set.results.task]
     yield Drawing(
         file_name(test_set.name, protocol, "reliability", suffix),
+        protocol,
         figures.reliability_figure(lines, what, "share that was so"),
         f"Reliability of {protocol} on {test_set.name}{suffix}: bins of equal width, intervals "
         "by patient; the dotted line is perfect.",

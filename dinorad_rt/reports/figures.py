@@ -29,12 +29,14 @@ class Drawing:
 
     Attributes:
         name: of its file, without a suffix.
+        protocol: what it is about.
         figure: drawn by matplotlib.
         caption: what it shows.
         alternative: the same for those who do not see it, with the numbers.
     """
 
     name: str
+    protocol: str
     figure: Any
     caption: str
     alternative: str

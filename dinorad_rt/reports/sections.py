@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -67,6 +68,12 @@ def add_test_set(page: Page, test_set: TestSet, drawings: Sequence[Drawing]) -> 
     if excluded:
         listed = "; ".join(f"{name} ({why})" for name, why in excluded.items())
         page.paragraph(f"Not in the macro mean: {listed}.", soft=True)
+    for protocol, group in groupby(drawings, lambda drawing: drawing.protocol):
+        page.heading(f"{test_set.name}: {protocol}", level=3)
+        _add_grid(page, group)
+
+
+def _add_grid(page: Page, drawings: Iterable[Drawing]) -> None:
     with page.grid():
         for drawing in drawings:
             page.figure(to_svg(drawing.figure), drawing.caption, alternative=drawing.alternative)
@@ -86,9 +93,9 @@ def leaderboard_rows(test_set: TestSet) -> list[dict[str, Any]]:
                 "run": Link(run.label, run.anchor),
                 main: interval(run.headline(), axis),
                 "protocol": run.results.protocol,
-                "setting": run.setting_words,
                 **{title_of(name): interval(run.headline(name)) for name in also},
                 "weights": run.results.weights_kind,
+                "setting": run.setting_words,
                 **_varying(run, test_set.runs),
             }
         )
@@ -215,11 +222,7 @@ def add_pareto(
             page.table(
                 pareto_rows(joined), f"{test_set.name}: accuracy and speed", filterable=False
             )
-            with page.grid():
-                for drawing in drawings:
-                    page.figure(
-                        to_svg(drawing.figure), drawing.caption, alternative=drawing.alternative
-                    )
+            _add_grid(page, drawings)
 
 
 def pareto_rows(joined: Sequence[Joined]) -> list[dict[str, Any]]:
