@@ -7,6 +7,7 @@ Decathlon, gives one.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 
 from dinorad_rt.datasets.entry import DatasetEntry
@@ -288,6 +289,13 @@ OTHERS: tuple[DatasetEntry, ...] = (
 )
 
 
+def _sizes(md5: Mapping[int, str], size: int) -> str:
+    """How the other sizes are called, or which one this is."""
+    if size != 28:
+        return f" ({size} px)"
+    return f" (28 px; also {', '.join(f'_{other}' for other in md5 if other != 28)})"
+
+
 def _medmnist_entries() -> tuple[DatasetEntry, ...]:
     entries = []
     for name, info in medmnist_sets().items():
@@ -296,7 +304,7 @@ def _medmnist_entries() -> tuple[DatasetEntry, ...]:
             entries.append(
                 DatasetEntry(
                     name=file.removesuffix(".npz"),
-                    title=f"MedMNIST {size}: {info.title}",
+                    title=f"MedMNIST: {info.title}" + _sizes(info.md5, size),
                     modality=info.modality,
                     task=info.task,
                     licence=info.licence,

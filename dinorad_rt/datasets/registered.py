@@ -69,7 +69,10 @@ def list_entry(entry: DatasetEntry, root: Path | None, wishes: Wishes) -> Listin
             f"Get it at {entry.url} and give its folder: --root DIR. It looks like {entry.tree}",
         )
     assert entry.layout is not None
-    listing = entry.layout(root.expanduser(), wishes)
+    try:
+        listing = entry.layout(root.expanduser(), wishes)
+    except EmptyDataError as error:
+        raise EmptyDataError(error.problem, f"{error.fix} Expected: {entry.tree}") from error
     segmented = listing.labels.task == "segmentation"
     if wishes.task != "auto" and segmented != (wishes.task == "segmentation"):
         raise ProtocolError(

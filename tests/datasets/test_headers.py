@@ -12,7 +12,8 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from dinorad_rt.datasets.open import open_dataset
-from dinorad_rt.errors import TableError
+from dinorad_rt.errors import LabelError, TableError
+from dinorad_rt.identifiers import kept
 from dinorad_rt.studies.pseudonym import pseudonym
 
 WriteTable = Callable[..., Path]
@@ -81,3 +82,35 @@ def test_identifiers_of_other_files_are_told(tmp_path: Path, write_table: WriteT
     write_dicom(tmp_path / "IM0", 0)
     with pytest.raises(TableError, match="column for the image"):
         open_dataset(write_table("SeriesInstanceUID,label", [("9.9", 0), ("9.8", 1)]))
+
+
+def test_rows_and_files_without_a_partner_are_counted_and_named_on_request(
+    tmp_path: Path, write_table: WriteTable
+) -> None:
+    for number in range(20):
+        write_dicom(tmp_path / "files" / f"IM{number}", number)
+    table = write_table("SOPInstanceUID,label", [(f"1.2.9.{i}", i % 2) for i in range(4, 24)])
+    notes = open_dataset(table).notes
+    assert "4 rows name a sop of which no file is here (--keep-identifiers names them)" in notes
+    assert any(note.startswith("4 DICOM images have a sop that no row names (") for note in notes)
+    assert not any("1.2.9.23" in note or "IM3" in note for note in notes)
+    with kept():
+        notes = open_dataset(table).notes
+    assert any("1.2.9.23" in note for note in notes) and any("IM3" in note for note in notes)
+
+
+def test_folders_of_one_patient_each_are_no_classes(tmp_path: Path) -> None:
+    for number in range(8):
+        write_dicom(tmp_path / f"Doe {number // 2}" / f"{number}.dcm", number)
+    with pytest.raises(LabelError, match="the folders are patients, not classes"):
+        open_dataset(tmp_path)
+
+
+def test_a_dicom_folder_is_not_called_by_its_name(tmp_path: Path) -> None:
+    folder = tmp_path / "Doe^Jane"
+    for number in range(20):
+        write_dicom(folder / "ab"[number // 2 % 2] / f"{number}.dcm", number)
+    dataset = open_dataset(folder)
+    assert dataset.name == f"dicom-{dataset.fingerprint[:8]}"
+    with kept():
+        assert open_dataset(folder).name == "Doe^Jane"

@@ -28,7 +28,7 @@ def base_of(root: Path, *marks: str) -> Path:
     raise EmptyDataError(
         f"{root} does not hold the download: neither it nor a folder in it has "
         f"{' or '.join(marks)}.",
-        "Unpack the official download there; `dinorad-rt list datasets --json` draws its layout.",
+        "Unpack the official download there, as it is.",
     )
 
 

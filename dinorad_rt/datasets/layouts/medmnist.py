@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import tokenize
 import zipfile
+import zlib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -28,6 +30,17 @@ from dinorad_rt.types import SPLITS, Split, Task
 SOURCE = "https://zenodo.org/records/10519652"
 BLOCK_BYTES = 64 << 20
 _DONE = "complete"
+_DAMAGED = (
+    zipfile.BadZipFile,
+    zlib.error,
+    tokenize.TokenError,
+    SyntaxError,
+    ValueError,
+    KeyError,
+    EOFError,
+    RuntimeError,
+)
+"""What zipfile and NumPy raise on damaged or encrypted archives."""
 _MAX_LABELS = 1 << 28
 
 
@@ -129,7 +142,7 @@ def _heads(source: Path) -> tuple[dict[Split, tuple[int, ...]], dict[Split, np.n
                     raise ValueError("labels larger than any official set")
                 with archive.open(f"{split}_labels.npy") as member:
                     labels[split] = np.lib.format.read_array(member, allow_pickle=False)
-    except (zipfile.BadZipFile, ValueError, EOFError, OSError, KeyError) as error:
+    except (*_DAMAGED, OSError) as error:
         raise UnreadableFileError(
             f"{source.name} is no MedMNIST archive: {error}.", "Fetch it again."
         ) from error
@@ -190,7 +203,7 @@ def _unpacked(
                         _write_blocks(member, part / split, shape, progress)
             (part / _DONE).touch()
             part.rename(folder)
-        except (zipfile.BadZipFile, EOFError, ValueError) as error:
+        except _DAMAGED as error:
             raise UnreadableFileError(
                 f"{source.name} is damaged: {error}.", "Fetch it again."
             ) from (error)
