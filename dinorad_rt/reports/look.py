@@ -62,9 +62,12 @@ pre { overflow-x: auto; background: var(--tint); padding: .8rem; border-radius: 
   table wbr { display: none; } }
 @media (max-width: 40rem) { body { padding: 1rem .75rem 3rem; } th, td { padding: .4rem .45rem; }
   tbody th { white-space: normal; min-width: 8.5rem; max-width: 10rem; overflow-wrap: anywhere; } }
-@media print { .filter, .skip, nav { display: none; } body { max-width: none; padding: 0; }
+@media print { :root { color-scheme: light; --ink: #000; --soft: #444; --line: #ccc;
+  --paper: #fff; --tint: #f3f6f8; --accent: #0b5cad; --warn: #8a3b00; --warn-tint: #fff3e6; }
+  .filter, .skip, nav { display: none; } body { max-width: none; padding: 0; }
   .scroll { overflow: visible; border: 0; } table { font-size: .75rem; }
-  th, td { white-space: normal; } th[scope=row] { position: static; }
+  th, td { white-space: normal; padding: .2rem .3rem; overflow-wrap: anywhere; }
+  th[scope=row] { position: static; } .bar { min-width: 4rem; }
   figure, tr { break-inside: avoid; } pre { max-height: none; white-space: pre-wrap;
   overflow-wrap: anywhere; } .bar, td.shaded { print-color-adjust: exact; } }
 """

@@ -96,28 +96,9 @@ def leaderboard_rows(test_set: TestSet) -> list[dict[str, Any]]:
                 **{title_of(name): interval(run.headline(name)) for name in also},
                 "weights": run.results.weights_kind,
                 "setting": run.setting_words,
-                **_varying(run, test_set.runs),
             }
         )
     return rows
-
-
-def _varying(run: Run, runs: Sequence[Run]) -> dict[str, Any]:
-    """What ran, as far as it is not the same for all runs; `provenance_facts` has all of it."""
-
-    def facts(one: Run) -> dict[str, Any]:
-        preprocessing = one.results.provenance.get("preprocessing") or {}
-        return {
-            "engine": f"{one.engine.get('backend', '–')} {one.engine.get('precision', '')}",
-            "preprocessing": preprocessing.get("preset"),
-            "preset": one.results.preset,
-        }
-
-    return {
-        key: value
-        for key, value in facts(run).items()
-        if len({str(facts(one)[key]) for one in runs}) > 1
-    }
 
 
 def interval(value: MetricValue | None, axis: tuple[float, float] | None = None) -> Interval | None:
