@@ -19,6 +19,18 @@ if TYPE_CHECKING:
 MAX_BYTES = 8 << 30
 """Largest pixel data that is decoded at once, in bytes: an attack, or a file to cut up first."""
 
+_PHOTOMETRIC = (
+    "MONOCHROME1",
+    "MONOCHROME2",
+    "PALETTE COLOR",
+    "RGB",
+    "YBR_FULL",
+    "YBR_FULL_422",
+    "YBR_ICT",
+    "YBR_RCT",
+)
+"""What is turned into grey or RGB. YBR_PARTIAL, HSV and CMYK would be taken for RGB as they are."""
+
 _PIXEL_ATTRIBUTES = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _PACKAGES = {
     "1.2.840.10008.1.2.4.50": "pylibjpeg[libjpeg]",
@@ -59,6 +71,13 @@ def check_has_pixels(dataset: Dataset, path: Path) -> None:
             f"{path} is DICOM without a transfer syntax (no file meta information, PS3.10 7.1): "
             "how its pixels are encoded would be a guess.",
             "Have the file written again with a header: dcmconv (DCMTK) +te OLD NEW, or gdcmconv.",
+        )
+    colours = str(dataset.get("PhotometricInterpretation") or "MONOCHROME2")
+    if colours not in _PHOTOMETRIC:
+        raise UnreadableFileError(
+            f"{path} has the photometric interpretation {colours[:20]!r}; read are "
+            f"{', '.join(_PHOTOMETRIC)}.",
+            "Have it converted to RGB: dcmconv (DCMTK), or the archive's export.",
         )
 
 

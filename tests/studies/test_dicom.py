@@ -247,6 +247,43 @@ def test_video_is_refused_by_name(write_dicom: Any) -> None:
     assert "ffmpeg" in caught.value.fix
 
 
+@pytest.mark.parametrize("colour", [False, True], ids=["grey", "colour"])
+def test_jpeg_baseline_is_that_of_pillow(write_dicom: Any, colour: bool) -> None:
+    import io
+
+    import pydicom
+    from PIL import Image
+    from pydicom.encaps import encapsulate
+    from pydicom.uid import JPEGBaseline8Bit
+
+    y, x = np.mgrid[:64, :48].astype(np.uint8)
+    grey = y * 3 + x
+    image = Image.fromarray(np.stack([grey, grey[::-1], x * 5], axis=-1) if colour else grey)
+    packed = io.BytesIO()
+    image.save(packed, "JPEG", quality=95, subsampling=0)
+    path = write_dicom("a.dcm", grey, Modality="XC")
+    dataset = pydicom.dcmread(path)
+    dataset.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+    if colour:
+        dataset.SamplesPerPixel, dataset.PlanarConfiguration = 3, 0
+        dataset.PhotometricInterpretation = "YBR_FULL_422"
+    dataset.PixelData = encapsulate([packed.getvalue()])
+    dataset["PixelData"].is_undefined_length = True
+    dataset.save_as(path)
+    expected = np.asarray(Image.open(packed)).astype(int)
+    found = read_study(path)
+    assert found.is_colour == colour
+    assert np.abs(found.pixels[0].astype(int) - expected).max() <= 3  # two inverse transforms
+
+
+@pytest.mark.parametrize("name", ["HSV", "CMYK", "YBR_PARTIAL_422", "NONSENSE"])
+def test_colours_that_would_be_taken_for_others_are_refused(write_dicom: Any, name: str) -> None:
+    path = write_dicom("a.dcm", RAMP, PhotometricInterpretation=name)
+    with pytest.raises(UnreadableFileError, match=name) as caught:
+        read_study(path)
+    assert "RGB" in caught.value.fix
+
+
 def test_masks_and_doses_are_not_taken_for_images(shared_data: Path, cache: Path) -> None:
     for name, said in (("liver_1frame.dcm", "labels"), ("rtdose.dcm", "doses")):
         study = read_study(shared_data / "dicom_odd" / name)
