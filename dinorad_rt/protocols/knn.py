@@ -286,8 +286,8 @@ def choice_of_k(
         return {}, ["No k was chosen: AUROC is undefined on the val split."]
     best = ks[int(np.nanargmax(np.round(values, 12)))]
     return {"k": best}, [
-        f"k = {best} has the best AUROC of {', '.join(map(str, ks))} on the {len(val)} validation "
-        "images; test chose nothing."
+        f"* k = {best} has the best AUROC of {', '.join(map(str, ks))} on the {len(val)} "
+        "validation images; test chose nothing."
     ]
 
 

@@ -173,8 +173,6 @@ def _footer(results: Results, shown: str) -> list[str]:
     if results.excluded_classes:
         listed = "; ".join(f"{name} ({why})" for name, why in results.excluded_classes.items())
         lines.append(f"Excluded from the macro mean: {listed}.")
-    if results.chosen and len({_setting(value) for value in results.metrics}) > 1:
-        lines.append("* chosen on validation.")
     return [*lines, *results.notes, *results.deviations]
 
 
