@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -102,9 +102,20 @@ def evaluate_checkpoint(
         seed=seed,
         say=seldom(note),
         **dict(zip(names, columns, strict=True)),
+        **_masks_of(run),
     )
     describe_dataset(source)
     weights, precision, backend, profile = deployed
     request = RunRequest(run, weights, precision, backend, profile)  # type: ignore[arg-type]
     results, folder = evaluate_run(request, source, out=out, workers=workers, seed=seed, say=note)
     return folder, results
+
+
+def _masks_of(run: Path) -> dict[str, Any]:
+    """How the data of a segmenter is opened: with the names of its classes."""
+    from dinorad_rt.training.run_folder import read_run
+
+    facts = read_run(run)
+    if facts.get("kind") != "segmenter":
+        return {}
+    return {"task": "segmentation", "class_names": tuple(facts["data"]["class_names"])}

@@ -63,6 +63,7 @@ def case_scores(
     *,
     spacing: Sequence[float] | None = None,
     tolerance: float = TOLERANCE,
+    surfaces: bool = True,
 ) -> CaseScores:
     """Compare two masks.
 
@@ -72,6 +73,7 @@ def case_scores(
         spacing: (slice, row, column) in millimetres; None, or NaN for the slices of a single
             image, where it is not known: distances within an image then count pixels.
         tolerance: of the NSD, in the unit of the distances.
+        surfaces: measure HD95 and NSD; they are NaN otherwise.
 
     Raises:
         DataError: shapes differ, or a label beyond the classes.
@@ -82,7 +84,7 @@ def case_scores(
     unit, steps = _steps(spacing, len(truth))
     distances = np.full((2, classes - 1), np.nan)
     penalised = 0
-    for index in range(1, classes):
+    for index in range(1, classes) if surfaces else ():
         pair = truth == index, predicted == index
         if pair[0].any() and pair[1].any():
             distances[:, index - 1] = surface_scores(*pair, steps, tolerance)

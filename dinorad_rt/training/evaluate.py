@@ -81,10 +81,10 @@ def evaluate_run(
     seed: int = 0,
     say: Say = silent,
 ) -> tuple[Results, Path]:
-    """Evaluate a trained classifier on the test split through its engine.
+    """Evaluate a trained classifier or segmenter on the test split through its engine.
 
     The validation split, if there is one, goes through the engine and through PyTorch as well: the
-    paired difference of their AUROC stands in the provenance (`task_gate`) and in the notes.
+    paired difference of their AUROC (Dice) stands in the provenance (`task_gate`) and in the notes.
 
     Args:
         request: which run, and how it is deployed.
@@ -95,13 +95,18 @@ def evaluate_run(
         say: told of each step.
 
     Raises:
-        RunError: the run has other classes or another task, or is none of classification.
+        RunError: the run has other classes or another task.
     """
     folder = out or request.run / "engine"
     claim_output_dir(folder, "results.json")
     start = time.perf_counter()
     weights = None if request.weights in (None, "hub") else request.weights
     tuned = load_tuned(request.run, weights=weights)
+    if tuned.kind == "segmenter":
+        from dinorad_rt.training.segmentation.on_engine import evaluate_segmenter
+
+        judged = evaluate_segmenter(tuned, request, dataset, folder, seed=seed, say=say)
+        return judged, folder
     check_same_task(tuned, dataset)
     engine = engine_of_run(tuned, request, say)
     built = time.perf_counter()

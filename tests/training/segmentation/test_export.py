@@ -12,14 +12,17 @@ import torch
 from torch import nn
 
 from dinorad_rt.datasets.dataset import Dataset
-from dinorad_rt.errors import ExportError
+from dinorad_rt.errors import ExportError, RunError
+from dinorad_rt.preprocessing.spec import PreprocessSpec
 from dinorad_rt.studies.read import read_study
 from dinorad_rt.training.checkpoint import load_tuned
+from dinorad_rt.training.evaluate import RunRequest, evaluate_run
 from dinorad_rt.training.export import LOGITS as EXPORTED
 from dinorad_rt.training.export import export_tuned
 from dinorad_rt.training.segmentation.decoders import build_decoder
 from dinorad_rt.training.segmentation.export import fold_batch_norms, segmentation_graph
 from dinorad_rt.training.segmentation.load import segmenter_of
+from dinorad_rt.training.segmentation.on_engine import gate_on_validation
 from dinorad_rt.training.segmentation.predict import LOGITS, SliceSegmenter, segment_study
 from dinorad_rt.training.segmentation.run import train_segmentation
 from dinorad_rt.training.settings import TrainSettings
@@ -99,3 +102,36 @@ def _nodes(path: Path) -> list[object]:
     import onnx
 
     return list(onnx.load(path, load_external_data=False).graph.node)
+
+
+def test_run_is_judged_on_its_engine(volumes: Dataset, loop: Loop, tmp_path: Path) -> None:
+    settings = dataclasses.replace(TOKENS, decoder="unet")
+    trained = train_segmentation(
+        settings, loop(epochs=2), volumes, tmp_path / "run", request=ENGINE
+    )
+    request = RunRequest(tmp_path / "run", precision="fp32", backend="pytorch")
+    results, folder = evaluate_run(request, volumes)
+    assert folder == tmp_path / "run" / "engine" and (folder / "cases.parquet").is_file()
+    assert trained.results is not None
+    for name in ("dice", "nsd"):
+        ours, theirs = (r.metric(name, None, over="volumes") for r in (results, trained.results))
+        assert ours.value == pytest.approx(theirs.value, abs=2e-3)
+    gate = results.provenance["task_gate"]
+    assert gate["agreement"] > 0.999 and abs(gate["difference"]) < 1e-3
+    assert gate["verdict"] == "undecided" and "2" in gate["reason"], "two patients tell nothing"
+    other = dataclasses.replace(volumes, class_names=("background", "a", "b"))
+    with pytest.raises(RunError, match="segments background, front, back"):
+        evaluate_run(request, other, out=tmp_path / "other")
+
+
+def test_a_differing_engine_fails_the_gate(volumes: Dataset) -> None:
+    spec = PreprocessSpec(64, (0, 0, 0), (1, 1, 1), intensity="window", window=(100, 200))
+
+    def of(levels: tuple[float, float, float]) -> SliceSegmenter:
+        middle = np.asarray(levels, np.float32)[:, None, None]
+        return SliceSegmenter(spec, 3, lambda pixels: -np.abs(pixels[:, :1] - middle))
+
+    same = gate_on_validation(of((0.1, 0.9, 0.55)), of((0.1, 0.9, 0.55)), volumes)
+    assert same.difference == 0 and same.agreement == 1
+    shifted = gate_on_validation(of((0.5, 0.9, 0.55)), of((0.1, 0.9, 0.55)), volumes)
+    assert shifted.verdict == "failed" and shifted.difference < -0.01
