@@ -144,13 +144,17 @@ def compare_runs(
     first = runs[0]
     rows = [_aligned(first, run, name) for run, name in zip(runs, names, strict=True)]
     usable, _ = present_classes(first.labels, first.class_names)
-    patients = np.unique(first.patients, return_inverse=True)
+    keys, index = np.unique(first.patients, return_inverse=True)
+    patients = (index, len(keys))
     prepared = [
-        _prepared(run, name, order, (patients[1], len(patients[0])), usable, settings)
+        _prepared(run, name, order, patients=patients, usable=usable, settings=settings)
         for run, name, order in zip(runs, names, rows, strict=True)
     ]
     row = _row(prepared[0].panels[0], first, question)
-    found = [_pair(a, b, first, row, question, usable) for a, b in combinations(prepared, 2)]
+    found = [
+        _pair(a, b, first, row, question=question, usable=usable)
+        for a, b in combinations(prepared, 2)
+    ]
     corrected = holm(np.array([np.nan if c.p_value is None else c.p_value for c in found]))
     found = [replace(c, p_holm=_plain(p)) for c, p in zip(found, corrected, strict=True)]
     return [replace(c, verdict=verdict(c, question, len(found))) for c in found]
@@ -192,6 +196,7 @@ def _prepared(
     run: Results,
     name: str,
     order: np.ndarray,
+    *,
     patients: tuple[np.ndarray, int],
     usable: Sequence[int],
     settings: Mapping[str, Any] | None,
@@ -264,7 +269,7 @@ def _row(panel: Panel, run: Results, question: Question) -> int:
 
 
 def _pair(
-    a: _Run, b: _Run, run: Results, row: int, question: Question, usable: Sequence[int]
+    a: _Run, b: _Run, run: Results, row: int, *, question: Question, usable: Sequence[int]
 ) -> Comparison:
     patients = len(np.unique(run.patients))
     first, second = a.metric(row), b.metric(row)

@@ -122,7 +122,8 @@ def evaluate_scores(
             estimates = [estimate(float(v), d) for v, d in zip(values[0], runs[0][1], strict=True)]
         else:
             estimates = mean_of_repeats(values, np.stack([run[1] for run in runs]), seed=seed)
-        found += _values(setting, panels[0].keys, estimates, values, test, dataset)
+        keys = panels[0].keys
+        found += _values(setting, keys, estimates, values, test=test, dataset=dataset)
     return found
 
 
@@ -173,7 +174,7 @@ def panel_of(
         specificity: of the sensitivity.
     """
     hot = one_vs_rest(labels, len(dataset.class_names))
-    ranked = _ranked(scores, hot, patients, dataset, usable, specificity)
+    ranked = _ranked(scores, hot, patients, dataset, usable, specificity=specificity)
     decided = _decided(scores, labels, hot, patients, dataset)
     parts = [ranked, decided]
 
@@ -189,6 +190,7 @@ def _ranked(
     patients: tuple[np.ndarray, int],
     dataset: DatasetInfo,
     usable: Sequence[int],
+    *,
     specificity: float,
 ) -> Panel:
     """Metrics of the order of scores."""
@@ -278,6 +280,7 @@ def _values(
     keys: Sequence[Key],
     estimates: Sequence[Estimate],
     values: np.ndarray,
+    *,
     test: EmbeddingTable,
     dataset: DatasetInfo,
 ) -> list[MetricValue]:

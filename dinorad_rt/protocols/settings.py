@@ -73,13 +73,18 @@ class AbstractSettings(ABC):
         return []
 
     def changed(self, options: Mapping[str, Any]) -> Self:
-        """These settings with other values; None keeps what is there.
+        """These settings with other values; None keeps what is there, unless None is a value.
 
         Raises:
             UnknownNameError: the protocol has no such setting.
             ProtocolError: a value that it cannot have.
         """
-        given = {name: value for name, value in options.items() if value is not None}
+        hints = get_type_hints(type(self))
+        given = {
+            name: value
+            for name, value in options.items()
+            if value is not None or type(None) in get_args(hints.get(name))
+        }
         known = [item.name for item in fields(self) if item.name != "preset_name"]
         for name in given:
             if name not in known:

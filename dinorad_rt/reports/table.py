@@ -98,7 +98,7 @@ def _settings_table(results: Results, settings: Sequence[str], chosen: str) -> T
 def _classes_table(
     results: Results, setting: str, classes: Sequence[str | None], *, alone: bool
 ) -> Table:
-    which = f"{_setting_names(results)} = {setting}" if setting else ""
+    which = _setting_text(results, setting)
     table = _table(f"{_title(results)}\n{which}".rstrip() if alone else which)
     names = _names(results)
     table.add_column("class")
@@ -197,7 +197,7 @@ def _other_metrics(results: Results, shown: str) -> str:
 
 def _of(results: Results, shown: str) -> str:
     several = len({_setting(value) for value in results.metrics}) > 1
-    return f" ({_setting_names(results)} = {shown})" if several else ""
+    return f" ({_setting_text(results, shown)})" if several else ""
 
 
 def _names(results: Results) -> list[str]:
@@ -206,6 +206,14 @@ def _names(results: Results) -> list[str]:
 
 def _setting_names(results: Results) -> str:
     return " ".join(results.metrics[0].setting)
+
+
+def _setting_text(results: Results, shown: str) -> str:
+    """`blocks = 4, patch_mean = yes` of a setting as `_setting` writes it."""
+    for value in results.metrics:
+        if _setting(value) == shown:
+            return ", ".join(f"{name} = {item}" for name, item in value.setting.items())
+    return shown
 
 
 def _chosen_setting(results: Results, settings: Sequence[str]) -> str:

@@ -141,6 +141,11 @@ def test_texts_of_another_type_are_refused() -> None:
         settings.parsed("epoch", "3")
 
 
+def test_none_is_a_value_where_it_is_one() -> None:
+    linear = settings_for("linear", options={"epoch_length": None, "epochs": None})
+    assert (linear.epoch_length, linear.epochs) == (None, 10)  # type: ignore[attr-defined]
+
+
 def test_attention_needs_a_trained_head() -> None:
     with pytest.raises(ProtocolError, match="linear"):
         settings_for("knn", options={"pooling": "attention"})
