@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dinorad_rt.datasets.facts import FileFacts
+from dinorad_rt.datasets.header_workers import read_headers
 from dinorad_rt.datasets.locate import suffix_of
 from dinorad_rt.datasets.record import Record
 from dinorad_rt.errors import DinoradError, LabelError
@@ -17,9 +17,6 @@ from dinorad_rt.studies.quiet import quiet
 from dinorad_rt.studies.series import SliceHeader, read_slice_header, visible_files
 
 _LEVELS = ("sop", "series", "study", "patient")
-READERS = 8
-"""Threads: they hide the wait for network folders; parsing itself holds Python's lock."""
-
 _BURNED_IN = 0x00280301
 _MAYBE_DICOM = (".dcm", ".dicom", ".ima", "")
 
@@ -48,8 +45,7 @@ class HeaderIndex:
 
 def index_headers(paths: Iterable[Path]) -> HeaderIndex:
     """Read the headers of all DICOM images among the paths, several at once."""
-    with ThreadPoolExecutor(READERS) as pool:
-        found = list(pool.map(read_slice_header, filter(is_maybe_dicom, paths)))
+    found = read_headers([path for path in paths if is_maybe_dicom(path)])
     return HeaderIndex(tuple(one for one in found if one is not None and one.is_image))
 
 

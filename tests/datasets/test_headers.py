@@ -11,10 +11,12 @@ import pytest
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
+from dinorad_rt.datasets.header_workers import read_headers
 from dinorad_rt.datasets.open import open_dataset
 from dinorad_rt.errors import LabelError, TableError
 from dinorad_rt.identifiers import kept
 from dinorad_rt.studies.pseudonym import pseudonym
+from dinorad_rt.studies.series import read_slice_header
 
 WriteTable = Callable[..., Path]
 
@@ -114,3 +116,25 @@ def test_a_dicom_folder_is_not_called_by_its_name(tmp_path: Path) -> None:
     assert dataset.name == f"dicom-{dataset.fingerprint[:8]}"
     with kept():
         assert open_dataset(folder).name == "Doe^Jane"
+
+
+def test_processes_read_the_same_headers(tmp_path: Path) -> None:
+    for number in range(30):
+        write_dicom(tmp_path / f"Doe, Jane {number}", number)
+    (tmp_path / "notes.txt").write_text("no DICOM")
+    (tmp_path / "cut").write_bytes((tmp_path / "Doe, Jane 3").read_bytes()[:150])
+    paths = sorted(tmp_path.iterdir())
+    alone = [read_slice_header(path) for path in paths]
+    assert read_headers(paths, workers=3) == alone == read_headers(paths)
+    assert sum(header is not None for header in alone) >= 30
+
+
+def test_a_worker_that_fails_costs_time_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dinorad_rt.datasets import header_workers
+
+    write_dicom(tmp_path / "a", 1)
+    monkeypatch.setattr(header_workers, "_START", "raise SystemExit(3)")
+    (header,) = read_headers([tmp_path / "a"], workers=2)
+    assert header is not None and header.sop == "1.2.9.1"

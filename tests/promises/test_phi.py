@@ -298,6 +298,19 @@ def test_embedding_and_evaluating_leak_nothing(study: Path, program: Program) ->
     assert not program.leaks()
 
 
+@pytest.mark.slow
+def test_training_and_predicting_leak_nothing(study: Path, program: Program) -> None:
+    pytest.importorskip("peft")
+    model = ("--model", "deit_tiny_patch16_224", "--weights", "random", "--image-size", "32")
+    data = ("--data", str(study))
+    program("train", "--protocol", "lora", *data, *model, "--steps", "2", "--out", "run")
+    program("bundle", "run", *data, "--out", "bundle")
+    program("predict", "bundle", str(study), "--out", "answers", "--json")
+    program("predict", "bundle", str(study), "--out", "more", "--saliency", "occlusion")
+    assert any((program.folder / "answers").iterdir())
+    assert not program.leaks()
+
+
 def test_identifiers_are_kept_only_where_asked(study: Path, program: Program) -> None:
     gone = study.parent / "gone.csv"
     gone.write_text("\n".join(["image,label", *(f"{WORD}{n}.dcm,{n % 2}" for n in range(9))]))
