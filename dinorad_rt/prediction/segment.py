@@ -11,7 +11,7 @@ from dinorad_rt.errors import EngineError
 from dinorad_rt.prediction.bundle import LOGITS, Bundle
 from dinorad_rt.prediction.inputs import Item
 from dinorad_rt.studies.study import Study
-from dinorad_rt.training.segmentation.grid import scores_to_study, undisplayed
+from dinorad_rt.training.segmentation.grid import in_plane, scores_to_study, undisplayed
 
 if TYPE_CHECKING:
     from dinorad_rt.runners.base import AbstractRunner
@@ -50,7 +50,7 @@ def segment(bundle: Bundle, runner: AbstractRunner, item: Item, study: Study) ->
                     "The engine gave NaN or infinite scores; no mask is written.",
                     "Build the engine in a wider precision: --precision fp32, or bf16.",
                 )
-            mask[index] = scores_to_study(scores, shape, spec).argmax(axis=0)
+            mask[index] = scores_to_study(scores, shape, spec, in_plane(shown)).argmax(axis=0)
     return undisplayed(mask, study)
 
 

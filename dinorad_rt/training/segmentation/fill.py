@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dinorad_rt.datasets.masks import read_mask
+from dinorad_rt.datasets.masks import read_mask_study
 from dinorad_rt.embeddings.decode import reason_of
 from dinorad_rt.embeddings.loader import Batch, Loader, Row, pack
 from dinorad_rt.errors import DinoradError, EngineError, LabelError, MaskError, ProtocolError
 from dinorad_rt.training.segmentation.arrays import ArrayStore
-from dinorad_rt.training.segmentation.grid import mask_to_grid
+from dinorad_rt.training.segmentation.grid import in_plane, mask_to_grid
 
 if TYPE_CHECKING:
     from dinorad_rt.datasets.dataset import Dataset, Sample
@@ -111,12 +111,12 @@ def fill_greys(
 ) -> None:
     """Slices in [0, 1] before normalisation, (slices, channels, size, size) float16.
 
-    One channel where the preprocessing makes grey, three for colour.
+    One channel where the preprocessing makes grey, three for colour or several windows.
     """
     wanted = store.missing(samples)
     if not wanted:
         return
-    channels = 1 if spec.channels == "grey" else 3
+    channels = 1 if spec.channels == "grey" and not spec.windows else 3
     grey = replace(spec, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
     with Loader(grey, workers=workers) as loader:
         for done, (sample, rows) in enumerate(_by_sample(loader.rows(wanted), wanted), start=1):
@@ -140,14 +140,15 @@ def fill_masks(
     """
     for sample in store.missing(samples):
         try:
-            mask = read_mask(sample, displayed=True)
+            study = read_mask_study(sample).displayed()
         except (LabelError, MaskError):
             raise
         except DinoradError as error:
             store.fail(sample.sample_id, reason_of(error, sample.mask or sample.path))
             continue
-        check_labels(mask, classes)
-        store.write(sample.sample_id, np.stack([mask_to_grid(one, spec) for one in mask]))
+        check_labels(study.pixels, classes)
+        slices = [mask_to_grid(one, spec, in_plane(study)) for one in study.pixels]
+        store.write(sample.sample_id, np.stack(slices))
 
 
 def check_labels(mask: np.ndarray, classes: int) -> None:

@@ -10,23 +10,28 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dinorad_rt.errors import ProtocolError
 from dinorad_rt.preprocessing.geometry import Taps, geometry
 from dinorad_rt.preprocessing.spec import PreprocessSpec
 from dinorad_rt.studies.study import Study
 
+Spacing = tuple[float, float] | None
+"""(row, column) millimetres of a slice, where the preprocessing asks for a pixel size."""
 
-def mask_to_grid(mask: np.ndarray, spec: PreprocessSpec) -> np.ndarray:
+
+def mask_to_grid(mask: np.ndarray, spec: PreprocessSpec, spacing: Spacing = None) -> np.ndarray:
     """Labels of one slice on the network's grid.
 
     Args:
         mask: (height, width) labels.
         spec: the preprocessing of the image.
+        spacing: of the slice.
 
     Returns:
         (image_size, image_size) of the same dtype; 0 in the padding.
     """
     height, width = mask.shape
-    plan = geometry(height, width, spec)
+    plan = geometry(height, width, spec, spacing)
     result = np.zeros((plan.image_size, plan.image_size), mask.dtype)
     spans = [
         slice(axis.offset, axis.offset + len(axis.first)) for axis in (plan.rows, plan.columns)
@@ -36,19 +41,22 @@ def mask_to_grid(mask: np.ndarray, spec: PreprocessSpec) -> np.ndarray:
     return result
 
 
-def scores_to_study(scores: np.ndarray, shape: tuple[int, int], spec: PreprocessSpec) -> np.ndarray:
+def scores_to_study(
+    scores: np.ndarray, shape: tuple[int, int], spec: PreprocessSpec, spacing: Spacing = None
+) -> np.ndarray:
     """Class scores of one slice on the study's grid.
 
     Args:
         scores: (classes, image_size, image_size) float32; class 0 is background.
         shape: (height, width) of the study's slice.
         spec: the preprocessing of the image.
+        spacing: of the slice.
 
     Returns:
         (classes, height, width) float32; outside the crop the background has the highest score
         and the others the lowest.
     """
-    plan = geometry(*shape, spec)
+    plan = geometry(*shape, spec, spacing)
     rows, columns = _linear(plan.rows), _linear(plan.columns)
     weight = rows.weight[:, None]
     along = scores[:, rows.low] * (1 - weight) + scores[:, rows.high] * weight
@@ -70,6 +78,25 @@ def undisplayed(mask: np.ndarray, study: Study) -> np.ndarray:
     same = np.einsum("ij,ij->j", study.orientation, turned)[1:] > 0
     steps = [slice(None, None, 1 if keep else -1) for keep in same]
     return np.ascontiguousarray(mask[:, steps[0], steps[1]])
+
+
+def in_plane(study: Study) -> Spacing:
+    """(row, column) spacing of a study, or None."""
+    return None if study.spacing is None else study.spacing[1:]
+
+
+def check_invertible(spec: PreprocessSpec) -> None:
+    """Refuse a preprocessing that cuts each slice by its content: masks could not follow.
+
+    Raises:
+        ProtocolError: naming it.
+    """
+    if spec.crop != "none":
+        raise ProtocolError(
+            f"The preprocessing {spec.preset!r} cuts each slice to what it shows; masks are kept "
+            "on the whole slice.",
+            "Leave the option 'body' out: --preprocessing dinorad",
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ import numpy as np
 
 from dinorad_rt.preprocessing.pipeline import Preprocessor
 from dinorad_rt.preprocessing.spec import PreprocessSpec
-from dinorad_rt.training.segmentation.grid import scores_to_study, undisplayed
+from dinorad_rt.training.segmentation.grid import in_plane, scores_to_study, undisplayed
 
 if TYPE_CHECKING:
     from torch import nn
@@ -87,22 +87,23 @@ def _by_slices(segmenter: SliceSegmenter, shown: Study) -> np.ndarray:
     spec = segmenter.spec
     preprocess = Preprocessor(spec)
     height, width = shown.pixels.shape[1:3]
+    spacing = in_plane(shown)
     mask = np.empty((shown.num_slices, height, width), np.uint8)
     for start in range(0, shown.num_slices, ROWS):
         indexes = range(start, min(start + ROWS, shown.num_slices))
         pixels = np.stack([preprocess(shown.slice(index)) for index in indexes])
         for index, scores in zip(indexes, segmenter.scores(pixels), strict=True):
-            mask[index] = scores_to_study(scores, (height, width), spec).argmax(axis=0)
+            mask[index] = scores_to_study(scores, (height, width), spec, spacing).argmax(axis=0)
     return mask
 
 
 def _whole(segmenter: VolumeSegmenter, shown: Study) -> np.ndarray:
-    from dinorad_rt.training.segmentation.volumes import resample, resampled_shape, volume_grey
+    from dinorad_rt.training.segmentation.volumes import at_spacing, scores_at, volume_grey
 
-    shape = resampled_shape(shown, segmenter.spacing)
-    scores = segmenter.scores(resample(volume_grey(shown, segmenter.spec), shape))
-    mask: np.ndarray = resample(scores, shown.pixels.shape[:3]).argmax(axis=0).astype(np.uint8)
-    return mask
+    slices, height, width = shown.pixels.shape[:3]
+    scores = segmenter.scores(volume_grey(at_spacing(shown, segmenter.spacing), segmenter.spec))
+    mask: np.ndarray = scores_at(scores, (slices, height, width)).argmax(axis=0)
+    return mask.astype(np.uint8)
 
 
 def module_segmenter(

@@ -40,6 +40,7 @@ from dinorad_rt.training.segmentation.fill import (
     fill_tokens,
     question_of,
 )
+from dinorad_rt.training.segmentation.grid import check_invertible
 from dinorad_rt.training.segmentation.jobs import (
     AbstractSegmentationJob,
     PatchJob,
@@ -315,14 +316,17 @@ def _prepare_patches(work: Work, network: Network) -> Prepared:
 
 def backbone_spec(settings: SegmentationSettings, backbone: Backbone) -> PreprocessSpec:
     """The preprocessing; the study segments without the central crop of its kNN."""
-    spec = preset(settings.preprocessing, backbone.spec, backbone.image_size)
-    return replace(spec, resize_to=None) if settings.preprocessing == "study" else spec
+    return _uncropped(preset(settings.preprocessing, backbone.spec, backbone.image_size))
 
 
 def scratch_spec(settings: SegmentationSettings, size: int) -> PreprocessSpec:
     """Networks from scratch have no normalisation of their own: ImageNet's, as in the study."""
-    spec = preset(settings.preprocessing, get_spec("vits14"), size)
-    return replace(spec, resize_to=None) if settings.preprocessing == "study" else spec
+    return _uncropped(preset(settings.preprocessing, get_spec("vits14"), size))
+
+
+def _uncropped(spec: PreprocessSpec) -> PreprocessSpec:
+    check_invertible(spec)
+    return replace(spec, resize_to=None) if spec.preset.startswith("study") else spec
 
 
 def _dense_engine(backbone: Backbone, work: Work) -> Engine:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dinorad_rt.datasets.grid import grid_of
-from dinorad_rt.datasets.masks import read_mask
+from dinorad_rt.datasets.masks import read_mask_study
 from dinorad_rt.embeddings.decode import reason_of
 from dinorad_rt.errors import DataError, DinoradError, LabelError, MaskError, ProtocolError
 from dinorad_rt.preprocessing.intensity import grey_map
 from dinorad_rt.preprocessing.reference import ReferenceStatistics, grey, luma
+from dinorad_rt.preprocessing.resample import Spacing, resample
 from dinorad_rt.studies.read import read_study
 from dinorad_rt.training.segmentation.arrays import ArrayStore
 from dinorad_rt.training.segmentation.fill import Progress, check_labels
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from dinorad_rt.datasets.dataset import Sample
     from dinorad_rt.preprocessing.spec import PreprocessSpec
     from dinorad_rt.studies.study import Study
-
-Spacing = tuple[float, float, float]
 
 
 def volume_grey(study: Study, spec: PreprocessSpec) -> np.ndarray:
@@ -47,38 +46,24 @@ def volume_grey(study: Study, spec: PreprocessSpec) -> np.ndarray:
     return values
 
 
-def resampled_shape(study: Study, spacing: Spacing | None) -> tuple[int, int, int]:
-    """(slices, height, width) of a study at a spacing.
+def at_spacing(study: Study, spacing: Spacing | None, *, labels: bool = False) -> Study:
+    """The study at a spacing; itself without one.
 
     Raises:
         DataError: the study's own spacing is not known.
     """
-    slices, height, width = study.pixels.shape[:3]
-    if spacing is None:
-        return slices, height, width
-    if study.spacing is None or not np.isfinite(study.spacing).all():
-        raise DataError(
-            f"The file has {slices} slices and no spacing: it cannot be resampled to {spacing} mm.",
-            "Leave out --spacing, or give files that name theirs.",
-        )
-    sides = [
-        max(1, round(count * own / wanted))
-        for count, own, wanted in zip((slices, height, width), study.spacing, spacing, strict=True)
-    ]
-    return sides[0], sides[1], sides[2]
+    return study if spacing is None else resample(study, spacing, labels=labels)
 
 
-def resample(volume: np.ndarray, shape: Sequence[int], *, labels: bool = False) -> np.ndarray:
-    """Resize (..., slices, height, width) to a shape: linear, or nearest for labels."""
+def scores_at(scores: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+    """Scores (classes, slices, height, width) on another grid of the same field of view: linear."""
     import torch
     import torch.nn.functional as F
 
-    if tuple(volume.shape[-3:]) == tuple(shape):
-        return volume
-    tensor = torch.from_numpy(np.asarray(volume, np.float32)).reshape(1, -1, *volume.shape[-3:])
-    mode = "nearest-exact" if labels else "trilinear"
-    found = F.interpolate(tensor, size=tuple(shape), mode=mode).numpy()
-    result: np.ndarray = found.reshape(*volume.shape[:-3], *shape).astype(volume.dtype)
+    if scores.shape[1:] == shape:
+        return scores
+    found = F.interpolate(torch.from_numpy(scores)[None], size=shape, mode="trilinear")[0]
+    result: np.ndarray = found.numpy()
     return result
 
 
@@ -107,18 +92,17 @@ def fill_volumes(
                 "Take the frame column out, or use a 2-D network: --model unet",
             )
         try:
-            study = read_study(sample.path).displayed()
-            shape = resampled_shape(study, spacing)
-            mask = read_mask(sample, displayed=True)
-            check_labels(mask, classes)
-            volume = resample(volume_grey(study, spec), shape)
+            study = at_spacing(read_study(sample.path).displayed(), spacing)
+            mask = at_spacing(read_mask_study(sample).displayed(), spacing, labels=True)
+            check_labels(mask.pixels, classes)
+            volume = volume_grey(study, spec)
         except (LabelError, MaskError):
             raise
         except DinoradError as error:
             volumes.fail(sample.sample_id, reason_of(error, sample.path))
             continue
         volumes.write(sample.sample_id, volume.astype(np.float16))
-        masks.write(sample.sample_id, resample(mask, shape, labels=True))
+        masks.write(sample.sample_id, mask.pixels)
         if progress is not None:
             progress(done, len(wanted))
 

@@ -7,10 +7,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from dinorad_rt.errors import ProtocolError
 from dinorad_rt.preprocessing.pipeline import Preprocessor
 from dinorad_rt.preprocessing.spec import PreprocessSpec, Resize
 from dinorad_rt.studies.study import Study
-from dinorad_rt.training.segmentation.grid import mask_to_grid, scores_to_study, undisplayed
+from dinorad_rt.training.segmentation.grid import (
+    check_invertible,
+    mask_to_grid,
+    scores_to_study,
+    undisplayed,
+)
 
 SHAPES = ((40, 50), (300, 200), (64, 64))
 
@@ -85,3 +91,22 @@ def test_masks_turn_back_to_the_files_axes(flips: tuple[int, int]) -> None:
     orientation = np.asarray([[0, 0, flips[1]], [0, flips[0], 0], [1, 0, 0]], np.float64)
     study = Study(pixels, spacing=(1, 1, 1), orientation=orientation, origin=(0, 0, 0))
     np.testing.assert_array_equal(undisplayed(study.displayed().pixels, study), pixels)
+
+
+def test_spacing_puts_mask_and_image_at_one_scale() -> None:
+    spec = PreprocessSpec(64, (0, 0, 0), (1, 1, 1), resize="spacing", spacing=2.0)
+    mask = np.zeros((60, 80), np.uint8)
+    mask[20:40, 30:60] = 1
+    image = Study(mask[None] * np.uint8(255), units="display", spacing=(1, 1.0, 1.5))
+    shown = Preprocessor(spec)(image)[0]
+    moved = mask_to_grid(mask, spec, (1.0, 1.5))
+    edges = np.abs(shown - 0.5) < 0.4
+    np.testing.assert_array_equal(moved[~edges], shown[~edges] > 0.5)
+    scores = np.stack([0.5 - moved, moved - 0.5]).astype(np.float32)
+    back = scores_to_study(scores, (60, 80), spec, (1.0, 1.5)).argmax(axis=0)
+    assert (back == mask).mean() > 0.97
+
+
+def test_body_crops_are_refused() -> None:
+    with pytest.raises(ProtocolError, match="cuts each slice"):
+        check_invertible(PreprocessSpec(64, (0, 0, 0), (1, 1, 1), preset="x", crop="body"))

@@ -36,7 +36,7 @@ TOKENS = SegmentationSettings(
 )
 SCRATCH = SegmentationSettings(model="unet", image_size=32, width=4)
 PATCHES = SegmentationSettings(model="unet3d", width=4, patch=(16, 16, 32), per_volume=2)
-ENGINE = EngineRequest(backend="pytorch", precision="fp32")
+ENGINE = EngineRequest(backend="openvino", precision="fp32")
 
 
 def dice_of(results: Results) -> float:
@@ -60,8 +60,9 @@ def assert_same_weights(first: Path, second: Path) -> None:
         dataclasses.replace(TOKENS, encoder="trained", augmentation="light"),
         SCRATCH,
         PATCHES,
+        dataclasses.replace(PATCHES, spacing=(1.0, 1.0, 2.0), patch=(16, 32, 16)),
     ],
-    ids=["linear, cached", "unet, two views", "trained encoder", "unet", "unet3d"],
+    ids=["linear, cached", "unet, two views", "trained", "unet", "unet3d", "unet3d at a spacing"],
 )
 def test_a_run_trains_is_judged_and_loads_again(
     settings: SegmentationSettings, volumes: Dataset, loop: Loop, tmp_path: Path
