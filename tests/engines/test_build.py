@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ from dinorad_rt.engines.manifest import Engine
 from dinorad_rt.engines.profile import Profile
 from dinorad_rt.errors import CacheError, ParityError, UnknownNameError
 from dinorad_rt.paths import cache_dir
+from dinorad_rt.runners import onnxruntime
 
 PROFILE = Profile("test", batch=2, threads=1)
 
@@ -90,43 +94,104 @@ def test_unknown_backend(tiny_graph: Callable[[str], Any], cache: Path) -> None:
         get_or_build(tiny_graph("fp32"), backend="openvin", profile=PROFILE)
 
 
-def test_two_processes_build_once(tmp_path: Path) -> None:
-    """Both start together; the slow build happens in one of them, both get the engine."""
-    script = """
-        import sys, time, types
-        from pathlib import Path
-        from dinorad_rt.engines import build
-        from dinorad_rt.engines.profile import Profile
-        from dinorad_rt.runners.base import Plan
+BUILDER = """
+    import sys, time, types
+    from pathlib import Path
+    from dinorad_rt.engines import build
+    from dinorad_rt.engines.profile import Profile
+    from dinorad_rt.runners.base import Plan
 
-        class Slow:
-            def plan(self, graph, profile):
-                return Plan("slow", "1", "fp32", profile.batch)
-            def build(self, graph, plan, folder, **_):
-                with open(sys.argv[1], "a") as log:
-                    log.write("built\\n")
-                time.sleep(1.0)
-                (folder / "model.bin").write_bytes(b"x")
-                return {}
+    class Slow:
+        def plan(self, graph, profile):
+            return Plan("slow", "1", "fp32", profile.batch)
+        def build(self, graph, plan, folder, **_):
+            (folder / "half").write_bytes(b"x")
+            with open(sys.argv[1], "a") as log:
+                log.write("built\\n")
+            time.sleep(float(sys.argv[2]))
+            (folder / "half").rename(folder / "model.bin")
+            return {"matrix_products": {"f32": 1}}
 
-        graph = types.SimpleNamespace(
-            sha256="g", manifest={}, precision="fp32", model="m", weights_kind="random",
-            input_shape=(3, 2, 2), outputs={"cls": (1, 2)},
-        )
-        build.require_backend = lambda name: Slow()
-        build.check_engine = lambda graph, engine: {}
-        engine = build.get_or_build(graph, backend="slow", profile=Profile("p"), progress=print)
-        print(engine.file("model.bin").read_bytes())
-    """
-    command = [sys.executable, "-c", textwrap.dedent(script), str(tmp_path / "log")]
+    graph = types.SimpleNamespace(
+        sha256="g", manifest={}, precision="fp32", model="m", weights_kind="random",
+        input_shape=(3, 2, 2), outputs={"cls": (1, 2)}, path=Path("none"),
+    )
+    build.require_backend = lambda name: Slow()
+    build.check_engine = lambda graph, engine: {}
+    engine = build.get_or_build(graph, backend="slow", profile=Profile("p"), progress=print)
+    print(engine.file("model.bin").read_bytes())
+"""
+
+
+def _builder(tmp_path: Path, seconds: float) -> subprocess.Popen[str]:
+    """A process that builds one engine, slowly; it logs a line when it has begun."""
+    command = [sys.executable, "-c", textwrap.dedent(BUILDER), str(tmp_path / "log"), str(seconds)]
     environment = {"DINORAD_RT_CACHE": str(tmp_path / "cache"), "PATH": "/usr/bin:/bin"}
     root = Path(__file__).resolve().parents[2]
-    processes = [
-        subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, cwd=root)
-        for _ in range(2)
-    ]
-    outputs = [process.communicate(timeout=60)[0] for process in processes]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, cwd=root)
+
+
+def test_two_processes_build_once(tmp_path: Path) -> None:
+    """Both start together; the slow build happens in one of them, both get the engine."""
+    processes = [_builder(tmp_path, 3.0) for _ in range(2)]
+    outputs = [process.communicate(timeout=120)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0]
     assert all(output.rstrip().endswith("b'x'") for output in outputs)
     assert (tmp_path / "log").read_text() == "built\n"
     assert sum("waiting for it" in output for output in outputs) == 1
+
+
+def test_a_killed_builder_leaves_neither_lock_nor_half_an_engine(tmp_path: Path) -> None:
+    first = _builder(tmp_path, 600.0)
+    while not (tmp_path / "log").exists():
+        time.sleep(0.05)
+        assert first.poll() is None
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    engines = tmp_path / "cache" / "engines"
+    assert [path.name for path in engines.glob(".*/half")] == ["half"]
+    second = _builder(tmp_path, 0.0)
+    output = second.communicate(timeout=120)[0]
+    assert second.returncode == 0
+    assert "waiting" not in output
+    assert (tmp_path / "log").read_text() == "built\nbuilt\n"
+    folders = [path for path in engines.iterdir() if path.is_dir()]
+    assert [sorted(item.name for item in path.iterdir()) for path in folders] == [
+        ["engine.json", "model.bin"]
+    ]
+
+
+def _other_processor(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(onnxruntime, "cpu_device", lambda: {"kind": "cpu", "model": "another"})
+
+
+def _other_version(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(onnxruntime, "_version", lambda: "99.0")
+
+
+@pytest.mark.parametrize("change", [_other_processor, _other_version])
+def test_another_machine_or_version_never_reuses_an_engine(
+    tiny_graph: Callable[[str], Any],
+    cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    change: Callable[[pytest.MonkeyPatch], None],
+) -> None:
+    first = get_or_build(tiny_graph("fp32"), backend="onnxruntime", profile=PROFILE)
+    change(monkeypatch)
+    said: list[str] = []
+    second = get_or_build(
+        tiny_graph("fp32"), backend="onnxruntime", profile=PROFILE, progress=said.append
+    )
+    assert second.key != first.key
+    assert any(text.startswith("building") for text in said)
+
+
+@pytest.mark.parametrize("part", ["weights", "recipe"])
+def test_other_weights_or_another_recipe_never_reuse_an_engine(
+    tiny_graph: Callable[[str], Any], cache: Path, part: str
+) -> None:
+    graph = tiny_graph("fp32")
+    first = get_or_build(graph, backend="onnxruntime", profile=PROFILE)
+    changed = graph.manifest | {part: graph.manifest[part] | {"sha256": "0" * 64}}
+    second = get_or_build(replace(graph, manifest=changed), backend="onnxruntime", profile=PROFILE)
+    assert second.key != first.key
