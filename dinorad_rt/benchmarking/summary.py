@@ -11,7 +11,16 @@ from dinorad_rt.benchmarking.cell import Cell
 from dinorad_rt.benchmarking.latency import PERCENTILES
 
 FACTS = (
-    *("engine_key", "graph_sha256", "macs", "build_s", "engine_mb", "activation_bytes", "weights"),
+    *(
+        "device",
+        "engine_key",
+        "graph_sha256",
+        "macs",
+        "build_s",
+        "engine_mb",
+        "activation_bytes",
+        "weights",
+    ),
 )
 
 
@@ -25,7 +34,7 @@ def summarise(row: dict[str, Any], ceilings: Sequence[Ceiling]) -> dict[str, Any
 
     Args:
         row: `cell`, its facts (`FACTS`) and the measurements so far, `runs`.
-        ceilings: of this run; those of the row's precision give its share (`mfu`).
+        ceilings: of this run; that of the row's device and precision gives its share (`mfu`).
     """
     cell: Cell = row["cell"]
     runs = row["runs"]
@@ -34,8 +43,8 @@ def summarise(row: dict[str, Any], ceilings: Sequence[Ceiling]) -> dict[str, Any
         return facts | {"runs": []}
     rate = statistics.median(run["images_per_s"] for run in runs)
     tflops = 2 * row["macs"] * rate / 1e12
-    wanted = low_precision(cell.precision)
-    ceiling = next((item for item in ceilings if item.precision == wanted), None)
+    wanted = row["device"], low_precision(cell.precision)
+    ceiling = next((c for c in ceilings if (c.device, c.precision) == wanted), None)
     facts |= {
         "images_per_s": rate,
         "tflops": tflops,

@@ -21,7 +21,7 @@ from dinorad_rt.benchmarking.work import multiply_adds
 from dinorad_rt.engines.profile import Profile, load_profile
 from dinorad_rt.errors import DinoradError, EngineError, ExportError, ParityError
 from dinorad_rt.files import read_json, write_json
-from dinorad_rt.machine import has_gpu, machine_facts
+from dinorad_rt.machine import machine_facts
 from dinorad_rt.pipeline import EngineRequest, Say, dataset_for, graph_for, silent
 
 if TYPE_CHECKING:
@@ -81,11 +81,12 @@ class Sweep:
 
     def as_dict(self) -> dict[str, Any]:
         """The whole run as plain values: what `bench.json` holds."""
+        kinds = {row["weights"] for row in self.rows}
         return {
             "schema": SCHEMA,
             "kind": "bench",
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "weights": self.plan.weights if self.plan.weights == "random" else "published",
+            "weights": "random" if "random" in kinds else "trained",
             "plan": self.plan.as_dict(),
             "machine": machine_facts(),
             "ceilings": [ceiling.as_dict() for ceiling in self.ceilings],
@@ -145,13 +146,11 @@ def _measure_all(sweep: Sweep, out: Path, say: Say) -> None:
 
 
 def _best(ceilings: list[Ceiling]) -> list[Ceiling]:
-    """The highest of each precision: other load on the machine only ever takes away."""
-    best: dict[str, Ceiling] = {}
-    for ceiling in ceilings:
-        known = best.get(ceiling.precision)
-        if known is None or ceiling.tflops > known.tflops:
-            best[ceiling.precision] = ceiling
-    return [best[name] for name in sorted(best)]
+    """The highest of each kind: other load on the machine only ever takes away."""
+    best: dict[tuple[str, str], Ceiling] = {}
+    for ceiling in sorted(ceilings, key=lambda item: item.tflops):
+        best[ceiling.device, ceiling.precision] = ceiling
+    return [best[kind] for kind in sorted(best)]
 
 
 def describe(cell: Cell) -> str:
@@ -227,6 +226,7 @@ def _built(cell: Cell, graph: Graph, sweep: Sweep, say: Say) -> dict[str, Any] |
     inspected = engine.manifest.get("proof", {}).get("inspector", {})
     return {
         "cell": replace(cell, engine=str(engine.folder)),
+        "device": engine.manifest.get("device", {}).get("kind", "cpu"),
         "engine_key": engine.key,
         "graph_sha256": engine.graph_sha256,
         "build_s": engine.manifest["build_seconds"],
@@ -255,10 +255,10 @@ def _words(cell: Cell) -> dict[str, str]:
 
 
 def _ceilings(sweep: Sweep, say: Say) -> list[Ceiling]:
-    device = "cuda" if has_gpu() else "cpu"
     found = []
-    for precision in sorted({low_precision(row["cell"].precision) for row in sweep.rows}):
-        say(f"measuring the {precision} matrix product of this machine")
+    kinds = {(row["device"], low_precision(row["cell"].precision)) for row in sweep.rows}
+    for device, precision in sorted(kinds):
+        say(f"measuring the {precision} matrix product of this machine ({device})")
         try:
             found.append(measure_ceiling(precision, device))
         except EngineError as error:

@@ -296,7 +296,7 @@ def _roofline(page: Page, document: Mapping[str, Any]) -> None:
     )
     with page.grid():
         for ceiling in document["ceilings"]:
-            series = _roof_series(document, str(ceiling["precision"]))
+            series = _roof_series(document, ceiling)
             if not series:
                 continue
             label = f"{ceiling['precision']} matrix product, {ceiling['tflops']:.2f} TFLOP/s"
@@ -307,15 +307,17 @@ def _roofline(page: Page, document: Mapping[str, Any]) -> None:
                 ceiling=(label, ceiling["tflops"]),
             )
             alone = f" ({next(iter(series))})" if len(series) == 1 else ""
-            caption = f"Roofline, {ceiling['precision']}: throughput against the ceiling{alone}"
+            kind = f"{ceiling['precision']} on {ceiling['device']}"
+            caption = f"Roofline, {kind}: throughput against the ceiling{alone}"
             page.figure(svg, caption, alternative=f"{caption}, {label}. {_spoken(series)}")
 
 
-def _roof_series(document: Mapping[str, Any], precision: str) -> Series:
+def _roof_series(document: Mapping[str, Any], ceiling: Row) -> Series:
     series: Series = {}
     for row in _measured(document):
         low = "fp16" if row["precision"] == "mixed" else row["precision"]
-        if row["mode"] == "throughput" and low == precision:
+        same = (row["device"], low) == (ceiling["device"], ceiling["precision"])
+        if row["mode"] == "throughput" and same:
             name = f"{row['model']} {row['image_size']} px, {row['backend']}"
             intensity = 2 * row["macs"] * row["batch"] / (row["engine_mb"] * 1e6)
             series.setdefault(name, []).append((intensity, row["tflops"]))

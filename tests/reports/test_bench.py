@@ -26,6 +26,7 @@ def _row(mode: str, batch: int, p50: float | None = None, **facts: Any) -> dict[
         "backend": "openvino",
         "precision": "bf16",
         "image_size": 224,
+        "device": "cpu",
         "engine_key": f"key-{batch}",
         "graph_sha256": "graph",
         "macs": 6_123_561_984,
