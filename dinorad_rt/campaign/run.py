@@ -54,7 +54,6 @@ def run_study(
     out: Path | None = None,
     workers: int | None = None,
     plan_only: bool = False,
-    plots: tuple[str, ...] = (),
     tracker: Tracker | None = None,
     say: Say = silent,
     progress: Progress | None = None,
@@ -67,7 +66,6 @@ def run_study(
         out: folder of results and report; None for `runs/NAME`.
         workers: decoding workers.
         plan_only: say what would be run, and stop.
-        plots: formats of the report's plots that are also written as files.
         tracker: given each cell that is finished now.
         say: told the plan and each cell.
         progress: called with (finished, all) cells.
@@ -88,7 +86,7 @@ def run_study(
         if plan_only:
             return running.outcome()
         running.run(progress or (lambda done, total: None), tracker)
-        return running.outcome(running.report(plots))
+        return running.outcome(running.report())
 
 
 class _Running:
@@ -149,7 +147,7 @@ class _Running:
             self._save()
             progress(total - len(self._left()), total)
 
-    def report(self, plots: tuple[str, ...]) -> tuple[Path, ...]:
+    def report(self) -> tuple[Path, ...]:
         """Write the report of everything that is finished."""
         from dinorad_rt.reports.report import Extras, write_report
         from dinorad_rt.reports.runs import read_material
@@ -159,7 +157,7 @@ class _Running:
             return ()
         names = {cell.key: self._name(cell) for cell in self._cells}
         failures = tuple(f"{names.get(k, k)}: {why.public}" for k, why in self._failed.items())
-        extras = Extras(title=self._study.title, plots=plots, failures=failures)
+        extras = Extras(self._study.title, plots=self._study.plots, failures=failures)
         material = read_material(folders, self._study.benches)
         return write_report(material, self._out / REPORT, extras, say=self._say)
 

@@ -104,6 +104,7 @@ class Study:
         title: of the report.
         models, datasets, protocols: the axes.
         benches: bench.json files for the report.
+        plots: formats of the report's plots that are also written as files.
     """
 
     name: str
@@ -112,6 +113,7 @@ class Study:
     datasets: tuple[Data, ...]
     protocols: tuple[Protocol, ...]
     benches: tuple[Path, ...] = ()
+    plots: tuple[str, ...] = ()
 
 
 def list_studies() -> tuple[str, ...]:
@@ -148,6 +150,7 @@ def read_study_file(study: str | Path, root: Path | None = None) -> Study:
         datasets=_datasets(top, base, problems),
         protocols=_protocols(top, defaults, problems),
         benches=tuple(_existing(base / part, problems) for part in top.texts("benches")),
+        plots=_plots(top, problems),
     )
     top.text("about")
     top.refuse_unknown()
@@ -175,6 +178,16 @@ def _path_of(study: str | Path) -> Path:
     if path.suffix == SUFFIX:
         raise StudyError(f"The study {path} does not exist.", "Check the spelling of --study.")
     raise unknown_name("study", str(study), list_studies(), "dinorad-rt list studies")
+
+
+def _plots(top: Table, problems: Problems) -> tuple[str, ...]:
+    from dinorad_rt.reports.plots import FORMATS
+
+    found = top.texts("plots")
+    for name in found:
+        if name not in FORMATS:
+            problems.add(f"plots: {_named('format of plots', name, FORMATS)}")
+    return found
 
 
 def _models(

@@ -50,20 +50,21 @@ class Run:
 
     @property
     def model(self) -> str:
-        """Name of the backbone."""
-        return str(self.engine.get("model") or "unknown")
+        """Name of the backbone, or of the network that was trained from scratch."""
+        return str(self.engine.get("model") or self.results.settings.get("model") or "unknown")
 
     @property
     def setting(self) -> dict[str, Any]:
         """The setting that the run is judged by.
 
-        It is the one that validation chose; without one, the last of the list, which was fixed
-        before the test images were looked at.
+        It is the one that validation chose; without one, the last of the list (of masks the
+        first, per volume), which was fixed before the test images were looked at.
         """
         chosen = self.results.chosen
         found = [value.setting for value in self.results.metrics if value.class_name is None]
         fitting = [setting for setting in found if setting.items() >= chosen.items()]
-        return dict((fitting or found or [{}])[-1])
+        place = 0 if self.results.task == "segmentation" else -1
+        return dict((fitting or found or [{}])[place])
 
     @property
     def setting_words(self) -> str:
@@ -247,8 +248,9 @@ def _told_apart(facts: Sequence[Mapping[str, str]]) -> list[str]:
     kept: list[str] = []
     groups = 1
     for key in dict.fromkeys(key for fact in facts for key in fact):
+        values = {fact.get(key, "") for fact in facts} - {""}
         finer = len({tuple(fact.get(name) for name in (*kept, key)) for fact in facts})
-        if finer > groups:
+        if len(values) > 1 and finer > groups:
             kept.append(key)
             groups = finer
     return [" ".join(filter(None, (fact.get(key, "") for key in kept))) for fact in facts]
@@ -260,7 +262,9 @@ def _facts(run: Run) -> dict[str, str]:
     preprocessing = results.provenance.get("preprocessing") or {}
     evaluation = results.provenance.get("evaluation") or {}
     size = preprocessing.get("image_size")
+    training = results.provenance.get("training") or {}
     return {
+        "method": str(training.get("method") or ""),
         "weights": _weights_words(run.engine.get("weights")) or results.weights_kind,
         "size": f"{size} px" if size else "",
         "precision": str(run.engine.get("precision") or ""),

@@ -23,8 +23,13 @@ from dinorad_rt.reports.tradeoff import Joined, pareto_set
 RANDOM = (
     "weights: random. The numbers of these runs test the machinery; they say nothing of a backbone"
 )
-TASKS = {"binary": "Binary", "multiclass": "Multi-class", "multilabel": "Multi-label"}
-ALSO = ("average_precision", "balanced_accuracy")
+TASKS = {
+    "binary": "Binary",
+    "multiclass": "Multi-class",
+    "multilabel": "Multi-label",
+    "segmentation": "Segmentation",
+}
+ALSO = ("average_precision", "balanced_accuracy", "jaccard", "hd95", "nsd")
 
 
 def add_head(page: Page, material: Material) -> None:
@@ -300,6 +305,7 @@ def provenance_facts(run: Run) -> dict[str, Any]:
         **{
             f"preprocessing {k}": v for k, v in _flat(provenance.get("preprocessing") or {}).items()
         },
+        **{f"training {k}": v for k, v in _flat(provenance.get("training") or {}).items()},
         "dataset": data.get("name"),
         "dataset fingerprint": data.get("fingerprint"),
         "split hash": data.get("split_hash"),
