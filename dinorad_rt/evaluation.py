@@ -142,7 +142,7 @@ def evaluate_store(
     **options: Any,
 ) -> Results:
     """Run a protocol on stored embeddings; see `dinorad_rt.api.evaluate`."""
-    from dinorad_rt.protocols.truth import check_truth, truth_of_tables
+    from dinorad_rt.protocols.truth import check_truth, truth_of_tables, unseen_classes
 
     settings = settings_for(protocol, protocol_preset, options)
     dataset = store.dataset_info()
@@ -160,7 +160,7 @@ def evaluate_store(
         provenance=store.provenance,
     )
     results.deviations.extend(settings.deviations(truth))
-    results.notes[:0] = notes
+    results.notes[:0] = notes + unseen_classes(truth)
     failed = {failure.sample_id for failure in store.failures()}
     if failed:
         results.notes.append(

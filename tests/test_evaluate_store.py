@@ -16,7 +16,7 @@ from dinorad_rt.types import Task
 
 QUICK: dict[str, dict[str, Any]] = {
     "linear": {"epochs": 1, "epoch_length": 5},
-    "few-shot": {"shots": (1, 2)},
+    "few-shot": {"shots": (1, 2), "repeats": 2, "head": "knn"},
 }
 
 
@@ -86,7 +86,9 @@ def test_every_protocol_on_every_task_repeats_to_the_bit(protocol: str, task: Ta
 @pytest.mark.parametrize("preset", PROTOCOL_PRESETS)
 @pytest.mark.parametrize("protocol", sorted(PROTOCOLS))
 def test_every_preset_is_named_in_its_results(protocol: str, preset: str) -> None:
-    options = {"shots": (2,)} if protocol == "few-shot" else {}
+    options = {}
+    if protocol == "few-shot":
+        options = {"shots": (2,), "repeats": None, "head": None}  # the preset's own
     if protocol == "linear":
         options = {"epoch_length": 2}  # type: ignore[dict-item]
     results = evaluate(store_of(), protocol, protocol_preset=preset, **options)
@@ -143,3 +145,27 @@ def test_what_does_not_exist_is_refused_by_name() -> None:
         evaluate(store, "knn", ks=(81,))
     with pytest.raises(ProtocolError, match="20 patients"):
         evaluate(store, "few-shot", shots=(21,))
+
+
+@pytest.mark.parametrize("protocol", sorted(PROTOCOLS))
+def test_test_labels_reach_nothing_that_is_chosen(protocol: str) -> None:
+    """Other test labels change the metrics, and neither the scores nor what was chosen."""
+    store = store_of()
+    before = evaluate(store, protocol)
+    flipped = replace(store.tables["test"], labels=1 - store.tables["test"].labels)
+    store.tables["test"] = flipped
+    after = evaluate(store, protocol)
+    assert after.chosen == before.chosen
+    assert after.metrics != before.metrics
+    for one, two in zip(before.predictions, after.predictions, strict=True):
+        np.testing.assert_array_equal(one.scores, two.scores)
+
+
+@pytest.mark.parametrize("protocol", sorted(PROTOCOLS))
+def test_a_class_without_training_images_is_said(protocol: str) -> None:
+    store = store_of("multiclass")
+    for split in ("train", "val"):
+        store.tables[split] = store.tables[split].take(store.tables[split].labels < 2)
+    results = evaluate(store, protocol)
+    assert any("No training image shows c" in note for note in results.notes)
+    assert results.metric("auroc", "c", **results.metrics[0].setting).n_positive == 13

@@ -243,7 +243,7 @@ def evaluate_knn(
         provenance=provenance,
     )
     results.timings["knn_s"] = searched
-    results.notes.extend([*_unseen(votes, dataset.class_names), *notes])
+    results.notes.extend(notes)
     return results
 
 
@@ -289,10 +289,3 @@ def choice_of_k(
         f"* k = {best} has the best AUROC of {', '.join(map(str, ks))} on the {len(val)} "
         "validation images; test chose nothing."
     ]
-
-
-def _unseen(votes: np.ndarray, names: Sequence[str]) -> list[str]:
-    unseen = [name for name, count in zip(names, votes.sum(axis=0), strict=True) if not count]
-    if not unseen:
-        return []
-    return [f"No reference image shows {', '.join(unseen)}: such a class can get no vote."]

@@ -113,3 +113,12 @@ def check_patients(patients: Mapping[Split, np.ndarray]) -> None:
                     "Give each patient one split, or leave the split column out: a split by "
                     "patient is then made.",
                 )
+
+
+def unseen_classes(truth: Truth) -> list[str]:
+    """What to say of classes that the test split may show and no training image does."""
+    counts = np.vstack([truth.hot("train"), truth.hot("val")]).sum(axis=0).tolist()
+    unseen = [name for name, count in zip(truth.class_names, counts, strict=True) if not count]
+    if not unseen:
+        return []
+    return [f"No training image shows {', '.join(unseen)}: scores of such a class say nothing."]

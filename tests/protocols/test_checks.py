@@ -103,7 +103,7 @@ def test_training_rows_of_one_class_are_refused_where_something_is_learned(
 def test_every_protocol_has_every_preset_and_says_all_it_chose(protocol: str, preset: str) -> None:
     settings = settings_for(protocol, preset)
     assert settings.preset_name == preset
-    assert settings.as_dict()["resamples"] == 10_000
+    assert settings.as_dict()["resamples"] == (2_000 if protocol == "few-shot" else 10_000)
     assert settings_for(protocol, preset, {"resamples": 50}).resamples == 50
     with pytest.raises(UnknownNameError, match="setting"):
         settings_for(protocol, preset, {"resample": 50})

@@ -116,20 +116,6 @@ def test_absent_classes_are_excluded_listed_and_never_zero() -> None:
     assert results.metric("average_precision", k=5).value == pytest.approx(expected)
 
 
-def test_a_class_without_reference_images_is_said() -> None:
-    points, labels = blobs(3, 90, 0)
-    info = DatasetInfo("blobs", "multiclass", ("a", "b", "c"))
-    known = labels < 2
-    results = evaluate_knn(
-        table(points[known], labels[known], "train"),
-        table(points, labels, "test"),
-        info,
-        (3,),
-        resamples=20,
-    )
-    assert any("No reference image shows c" in note for note in results.notes)
-
-
 def test_one_class_in_test_is_refused() -> None:
     points, labels = blobs(2, 60, 0)
     info = DatasetInfo("blobs", "binary", ("a", "b"))
