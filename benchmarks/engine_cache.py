@@ -1,0 +1,104 @@
+"""What the cache saves: build, load from the cache, and refit of the same engine, side by side.
+
+    .venv/bin/python benchmarks/engine_cache.py
+
+Asked: a cached engine loads in 10 % of its build time or in 0.5 s; refit against a new build with
+its gate. Random weights: they cost what real ones cost.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.harness import save, table
+from dinorad_rt.engines.build import get_or_build, open_runner
+from dinorad_rt.engines.profile import load_profile
+from dinorad_rt.engines.refit import UNSUPPORTED, refit_engine
+from dinorad_rt.errors import DinoradError
+from dinorad_rt.machine import cpu_precisions
+
+MODELS = ("vits14", "vitb14")
+BACKENDS = ("openvino", "onnxruntime", "pytorch")
+ROUNDS = 3
+
+
+def main() -> None:
+    """Measure, print and store."""
+    rows = [row for model in MODELS for backend in BACKENDS for row in (measure(model, backend),)]
+    table(rows)
+    save("engine_cache", {"rows": rows, "weights": "random", "rounds": ROUNDS})
+
+
+def measure(model: str, backend: str) -> dict[str, Any]:
+    """Median seconds over rounds, each in a cache of its own."""
+    from dinorad_rt.backbones.load import load_backbone
+    from dinorad_rt.export.onnx_export import export_onnx
+
+    precision = "bf16" if backend != "onnxruntime" and "bf16" in cpu_precisions() else "fp32"
+    seconds: dict[str, list[float]] = {}
+    reason = UNSUPPORTED.get(backend, "")
+    with tempfile.TemporaryDirectory() as root:
+        os.environ["DINORAD_RT_CACHE"] = str(Path(root) / "graphs")
+        graphs = [
+            export_onnx(
+                load_backbone(model, weights="random", seed=seed),
+                precision=precision,  # type: ignore[arg-type]
+                out=Path(root) / f"graph{seed}",
+            )
+            for seed in (0, 1)
+        ]
+        for turn in range(ROUNDS):
+            os.environ["DINORAD_RT_CACHE"] = str(Path(root) / f"cache{turn}")
+            profile = load_profile()
+            engine = get_or_build(graphs[0], backend=backend, profile=profile)
+            note(seconds, "build_s", lambda e=engine: e.manifest["build_seconds"])
+            timed(seconds, "cached_load_s", lambda e=engine: load(e))
+            if not reason:
+                try:
+                    other = refit_engine(graphs[1], backend=backend, profile=profile)
+                except DinoradError as error:
+                    reason = error.problem
+                else:
+                    note(seconds, "refit_s", lambda e=other: e.manifest["refit"]["seconds"])
+    medians = {name: round(statistics.median(values), 3) for name, values in seconds.items()}
+    share = medians["cached_load_s"] / medians["build_s"]
+    return {
+        "model": model,
+        "backend": backend,
+        "precision": precision,
+        **medians,
+        "load_share": round(share, 3),
+        "kept": share <= 0.1 or medians["cached_load_s"] <= 0.5,
+        "refit": reason or "possible",
+    }
+
+
+def load(engine: Any) -> None:
+    """From the cache to ready: hashes compared, engine loaded."""
+    with open_runner(engine):
+        pass
+
+
+def timed(seconds: dict[str, list[float]], name: str, run: Callable[[], None]) -> None:
+    """Add the seconds that `run` takes."""
+    start = time.perf_counter()
+    run()
+    seconds.setdefault(name, []).append(time.perf_counter() - start)
+
+
+def note(seconds: dict[str, list[float]], name: str, value: Callable[[], float]) -> None:
+    """Add seconds that were measured inside."""
+    seconds.setdefault(name, []).append(float(value()))
+
+
+if __name__ == "__main__":
+    main()
