@@ -90,8 +90,8 @@ class Preprocessor:
         """
         if self.implementation != "cuda":
             _check_buffer(out, self.spec.image_size)
-        elif tuple(out.shape) != (3, self.spec.image_size, self.spec.image_size):
-            raise DataError(f"The buffer has shape {tuple(out.shape)}; (3, size, size) expected.")
+        else:
+            _check_device_buffer(out, self.spec.image_size)
         pixels = _one_slice(study)
         if self.spec.crop == "body":
             pixels = pixels[body_box(study)]
@@ -208,6 +208,17 @@ def _check(spec: PreprocessSpec) -> None:
         )
     if not all(value > 0 for value in spec.std):
         raise DataError(f"PreprocessSpec: std {spec.std}; allowed: > 0.")
+
+
+def _check_device_buffer(out: Any, size: int) -> None:
+    on_gpu = not isinstance(out, np.ndarray) and hasattr(out, "__dlpack_device__")
+    if not on_gpu or tuple(out.shape) != (3, size, size):
+        raise DataError(
+            f"The CUDA kernel writes into a (3, {size}, {size}) buffer in GPU memory; got "
+            f"{type(out).__name__} of shape {tuple(out.shape)}.",
+            "Call into(study, batch[row]) with a batch on the GPU; implementation='native' writes "
+            "into arrays.",
+        )
 
 
 def _check_buffer(out: np.ndarray, size: int) -> None:

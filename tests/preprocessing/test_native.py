@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from dinorad_rt.errors import MissingPackageError
+from dinorad_rt.errors import DataError, MissingPackageError
 from dinorad_rt.preprocessing import cuda, native
 from dinorad_rt.preprocessing.geometry import geometry
 from dinorad_rt.preprocessing.intensity import GreyMap
@@ -176,6 +176,13 @@ def test_cuda_that_is_not_there_is_refused_with_the_way_out(make_spec, monkeypat
     with pytest.raises(MissingPackageError, match="without it") as caught:
         Preprocessor(make_spec(), implementation="cuda")
     assert "DINORAD_CUDA=ON" in caught.value.fix
+
+
+def test_cuda_does_not_write_into_arrays(make_spec, monkeypatch):
+    monkeypatch.setattr(cuda, "require", lambda: None)
+    make = Preprocessor(make_spec(), implementation="cuda")
+    with pytest.raises(DataError, match="GPU memory"):
+        make(Study(np.zeros((1, 4, 4), np.uint8)))
 
 
 @pytest.mark.gpu
