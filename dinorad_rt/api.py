@@ -13,8 +13,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dinorad_rt.backbones.load import Backbone, load_backbone
 from dinorad_rt.backbones.registry import list_specs as list_models
@@ -31,6 +32,9 @@ from dinorad_rt.preprocessing.spec import PreprocessSpec
 from dinorad_rt.reports.results import Results
 from dinorad_rt.studies.read import read_study
 
+if TYPE_CHECKING:
+    from dinorad_rt.metrics.compare import Comparison
+
 __all__ = [
     "Backbone",
     "Dataset",
@@ -40,6 +44,7 @@ __all__ = [
     "PreprocessSpec",
     "Results",
     "build_engine",
+    "compare",
     "embed",
     "evaluate",
     "export_onnx",
@@ -119,3 +124,37 @@ def evaluate(
     return evaluate_store(
         store, protocol=protocol, protocol_preset=protocol_preset, seed=seed, **options
     )
+
+
+def compare(
+    runs: Sequence[Results | str | Path],
+    *,
+    metric: str = "auroc",
+    class_name: str | None = None,
+    margin: float = 0.02,
+    seed: int = 0,
+    **setting: Any,
+) -> list[Comparison]:
+    """Is one run better than another on the same patients? Every pair, in numbers and words.
+
+    Args:
+        runs: results with their scores, or folders of runs.
+        metric: such as auroc, average_precision, accuracy, f1 or brier.
+        class_name: of one class; None for the mean over classes.
+        margin: largest difference that does not matter.
+        seed: of bootstrap and permutations.
+        setting: which setting of runs that have several, such as `k=20`; without it the one that
+            validation chose.
+
+    Raises:
+        ProtocolError: different test sets, or a metric that the task does not have.
+    """
+    from dinorad_rt.metrics.compare import Question, compare_runs, run_names
+
+    found = [
+        run if isinstance(run, Results) else Results.open(Path(run), predictions=True)
+        for run in runs
+    ]
+    folders = ["" if isinstance(run, Results) else Path(run).resolve().name for run in runs]
+    question = Question(metric, class_name, margin, seed=seed)
+    return compare_runs(found, run_names(found, folders), question, setting)

@@ -39,11 +39,12 @@ def compare(
 
     Runs on different test sets are refused. P-values of several pairs are corrected by Holm.
     """
-    from dinorad_rt.metrics.compare import Question, compare_runs
+    from dinorad_rt.metrics.compare import Question, compare_runs, run_names
     from dinorad_rt.reports.results import Results
 
     found = [Results.open(run, predictions=True) for run in runs]
-    names = run_names(found, runs)
+    folders = [(run if run.is_dir() else run.parent).resolve().name for run in runs]
+    names = run_names(found, folders)
     question = Question(metric, class_name, margin, resamples, seed)
     comparisons = compare_runs(found, names, question, parse_setting(setting))
     if as_json:
@@ -55,22 +56,6 @@ def compare(
     for run, name in zip(found, names, strict=True):
         if run.is_random:
             warn(f"{name}: weights: random. Its numbers say nothing of a backbone.")
-
-
-def run_names(found: list[Any], paths: list[Path]) -> list[str]:
-    """What tells the runs apart: model, backend, precision, protocol; else their folders."""
-    facts = []
-    for run in found:
-        engine = run.provenance.get("engine") or {}
-        parts = (engine.get("model"), engine.get("backend"), engine.get("precision"))
-        facts.append([*(str(part or "") for part in parts), run.protocol, run.preset])
-    varied = [i for i in range(5) if len({row[i] for row in facts}) > 1]
-    names = [" ".join(row[i] for i in varied if row[i]) for row in facts]
-    if len(set(names)) < len(names):
-        names = [(path if path.is_dir() else path.parent).resolve().name for path in paths]
-    if len(set(names)) < len(names):
-        names = [f"run {index}" for index in range(1, len(names) + 1)]
-    return names
 
 
 def parse_setting(text: str | None) -> dict[str, Any]:

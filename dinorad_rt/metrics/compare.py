@@ -160,6 +160,22 @@ def compare_runs(
     return [replace(c, verdict=verdict(c, question, len(found))) for c in found]
 
 
+def run_names(runs: Sequence[Results], folders: Sequence[str]) -> list[str]:
+    """What tells runs apart: model, backend, precision, protocol, preset; else their folders."""
+    facts = []
+    for run in runs:
+        engine = run.provenance.get("engine") or {}
+        parts = (engine.get("model"), engine.get("backend"), engine.get("precision"))
+        facts.append([*(str(part or "") for part in parts), run.protocol, run.preset])
+    varied = [i for i in range(5) if len({row[i] for row in facts}) > 1]
+    names = [" ".join(row[i] for i in varied if row[i]) for row in facts]
+    if len(set(names)) < len(names):
+        names = list(folders)
+    if len(set(names)) < len(names):
+        names = [f"run {index}" for index in range(1, len(names) + 1)]
+    return names
+
+
 def _aligned(first: Results, run: Results, name: str) -> np.ndarray:
     """Rows of a run in the order of the first one's images.
 

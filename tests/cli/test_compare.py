@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from dinorad_rt.cli.compare import parse_setting, run_names
+import dinorad_rt
+from dinorad_rt.cli.compare import parse_setting
 from dinorad_rt.cli.main import app
 from dinorad_rt.embeddings.table import DatasetInfo, EmbeddingTable
 from dinorad_rt.errors import DataError, ProtocolError
@@ -51,11 +52,11 @@ def test_two_runs_become_a_table_and_a_sentence(tmp_path: Path) -> None:
     assert document["comparisons"][0]["n"] == 50
 
 
-def test_same_models_go_by_their_folders(tmp_path: Path) -> None:
-    from dinorad_rt.reports.results import Results
-
+def test_same_models_go_by_their_folders_in_python_too(tmp_path: Path) -> None:
     paths = [write_run(tmp_path / name, 1.0) for name in ("one", "two")]
-    assert run_names([Results.open(path) for path in paths], paths) == ["one", "two"]
+    (found,) = dinorad_rt.compare(paths, k=5)
+    assert (found.first, found.second) == ("one (k 5)", "two (k 5)")
+    assert found.difference == 0
 
 
 def test_settings_are_read_as_numbers_where_they_are() -> None:
