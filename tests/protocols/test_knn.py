@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from sklearn.metrics import average_precision_score, balanced_accuracy_score, roc_auc_score
 from sklearn.neighbors import KNeighborsClassifier
 
@@ -58,6 +59,22 @@ def test_scores_equal_scikit_learn_with_the_same_vote(classes: int, k: int) -> N
         ours.predict_proba(queries), theirs.predict_proba(queries), atol=1e-5
     )
     np.testing.assert_array_equal(ours.predict(queries), theirs.predict(queries))
+
+
+def test_the_vote_is_dinov2s_formula() -> None:
+    """PROTOCOLS 2.1: softmax of the k highest cosines over T = 0.07, summed per class."""
+    points, labels = blobs(3, 200, 0)
+    queries, _ = blobs(3, 30, 1)
+    left, right = (
+        torch.nn.functional.normalize(torch.from_numpy(rows), dim=1) for rows in (queries, points)
+    )
+    for k in (1, 10, 100):
+        top = (left @ right.T).topk(k, dim=1)
+        weights = (top.values / 0.07).softmax(dim=1)
+        hot = torch.nn.functional.one_hot(torch.from_numpy(labels)[top.indices], 3)
+        expected = (weights[:, :, None] * hot).sum(dim=1)
+        ours = KNNClassifier(k).fit(points, labels).predict_proba(queries)
+        np.testing.assert_allclose(ours, expected, atol=1e-5)
 
 
 def test_multilabel_vote_is_one_vote_per_label() -> None:
