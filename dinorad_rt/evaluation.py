@@ -85,7 +85,9 @@ def run_evaluation(
         claim_output_dir(out, "results.json")
     check_protocol(evaluation.settings(), dataset)
     started = time.perf_counter()
-    engine = engine_for(evaluation.engine, say, calibration=dataset)
+    engine = engine_for(
+        evaluation.engine, say, calibration=dataset, preprocessing=evaluation.preprocessing
+    )
     ready = time.perf_counter()
     store = run_embed(
         dataset,

@@ -90,6 +90,7 @@ def graph_for(
     out: Path | None = None,
     say: Say = silent,
     calibration: Dataset | None = None,
+    preprocessing: PreprocessSpec | str = "dinorad",
 ) -> Graph:
     """Export the graph of a request, or reuse it from the cache.
 
@@ -98,6 +99,7 @@ def graph_for(
         out: folder of the graph; None for the cache.
         say: told of each step.
         calibration: for INT8, where the request names no images of its own.
+        preprocessing: of those images.
 
     Raises:
         WeightsError: the weights cannot be had or do not fit.
@@ -108,7 +110,7 @@ def graph_for(
     backbone = load(request, say)
     precision = resolve_precision(request.precision, request.backend)
     if precision == "int8":
-        return _int8_graph(request, backbone, out, say, calibration)
+        return _int8_graph(request, backbone, (out, say), calibration, preprocessing)
     return export_onnx(
         backbone,
         precision=precision,
@@ -122,9 +124,9 @@ def graph_for(
 def _int8_graph(
     request: EngineRequest,
     backbone: Backbone,
-    out: Path | None,
-    say: Say,
+    where: tuple[Path | None, Say],
     calibration: Dataset | None,
+    preprocessing: PreprocessSpec | str,
 ) -> Graph:
     from dinorad_rt.errors import ExportError
     from dinorad_rt.export.calibration import calibration_images
@@ -132,6 +134,7 @@ def _int8_graph(
     from dinorad_rt.export.quantise import quantise_graph
     from dinorad_rt.machine import has_gpu
 
+    out, say = where
     if request.calibration is not None:
         calibration = dataset_for(request.calibration, seed=request.seed, say=say)
     if calibration is None:
@@ -140,7 +143,7 @@ def _int8_graph(
             "Name training images with --calibration DIR, or use --precision bf16 or fp16.",
         )
     graph = export_onnx(backbone, precision="fp32", dense=request.dense, progress=say)
-    images = calibration_images(graph, calibration)
+    images = calibration_images(graph, calibration, preprocessing)
     signed = request.backend.startswith("tensorrt") or (request.backend == "auto" and has_gpu())
     return quantise_graph(
         graph, images, out=out, keep_fp32=request.keep_fp32, signed=signed, progress=say
@@ -148,14 +151,18 @@ def _int8_graph(
 
 
 def engine_for(
-    request: EngineRequest, say: Say = silent, *, calibration: Dataset | None = None
+    request: EngineRequest,
+    say: Say = silent,
+    *,
+    calibration: Dataset | None = None,
+    preprocessing: PreprocessSpec | str = "dinorad",
 ) -> Engine:
     """Export, choose the backend, and build the engine of a request, or reuse all from the cache.
 
     Raises:
         WeightsError, ExportError, EngineError, ParityError: with the way out in the message.
     """
-    graph = graph_for(request, say=say, calibration=calibration)
+    graph = graph_for(request, say=say, calibration=calibration, preprocessing=preprocessing)
     return build_engine(graph, backend=request.backend, profile=request.profile, say=say)
 
 

@@ -83,7 +83,7 @@ def embed(
         profile=profile,
         seed=seed,
     )
-    engine = engine_for(request, note, calibration=source)
+    engine = engine_for(request, note, calibration=source, preprocessing=preprocessing)
     if engine.weights_kind == "random":
         warn("weights: random. These embeddings are for tests; they mean nothing.")
     with progress_bar("embedding") as advance:

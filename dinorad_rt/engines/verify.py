@@ -136,7 +136,8 @@ def verify(
         backbone = None if graph is not None else load(request)
         weights_kind = weights_kind or (backbone.weights.kind if backbone else "")
         dataset = None if data is None else data.dataset
-        graph = graph or graph_for(request, say=say, calibration=dataset)
+        preset = "dinorad" if data is None else data.preprocessing
+        graph = graph or graph_for(request, say=say, calibration=dataset, preprocessing=preset)
         checks.append(_export_parity(graph, backbone, say))
         engine = build_engine(graph, backend=request.backend, profile=request.profile, say=say)
         checks += _engine_checks(graph, engine, say)

@@ -12,7 +12,7 @@ HEAVY = (
     "torch timm torchvision onnx onnxscript onnxruntime openvino tensorrt tensorrt_rtx pydicom "
     "nibabel pyarrow pandas sklearn scipy transformers PIL cv2 numpy"
 ).split()
-VERBS = "doctor list inspect prepare export build embed eval report train cache".split()
+VERBS = "doctor list inspect prepare export build verify embed eval report train cache".split()
 
 
 def loaded_after(code: str) -> set[str]:
