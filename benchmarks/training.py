@@ -2,7 +2,8 @@
 
     python -m benchmarks.training accuracy --limit 2   the next two missing runs; again for more
     python -m benchmarks.training throughput           fit() against a bare loop of PyTorch
-    python -m benchmarks.training engines              PyTorch against the engine, per tuned model
+    python -m benchmarks.training engines --limit 1    PyTorch against the engine, RTX compiles
+    python -m benchmarks.training refit                new weights into an engine, against a build
 
 Accuracy: DeiT-tiny, three sets, three seeds, presets as shipped but for epochs and precision.
 Hyper-parameters were set before the test images were looked at; the validation split chooses the
@@ -16,6 +17,7 @@ import os
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,17 +37,20 @@ WEIGHTS = SHARED / "data/weights" / MODEL / "model.safetensors"
 def main() -> None:
     """Run one part."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("part", choices=("accuracy", "throughput", "engines"))
-    parser.add_argument("--limit", type=int, default=100, help="runs at most, accuracy")
+    parser.add_argument("part", choices=("accuracy", "throughput", "engines", "refit"))
+    parser.add_argument("--limit", type=int, default=100, help="runs at most")
+    parser.add_argument("--sets", nargs="+", default=SETS, choices=SETS, help="accuracy, engines")
     parser.add_argument("--runs", type=Path, default=Path("runs/benchmark"))
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     if arguments.part == "accuracy":
-        accuracy(arguments.runs, arguments.limit)
+        accuracy(arguments.runs, arguments.sets, arguments.limit)
     elif arguments.part == "throughput":
         throughput(arguments.rounds)
+    elif arguments.part == "engines":
+        engines(arguments.runs, arguments.sets, arguments.limit)
     else:
-        engines(arguments.runs)
+        refit(arguments.runs, arguments.rounds)
 
 
 def dataset_of(name: str) -> Any:
@@ -64,27 +69,31 @@ def stored(name: str) -> dict[str, Any]:
     return read_json(path) if path.is_file() else {}
 
 
-def accuracy(folder: Path, limit: int) -> None:
-    """The missing runs, then comparisons of what is there."""
+def accuracy(folder: Path, sets: Sequence[str], limit: int) -> None:
+    """The missing runs, then comparisons of what is there; several processes may share the work."""
+    import filelock
+
     runs: list[dict[str, Any]] = stored("training").get("runs", [])
     done = {(run["set"], run["method"], run["seed"]) for run in runs}
     missing = [
         (name, method, seed)
         for seed in SEEDS
-        for name in SETS
+        for name in sets
         for method in METHODS
         if (name, method, seed) not in done
     ]
     for name, method, seed in missing[:limit]:
-        runs.append(one_run(folder, name, method, seed))
-        document = {
-            "model": MODEL,
-            "epochs": {"linear": "preset", "lora": EPOCHS, "finetune": EPOCHS},
-            "precision": "bf16",
-            "runs": runs,
-        }
-        document["comparisons"] = comparisons(folder, runs)
-        save("training", document)
+        found = one_run(folder, name, method, seed)
+        with filelock.FileLock(folder / "results.lock"):
+            runs = [*stored("training").get("runs", []), found]
+            document = {
+                "model": MODEL,
+                "epochs": {"linear": "preset", "lora": EPOCHS, "finetune": EPOCHS},
+                "precision": "bf16",
+                "runs": runs,
+                "comparisons": comparisons(folder, runs),
+            }
+            save("training", document)
     table([{k: v for k, v in run.items() if k != "auroc_interval"} for run in runs])
 
 
@@ -266,36 +275,75 @@ def _bare_loop(job: Any, epochs: int) -> None:
                 right += int((model(normalise(pixels, spec)).argmax(1) == labels).sum())
 
 
-def engines(folder: Path) -> None:
-    """Each tuned model of the first seed: PyTorch FP32 against its fastest engine here."""
+def engines(folder: Path, sets: Sequence[str], limit: int) -> None:
+    """Each tuned model of the first seed: PyTorch FP32 against its engine, compiled, refitted."""
+    document = stored("training_engines")
+    rows, compiled = document.get("rows", []), document.get("tensorrt_rtx", [])
+    done = {(row["set"], row["method"]) for row in compiled}
+    missing = [
+        (name, method)
+        for name in sets
+        for method in METHODS
+        if (name, method) not in done and (folder / f"{name}-{method}-0/results.json").exists()
+    ]
+    for name, method in missing[:limit]:
+        rows += [_on_engine(folder, name, method, precision) for precision in ("fp32", "bf16")]
+        compiled += _compiled(folder, name, method)
+        save("training_engines", {"rows": rows, "tensorrt_rtx": compiled})
+    table([{k: v for k, v in row.items() if k != "reason"} for row in rows])
+    table(compiled)
+
+
+def _on_engine(folder: Path, name: str, method: str, precision: str) -> dict[str, Any]:
     from dinorad_rt.training.evaluate import RunRequest, evaluate_run
 
-    rows = []
-    for name in SETS:
-        for method in METHODS:
-            run = folder / f"{name}-{method}-0"
-            for precision in ("fp32", "bf16"):
-                request = RunRequest(run, precision=precision, backend="openvino")  # type: ignore[arg-type]
-                out = folder / "engines" / f"{run.name}-{precision}"
-                results, _ = evaluate_run(request, dataset_of(name), out=out, say=print)
-                gate = results.provenance["task_gate"]
-                keys = ("difference", "low", "high", "agreement", "images", "verdict", "reason")
-                rows.append(
-                    {
-                        "set": name,
-                        "method": method,
-                        "precision": precision,
-                        "backend": results.provenance["engine"]["backend"],
-                        "test_auroc_engine": results.metric("auroc").value,
-                        **{key: gate[key] for key in keys},
-                    }
-                )
-    table([{k: v for k, v in row.items() if k != "reason"} for row in rows])
-    compiled = [
-        row for name in SETS for method in METHODS for row in _compiled(folder, name, method)
-    ]
-    table(compiled)
-    save("training_engines", {"rows": rows, "tensorrt_rtx": compiled})
+    run = folder / f"{name}-{method}-0"
+    request = RunRequest(run, precision=precision, backend="openvino")  # type: ignore[arg-type]
+    out = folder / "engines" / f"{run.name}-{precision}"
+    results, _ = evaluate_run(request, dataset_of(name), out=out, say=print)
+    gate = results.provenance["task_gate"]
+    keys = ("difference", "low", "high", "agreement", "images", "verdict", "reason")
+    return {
+        "set": name,
+        "method": method,
+        "precision": precision,
+        "backend": results.provenance["engine"]["backend"],
+        "test_auroc_engine": results.metric("auroc").value,
+        **{key: gate[key] for key in keys},
+    }
+
+
+def refit(folder: Path, rounds: int) -> None:
+    """Other weights into a cached engine against building it, in turns, each in an empty cache."""
+    from dinorad_rt.engines.build import get_or_build
+    from dinorad_rt.engines.profile import load_profile
+    from dinorad_rt.engines.refit import refit_engine
+    from dinorad_rt.training.checkpoint import load_tuned
+    from dinorad_rt.training.export import export_tuned
+
+    with tempfile.TemporaryDirectory() as home:
+        runs = [folder / f"{SETS[0]}-{method}-0" for method in METHODS[:2]]
+        first, second = (export_tuned(load_tuned(run), out=Path(home) / run.name) for run in runs)
+        profile = load_profile("default")
+        count = iter(range(1000))
+
+        def prepared(graph: Any) -> None:
+            os.environ["DINORAD_RT_CACHE"] = str(Path(home) / f"cache{next(count)}")
+            get_or_build(graph, backend="openvino", profile=profile)
+
+        seconds: dict[str, list[float]] = {"build": [], "refit": []}
+        for _ in range(rounds):
+            start = time.perf_counter()
+            prepared(second)
+            seconds["build"].append(time.perf_counter() - start)
+            prepared(first)
+            start = time.perf_counter()
+            refit_engine(second, backend="openvino", profile=profile)
+            seconds["refit"].append(time.perf_counter() - start)
+    row = {name: statistics.median(values) for name, values in seconds.items()}
+    row["build_over_refit"] = median_of_ratios(seconds["build"], seconds["refit"])
+    table([row])
+    save("training_refit", {"backend": "openvino", "model": MODEL, "rounds": rounds, **row})
 
 
 def _compiled(folder: Path, name: str, method: str) -> list[dict[str, Any]]:

@@ -240,6 +240,7 @@ def test_damaged_runs_are_named(dataset: Dataset, tmp_path: Path) -> None:
         load_tuned(tmp_path / "torn")
 
 
+@pytest.mark.slow
 def test_a_tuned_engine_takes_the_weights_of_the_next_run(dataset: Dataset, tmp_path: Path) -> None:
     from dinorad_rt.engines.build import get_or_build, open_runner
     from dinorad_rt.engines.profile import load_profile
