@@ -146,6 +146,8 @@ def evaluate_store(
     """Run a protocol on stored embeddings; see `dinorad_rt.api.evaluate`."""
     from dinorad_rt.protocols.truth import check_truth, truth_of_tables, unseen_classes
 
+    if seed < 0:
+        raise ProtocolError(f"Seed {seed} is negative.", "Seeds are 0 and above.")
     settings = settings_for(protocol, protocol_preset, options)
     dataset = store.dataset_info()
     tables, notes = _split_tables(store, settings)

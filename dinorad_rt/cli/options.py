@@ -117,7 +117,9 @@ Preset: TypeAlias = Annotated[
     ),
 ]
 Out: TypeAlias = Annotated[Path | None, typer.Option(help="Output folder.")]
-Seed: TypeAlias = Annotated[int, typer.Option(help="Seed of random weights, splits, intervals.")]
+Seed: TypeAlias = Annotated[
+    int, typer.Option(min=0, help="Seed of random weights, splits, intervals.")
+]
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 Workers: TypeAlias = Annotated[
     int | None, typer.Option(min=0, help="Decoding workers. Default: one per core.")
