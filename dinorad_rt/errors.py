@@ -21,6 +21,7 @@
     ├── EngineError
     │   ├── BackendMissingError       the backend is not installed on this machine
     │   ├── BuildError                the backend refused the graph
+    │   │   └── ProofError            the engine is not in the precision asked for
     │   └── CacheError                an engine on disk is not what its manifest says
     ├── ParityError                   the gate: numbers differ more than the recipe allows
     ├── TrainingError                 a job that cannot be trained as asked
@@ -143,6 +144,10 @@ class BackendMissingError(EngineError):
 
 class BuildError(EngineError):
     """The backend refused to build the engine."""
+
+
+class ProofError(BuildError):
+    """An engine is not in the precision that was asked for."""
 
 
 class CacheError(EngineError):

@@ -132,8 +132,22 @@ def _check(profile: Profile) -> None:
             f"{where} has buckets = {list(profile.buckets)} with batch = {profile.batch}.",
             "Give ascending whole numbers from 1 up that end in the batch.",
         )
+    _check_options(where, profile)
+
+
+def _check_options(where: str, profile: Profile) -> None:
+    """Options are tables of known backends."""
+    from dinorad_rt.runners.registry import backend_names
+
     tables = isinstance(profile.options, Mapping) and all(
         isinstance(item, Mapping) for item in profile.options.values()
     )
     if not tables:
         raise EngineError(f"{where} has options that are no tables.", "Use [options.BACKEND].")
+    known = backend_names()
+    unknown = [name for name in profile.options if name.replace("_", "-") not in known]
+    if unknown:
+        raise EngineError(
+            f"{where} has options for {', '.join(unknown)}, which is no backend.",
+            f"Backends are: {', '.join(known)}.",
+        )

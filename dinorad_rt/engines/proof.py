@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from dinorad_rt.errors import BuildError
+from dinorad_rt.errors import ProofError
 
 if TYPE_CHECKING:
     from dinorad_rt.export.manifest import Graph
@@ -45,7 +45,7 @@ def check_proof(graph: Graph, backend: str, proof: Mapping[str, Any]) -> dict[st
         Precision → number of matrix products, or of weights where the backend counts those.
 
     Raises:
-        BuildError: no proof, none of the products has the precision, or others have another one.
+        ProofError: no proof, none of the products has the precision, or others have another one.
     """
     counts = proven_products(proof)
     wanted = {"mixed": ("fp16", "bf16")}.get(graph.precision, (graph.precision,))
@@ -58,7 +58,7 @@ def check_proof(graph: Graph, backend: str, proof: Mapping[str, Any]) -> dict[st
     if any(counts.get(name) for name in wanted) and set(counts) <= allowed:
         return counts
     shown = ", ".join(f"{count} in {name}" for name, count in counts.items()) or "none shown"
-    raise BuildError(
+    raise ProofError(
         f"The {backend} engine of {graph.model} was asked for in {graph.precision} and is not: its "
         f"matrix products are {shown}. A silent build in another precision is never kept.",
         "Choose another backend or precision: dinorad-rt list backends",

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from dinorad_rt.engines.gate import check_engine
 from dinorad_rt.engines.proof import check_proof
 from dinorad_rt.engines.task_gate import TaskGate, judge_stores
-from dinorad_rt.errors import BuildError, DinoradError, LintError, ParityError
+from dinorad_rt.errors import BuildError, DinoradError, LintError, ParityError, ProofError
 from dinorad_rt.pipeline import EngineRequest, build_engine, engine_for, graph_for, load, silent
 from dinorad_rt.pipeline import embed as run_embed
 
@@ -160,7 +160,9 @@ def verify(
 
 
 def _failed(error: DinoradError, step: str) -> Check:
-    name = "proof of precision" if isinstance(error, BuildError) else f"{step} parity"
+    name = f"{step} parity" if isinstance(error, ParityError) else step
+    if isinstance(error, ProofError):
+        name = "proof of precision"
     return Check(name, "failed", error.problem, error.fix)
 
 

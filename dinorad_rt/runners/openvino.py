@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dinorad_rt.errors import BuildError
+from dinorad_rt.errors import BuildError, EngineError
 from dinorad_rt.machine import cpu_precisions, usable_cores
 from dinorad_rt.optional import is_installed, version_of
 from dinorad_rt.runners.base import AbstractRunner, Availability, Plan, Rows, Say
@@ -66,11 +66,7 @@ def plan(graph: Graph, profile: Profile) -> Plan:
     low = low_type(graph)
     refuse_precision(NAME, graph, low, (*cpu_precisions(), "int8"))
     threads = profile.threads or usable_cores()
-    options = profile.options_for(NAME)
-    lower = options.get("precision_hint") == "bf16" and (
-        low == "bfloat16" or (low == "int8" and "bf16" in cpu_precisions())
-    )
-    hint = "bf16" if lower else "f32"
+    hint = _hint(profile, graph, low)
     return Plan(
         backend=NAME,
         version=version_of("openvino") or "",
@@ -84,6 +80,33 @@ def plan(graph: Graph, profile: Profile) -> Plan:
         },
         device=cpu_device(),
     )
+
+
+def _hint(profile: Profile, graph: Graph, low: str) -> str:
+    """The hint that OpenVINO gets.
+
+    Raises:
+        EngineError: an unknown option or value, or a hint that this graph cannot follow.
+    """
+    options = profile.options_for(NAME)
+    unknown = sorted(set(options) - {"precision_hint"})
+    wanted = options.get("precision_hint", "graph")
+    if unknown or wanted not in ("graph", "bf16"):
+        found = ", ".join(unknown) or f"precision_hint = {wanted!r}"
+        raise EngineError(
+            f"The profile {profile.name} gives {NAME} {found}.",
+            "Allowed is: precision_hint = 'graph' or 'bf16'.",
+        )
+    if wanted == "graph":
+        return "f32"
+    if low not in ("bfloat16", "int8") or "bf16" not in cpu_precisions():
+        raise EngineError(
+            f"The profile {profile.name} lowers what a graph leaves in FP32 to BF16; the graph of "
+            f"{graph.model} is {graph.precision}.",
+            "Use it with --precision bf16 or int8 on a processor with BF16, or leave out "
+            "precision_hint.",
+        )
+    return "bf16"
 
 
 def build(graph: Graph, plan: Plan, folder: Path, *, say: Say | None = None) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from dinorad_rt.errors import BuildError, EngineError
+from dinorad_rt.errors import EngineError, ProofError
 from dinorad_rt.machine import cpu_facts
 
 if TYPE_CHECKING:
@@ -80,10 +80,10 @@ def refuse_precision(backend: str, graph: Graph, low: LowType, native: Iterable[
     )
 
 
-def unproven(backend: str, graph: Graph, wanted: str, found: Mapping[str, int]) -> BuildError:
+def unproven(backend: str, graph: Graph, wanted: str, found: Mapping[str, int]) -> ProofError:
     """The error for an engine whose matrix products run in another type than asked for."""
     types = ", ".join(f"{count} in {name}" for name, count in found.items()) or "none found"
-    return BuildError(
+    return ProofError(
         f"The {backend} engine of {graph.model} would not keep {graph.precision}: its matrix "
         f"products should be {wanted}, and are {types}.",
         "Choose another backend or precision: dinorad-rt list backends",

@@ -48,6 +48,7 @@ def test_users_own_file(tmp_path: Path) -> None:
         ("batch = 4\nbuckets = [1, 8]", "with batch = 4"),
         ("batchsize = 8", "holds batchsize"),
         ("options = 3", "options that are no tables"),
+        ("[options.tensorr]\nlevel = 3", "options for tensorr, which is no backend"),
         ("batch = ", "no valid TOML"),
     ],
 )
@@ -61,3 +62,16 @@ def test_bad_file_is_refused(tmp_path: Path, text: str, message: str) -> None:
 def test_only_a_backends_own_options_reach_it() -> None:
     profile = Profile("p", options={"openvino": {"a": 1}, "tensorrt": {"b": 2}})
     assert profile.as_dict("openvino")["options"] == {"openvino": {"a": 1}}
+
+
+def test_a_profile_that_does_not_fit_the_graph_is_refused() -> None:
+    from types import SimpleNamespace
+    from typing import Any
+
+    from dinorad_rt.runners import openvino
+
+    graph: Any = SimpleNamespace(precision="fp32", model="m", manifest={})
+    for hint, message in (("bf16", "the graph of m is fp32"), ("bf61", "precision_hint = 'bf61'")):
+        profile = Profile("p", options={"openvino": {"precision_hint": hint}})
+        with pytest.raises(EngineError, match=message):
+            openvino.plan(graph, profile)
