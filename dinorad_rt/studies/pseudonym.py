@@ -12,7 +12,7 @@ from pathlib import Path
 
 from dinorad_rt.errors import DataError
 from dinorad_rt.files import space_errors_named
-from dinorad_rt.paths import cache_dir
+from dinorad_rt.paths import CACHE_VARIABLE, cache_dir
 
 KEY_VARIABLE = "DINORAD_RT_KEY"
 KEY_FILE = "pseudonyms.key"
@@ -40,7 +40,7 @@ def pseudonym(kind: str, value: str) -> str:
 def _key() -> bytes:
     given = os.environ.get(KEY_VARIABLE)
     if given is None:
-        return _key_of_file(cache_dir("keys") / KEY_FILE)
+        return _key_of_cache(os.environ.get(CACHE_VARIABLE))
     if len(given) < MIN_KEY_CHARACTERS:
         raise DataError(
             f"{KEY_VARIABLE} has {len(given)} characters; at least {MIN_KEY_CHARACTERS} are "
@@ -48,6 +48,12 @@ def _key() -> bytes:
             "Make a key: python -c 'import secrets; print(secrets.token_hex(32))'",
         )
     return given.encode()
+
+
+@lru_cache(maxsize=8)
+def _key_of_cache(_: str | None) -> bytes:
+    """The key in the cache; asked for each of a million identifiers, so its place is found once."""
+    return _key_of_file(cache_dir("keys") / KEY_FILE)
 
 
 @lru_cache(maxsize=8)
