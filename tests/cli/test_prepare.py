@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+import os
+import sys
+from collections.abc import Callable, Iterator
 from contextvars import copy_context
 from dataclasses import replace
 from pathlib import Path
@@ -37,6 +39,41 @@ def prepare(cache: Path) -> Prepare:
     return run
 
 
+_WATCHED: list[tuple[str, list[str]]] = []
+_CHANGES = (
+    "os.rename os.remove os.rmdir os.mkdir os.chmod os.chown os.utime os.link os.symlink "
+    "os.truncate shutil.move shutil.rmtree shutil.copyfile"
+).split()
+
+
+def _watch(event: str, arguments: tuple[object, ...]) -> None:
+    """An audit hook cannot be taken off: it looks only where a test watches a folder."""
+    for root, seen in _WATCHED:
+        inside = any(isinstance(one, str | bytes) and root in str(one) for one in arguments)
+        if not inside:
+            continue
+        writes = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+        if event in _CHANGES or (event == "open" and int(arguments[2] or 0) & writes):  # type: ignore[call-overload]
+            seen.append(f"{event} {arguments[0]}")
+
+
+sys.addaudithook(_watch)
+
+
+@pytest.fixture
+def attempts() -> Iterator[Callable[[Path], list[str]]]:
+    """Every attempt to write, move or delete below a folder, from the call on; a read-only folder
+    would only show those that root may not make."""
+
+    def watch(root: Path) -> list[str]:
+        seen: list[str] = []
+        _WATCHED.append((str(root), seen))
+        return seen
+
+    yield watch
+    _WATCHED.clear()
+
+
 def tree_of(root: Path) -> dict[str, tuple[int, int, int, bytes]]:
     found = {}
     for path in sorted([root, *root.rglob("*")]):
@@ -48,18 +85,27 @@ def tree_of(root: Path) -> dict[str, tuple[int, int, int, bytes]]:
 
 @pytest.mark.parametrize("name", WRITERS)
 def test_every_registered_set_is_prepared_and_left_alone(
-    tmp_path: Path, prepare: Prepare, name: str
+    tmp_path: Path, prepare: Prepare, attempts: Callable[[Path], list[str]], name: str
 ) -> None:
     root = tmp_path / "download"
     WRITERS[name](root)
-    before = tree_of(root)
+    before, tried = tree_of(root), attempts(root)
     first, second = prepare(name, "--root", str(root)), prepare(name, "--root", str(root))
-    assert tree_of(root) == before
+    assert tree_of(root) == before and tried == []
     assert first["name"] == name and first["images"]
     assert first["samples_per_class"]
     assert {k: v for k, v in first.items() if k != "said"} == {
         k: v for k, v in second.items() if k != "said"
     }
+
+
+def test_the_watch_sees_changes(tmp_path: Path, attempts: Callable[[Path], list[str]]) -> None:
+    tried = attempts(tmp_path)
+    (tmp_path / "a").write_text("x")
+    (tmp_path / "a").read_text()
+    (tmp_path / "a").rename(tmp_path / "b")
+    (tmp_path / "b").unlink()
+    assert [one.split()[0] for one in tried] == ["open", "os.rename", "os.remove"]
 
 
 def test_official_files_are_known_by_their_md5(
