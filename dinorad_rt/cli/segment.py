@@ -68,6 +68,23 @@ def parse_numbers(text: str | None, option: str, kind: type[int] | type[float]) 
     return values
 
 
+def parse_rates(text: str | None) -> tuple[float, ...] | None:
+    """`1e-4,1e-3` → learning rates; None stays None.
+
+    Raises:
+        ProtocolError: anything else.
+    """
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise ProtocolError(
+            f"--learning-rates {text!r} is no list of numbers.",
+            "Give them with commas: --learning-rates 1e-4,1e-3,1e-2",
+        ) from error
+
+
 def train_masks(
     request: EngineRequest,
     preset: str,

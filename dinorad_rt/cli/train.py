@@ -170,6 +170,13 @@ def train(
         float | None,
         typer.Option(min=0, help="A trained encoder's share of --lr.", rich_help_panel=_MASKS),
     ] = None,
+    learning_rates: Annotated[
+        str | None,
+        typer.Option(
+            help="Search: 1e-4,1e-3,... train a decoder each, the best again on train and val.",
+            rich_help_panel=_MASKS,
+        ),
+    ] = None,
     loss: Annotated[
         Literal["dice", "dice-ce"] | None, typer.Option(help="By MONAI.", rich_help_panel=_MASKS)
     ] = None,
@@ -220,7 +227,7 @@ def train(
     The validation split chooses the epoch, the test split nothing. The same command goes on with
     a run that was interrupted. Several GPUs: accelerate launch -m dinorad_rt train ...
     """
-    from dinorad_rt.cli.segment import parse_numbers, refuse_foreign, train_masks
+    from dinorad_rt.cli.segment import parse_numbers, parse_rates, refuse_foreign, train_masks
     from dinorad_rt.pipeline import EngineRequest, dataset_for
     from dinorad_rt.training.presets import classify_preset
 
@@ -246,6 +253,7 @@ def train(
         "decoder": decoder,
         "encoder": encoder,
         "encoder_lr": encoder_lr,
+        "learning_rates": learning_rates,
         "loss": loss,
         "views": views,
         "width": width,
@@ -280,6 +288,7 @@ def train(
     if protocol == "segmentation":
         refuse_foreign(protocol, labels, "the protocols of classification")
         numbers = {
+            "learning_rates": parse_rates(learning_rates),
             "patch": parse_numbers(patch, "--patch", int),
             "spacing": parse_numbers(spacing, "--spacing", float),
         }

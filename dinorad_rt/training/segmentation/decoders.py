@@ -7,6 +7,8 @@ and ReLU, so none is negative; corners aligned; a bicubic last step), and mended
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
@@ -41,6 +43,24 @@ def build_decoder(
     if name == "linear":
         return LinearDecoder(dim, grid, classes, image_size)
     return UNetDecoder(dim, grid, classes, image_size, as_coded=name == "unet-as-coded")
+
+
+class Candidates(nn.Module):
+    """Several decoders on the same tokens, one for each learning rate of a search.
+
+    Args:
+        members: decoders.
+        rates: learning rate of each.
+    """
+
+    def __init__(self, members: Sequence[nn.Module], rates: Sequence[float]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        self.rates = tuple(rates)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """(batch, blocks, N, dim) → logits (members, batch, classes, H, W)."""
+        return torch.stack([member(tokens) for member in self.members])
 
 
 class LinearDecoder(nn.Module):

@@ -18,6 +18,7 @@ from dinorad_rt.errors import ProtocolError
 from dinorad_rt.metrics.segmentation import confusion_matrix, pooled_dice
 from dinorad_rt.optional import require
 from dinorad_rt.training.job import AbstractJob, Selection
+from dinorad_rt.training.segmentation.decoders import Candidates
 from dinorad_rt.training.segmentation.model import Segmenter
 from dinorad_rt.training.segmentation.rows import AbstractRows, batches, num_batches
 
@@ -28,15 +29,20 @@ if TYPE_CHECKING:
 EVAL_ROWS = 16
 
 
-def build_loss(name: str) -> nn.Module:
+def build_loss(name: str, *, pooled: bool = False) -> nn.Module:
     """MONAI's Dice loss over softmax, all classes, or its sum with cross entropy.
+
+    Args:
+        name: dice or dice-ce.
+        pooled: one Dice for the pixels of a whole batch. One for each item rewards an empty answer
+            on slices without foreground, which most slices of a volume are.
 
     Raises:
         MissingPackageError: MONAI is not installed.
     """
     losses = require("monai.losses", "training segmentation")
     make = losses.DiceLoss if name == "dice" else losses.DiceCELoss
-    module: nn.Module = make(softmax=True, to_onehot_y=True)
+    module: nn.Module = make(softmax=True, to_onehot_y=True, batch=pooled)
     return module
 
 
@@ -51,8 +57,10 @@ class Plan:
         classes: with the background.
         batch_size: items per step.
         loss: dice or dice-ce.
-        select: dice or dice_pooled.
+        pooled_loss: see `build_loss`.
+        select: dice, dice_pooled, or epoch for the last weights.
         facts: what train.json says.
+        lr: learning rate of the loop.
         workers: processes that make training items.
     """
 
@@ -62,8 +70,10 @@ class Plan:
     classes: int
     batch_size: int
     loss: str
+    pooled_loss: bool
     select: str
     facts: dict[str, Any]
+    lr: float
     workers: int = 0
 
 
@@ -77,7 +87,8 @@ class AbstractSegmentationJob(AbstractJob):
         self.module = module
         self.plan = plan
         self.selection = Selection(plan.select, tie="loss")
-        self.criterion = build_loss(plan.loss)
+        self.criterion = build_loss(plan.loss, pooled=plan.pooled_loss)
+        self._epoch = 0
         _check_foreground(plan)
 
     def facts(self) -> dict[str, Any]:
@@ -90,16 +101,17 @@ class AbstractSegmentationJob(AbstractJob):
 
     def train_batches(self, epoch: int, seed: int, start: int = 0) -> Iterator[Any]:
         """Batches of {inputs, mask}."""
-        plan = self.plan
+        plan, self._epoch = self.plan, epoch
         return batches(
             plan.rows, epoch, seed, size=plan.batch_size, start=start, workers=plan.workers
         )
 
     def loss(self, batch: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Loss of {inputs, mask}; its parts are not told apart."""
-        logits = self.logits(batch["inputs"])
-        value: torch.Tensor = self.criterion(logits.float(), batch["mask"][:, None])
-        return value, {}
+        """Loss of {inputs, mask}, summed over candidates; its parts are not told apart."""
+        mask = batch["mask"]
+        each = _each(self.logits(batch["inputs"]), mask)
+        total = torch.stack([self.criterion(logits.float(), mask[:, None]) for logits in each])
+        return total.sum(), {}
 
     def logits(self, inputs: torch.Tensor) -> torch.Tensor:
         """Inputs of a batch → (batch, classes, *size)."""
@@ -111,28 +123,77 @@ class AbstractSegmentationJob(AbstractJob):
         """Logits (n, classes, *size) and masks (n, *size) of a validation sample, in parts."""
 
     def validate(self) -> dict[str, float]:
-        """Mean Dice over volumes, Dice over all pixels, and the loss."""
-        total = np.zeros((self.plan.classes, self.plan.classes), np.int64)
-        dices, losses, weights = [], [], []
+        """Mean Dice over volumes, Dice over all pixels, and the loss; those of the best candidate.
+
+        A search adds `dice_pooled lr=...` of each.
+        """
+        tallies = [_Tally(self.plan.classes) for _ in self._rates() or (0.0,)]
         for sample in self.plan.val:
-            counts = np.zeros_like(total)
             for logits, mask in self.sample_logits(sample):
-                losses.append(float(self.criterion(logits.float(), mask[:, None])))
-                weights.append(len(mask))
-                found = logits.argmax(dim=1).cpu().numpy()
-                counts += confusion_matrix(mask.cpu().numpy(), found, self.plan.classes)
-            dices.append(_mean(pooled_dice(counts)))
-            total += counts
-        return {
-            "dice": _mean(np.asarray(dices)),
-            "dice_pooled": _mean(pooled_dice(total)),
-            "loss": float(np.average(losses, weights=weights)),
+                for tally, one in zip(tallies, _each(logits, mask), strict=True):
+                    tally.add(one, mask, float(self.criterion(one.float(), mask[:, None])))
+            for tally in tallies:
+                tally.end_sample()
+        found = [tally.metrics() for tally in tallies]
+        best = max(found, key=lambda metrics: metrics["dice_pooled"])
+        named = {
+            f"dice_pooled lr={rate:g}": metrics["dice_pooled"]
+            for rate, metrics in zip(self._rates(), found, strict=False)
         }
+        return {**best, "epoch": float(self._epoch + 1), **named}
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """One group for each candidate of a search, at its own rate."""
+        rates = self._rates()
+        if not rates:
+            return super().parameter_groups()
+        members = self.module.decoder.members  # type: ignore[union-attr]
+        return [
+            {"params": list(member.parameters()), "lr_scale": rate / self.plan.lr}
+            for rate, member in zip(rates, members, strict=True)  # type: ignore[arg-type]
+        ]
+
+    def _rates(self) -> tuple[float, ...]:
+        decoder = getattr(self.module, "decoder", None)
+        return decoder.rates if isinstance(decoder, Candidates) else ()
 
     @property
     def device(self) -> torch.device:
         """Where the module is."""
         return next(self.module.parameters()).device
+
+
+class _Tally:
+    """Validation counts of one candidate."""
+
+    def __init__(self, classes: int) -> None:
+        self._classes = classes
+        self._total = np.zeros((classes, classes), np.int64)
+        self._sample = np.zeros_like(self._total)
+        self._dices: list[float] = []
+        self._losses: list[float] = []
+        self._weights: list[int] = []
+
+    def add(self, logits: torch.Tensor, mask: torch.Tensor, loss: float) -> None:
+        """Count a part of a sample."""
+        found = logits.argmax(dim=1).cpu().numpy()
+        self._sample += confusion_matrix(mask.cpu().numpy(), found, self._classes)
+        self._losses.append(loss)
+        self._weights.append(len(mask))
+
+    def end_sample(self) -> None:
+        """Take the Dice of the sample."""
+        self._dices.append(_mean(pooled_dice(self._sample)))
+        self._total += self._sample
+        self._sample = np.zeros_like(self._total)
+
+    def metrics(self) -> dict[str, float]:
+        """Dice over volumes and over pixels, and the mean loss."""
+        return {
+            "dice": _mean(np.asarray(self._dices)),
+            "dice_pooled": _mean(pooled_dice(self._total)),
+            "loss": float(np.average(self._losses, weights=self._weights)),
+        }
 
 
 class TokenJob(AbstractSegmentationJob):
@@ -181,6 +242,8 @@ class SliceJob(AbstractSegmentationJob):
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Decoder and encoder apart."""
+        if self._rates():
+            return super().parameter_groups()
         encoder = [p for n, p in self._trained() if n.startswith("encoder.")]
         rest = [p for n, p in self._trained() if not n.startswith("encoder.")]
         groups: list[dict[str, Any]] = [{"params": rest}]
@@ -248,6 +311,11 @@ def sliding_logits(
         volume, tuple(patch), 2, module, overlap=overlap, mode="gaussian"
     )
     return logits
+
+
+def _each(logits: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Logits of each candidate: of a search (members, batch, classes, ...), else the one."""
+    return logits.unbind(0) if logits.ndim == mask.ndim + 2 else (logits,)
 
 
 def _parts(

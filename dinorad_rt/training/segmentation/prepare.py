@@ -5,10 +5,10 @@ Imported late: torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import torch
 
@@ -33,7 +33,7 @@ from dinorad_rt.training.segmentation.baselines import (
     check_patch,
     network_named,
 )
-from dinorad_rt.training.segmentation.decoders import PATCH_BLOCKS, build_decoder
+from dinorad_rt.training.segmentation.decoders import PATCH_BLOCKS, Candidates, build_decoder
 from dinorad_rt.training.segmentation.fill import (
     fill_greys,
     fill_masks,
@@ -88,6 +88,8 @@ class Work:
         settings, loop, dataset, request: as in `run.train_segmentation`.
         workers: decoders of images.
         say, progress: told of decisions and of samples done.
+        stage: of a search of learning rates: `search` trains one decoder for each, `refit` the
+            chosen one on train and val; empty for a run without a search.
     """
 
     settings: SegmentationSettings
@@ -97,6 +99,7 @@ class Work:
     workers: int | None
     say: Say
     progress: Progress | None
+    stage: Literal["", "search", "refit"] = ""
 
     @property
     def classes(self) -> int:
@@ -128,16 +131,38 @@ class Work:
             classes=self.classes,
             batch_size=self.loop.batch_size,
             loss=settings.loss,
-            select=settings.select,
+            pooled_loss=settings.pooled_loss,
+            select="epoch" if self.stage == "refit" else settings.select,
             facts=facts | {"data": data_facts(self.dataset)},
+            lr=self.loop.lr,
         )
+
+    def training(self, train: list[Sample], val: list[Sample]) -> list[Sample]:
+        """What is trained on: after a search, validation images as well."""
+        return [*train, *val] if self.stage == "refit" else train
+
+    def decoder(self, head: Mapping[str, Any], image_size: int) -> torch.nn.Module:
+        """A fresh decoder, or one for each learning rate of a search."""
+        torch.manual_seed(self.loop.seed)
+        rates = self.settings.learning_rates if self.stage == "search" else ()
+        made = [
+            build_decoder(
+                head["decoder"],
+                dim=head["dim"],
+                grid=head["grid"],
+                classes=self.classes,
+                image_size=image_size,
+            )
+            for _ in rates or (None,)
+        ]
+        return Candidates(made, rates) if rates else made[0]
 
     def method(self, **more: Any) -> dict[str, Any]:
         """The choices that decide the numbers, for train.json."""
         values = self.settings.as_dict()
         for name in ("model", "weights", "tolerance"):
             values.pop(name)
-        return {"protocol": "segmentation", **values, **more}
+        return {"protocol": "segmentation", "stage": self.stage, **values, **more}
 
 
 def prepare(work: Work) -> Prepared:
@@ -201,6 +226,7 @@ def _cached(work: Work) -> Prepared:
     masks, tokens = _stores(work, spec, engine, blocks)
     train = _usable(work, "train", tokens, masks)
     val = _usable(work, "val", tokens, masks)
+    train = work.training(train, val)
     views = [(tokens, masks), *_views(work, (masks, train), engine, spec, blocks)]
     _, count, dim = engine.outputs["patch_tokens"]
     head = {"decoder": settings.decoder, "dim": int(dim), "grid": grid_side(int(count))}
@@ -211,14 +237,7 @@ def _cached(work: Work) -> Prepared:
         "head": head,
         "preprocessing": spec.as_dict(),
     }
-    torch.manual_seed(work.loop.seed)
-    decoder = build_decoder(
-        settings.decoder,
-        dim=head["dim"],  # type: ignore[arg-type]
-        grid=head["grid"],  # type: ignore[arg-type]
-        classes=work.classes,
-        image_size=spec.image_size,
-    )
+    decoder = work.decoder(head, spec.image_size)
     job = TokenJob(decoder, work.plan(TokenRows(train, views), val, masks, facts), tokens)
 
     @contextmanager
@@ -245,10 +264,7 @@ def _encoder(work: Work) -> Prepared:
     with torch.no_grad():
         _, _, count, dim = encoder(torch.zeros(1, 3, side, side)).shape
     head = {"decoder": settings.decoder, "dim": dim, "grid": grid_side(count)}
-    torch.manual_seed(work.loop.seed)
-    decoder = build_decoder(
-        settings.decoder, dim=dim, grid=head["grid"], classes=work.classes, image_size=side
-    )
+    decoder = work.decoder(head, side)
     facts = {
         "kind": "segmenter",
         "backbone": backbone_facts(backbone, request.seed),
@@ -428,7 +444,7 @@ def _slice_job(
     augment = slice_augmentation(work.settings.augmentation, mirror=work.mirror)
     return SliceJob(
         module,
-        work.plan(SliceRows(train, greys, masks, augment), val, masks, facts),
+        work.plan(SliceRows(work.training(train, val), greys, masks, augment), val, masks, facts),
         greys,
         (spec.mean, spec.std),
         encoder_lr=work.settings.encoder_lr,

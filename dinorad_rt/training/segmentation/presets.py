@@ -6,10 +6,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from dinorad_rt.errors import unknown_name
+from dinorad_rt.training.segmentation.names import NETWORK_NAMES
 from dinorad_rt.training.segmentation.settings import SegmentationSettings
 from dinorad_rt.training.settings import TrainSettings
 
 PRESETS = ("modern", "study")
+STUDY_RATES = (1e-4, 5e-4, 1e-3, 5e-3, 1e-2, 5e-2, 1e-1)
 
 
 @dataclass(frozen=True)
@@ -20,8 +22,14 @@ class SegmentationRecipe:
     loop: TrainSettings
 
     def changed(self, **choices: Any) -> SegmentationRecipe:
-        """With the choices that are not None; they may be fields of either part."""
+        """With the choices that are not None; they may be fields of either part.
+
+        One learning rate, a network from scratch or a trained encoder ends the preset's search.
+        """
         given = {name: value for name, value in choices.items() if value is not None}
+        alone = given.get("model") in NETWORK_NAMES or given.get("encoder") == "trained"
+        if alone or "lr" in given:
+            given.setdefault("learning_rates", ())
         parts: dict[str, Any] = {}
         for part in ("settings", "loop"):
             fields = getattr(self, part).__dataclass_fields__
@@ -38,7 +46,7 @@ def segmentation_preset(name: str = "modern") -> SegmentationRecipe:
     modern: AdamW with warm-up, Dice + CE, the mended U-Net decoder on cached tokens, the epoch
     chosen by the mean Dice over volumes.
     study: as its code (PROTOCOLS.md 2.7): 448 px, SGD, Dice, its decoder and augmentation, and so
-    the encoder at each step; one learning rate in place of its grid of seven.
+    the encoder at each step; its grid of seven learning rates, then training on train and val.
 
     Raises:
         UnknownNameError: no such preset.
@@ -50,10 +58,12 @@ def segmentation_preset(name: str = "modern") -> SegmentationRecipe:
         return SegmentationRecipe(SegmentationSettings(), loop)
     settings = SegmentationSettings(
         image_size=448,
+        learning_rates=STUDY_RATES,
         preprocessing="study",
         decoder="unet-as-coded",
         encoder="frozen",
         loss="dice",
+        pooled_loss=False,
         augmentation="study",
         select="dice_pooled",
     )

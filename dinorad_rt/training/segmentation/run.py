@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from dinorad_rt.training.settings import TrainSettings
 
 Progress = Callable[[int, int], None]
+SEARCH_SUFFIX = "-search"
+"""The search of learning rates is a run of its own, beside the run's folder."""
 
 
 @dataclass(frozen=True)
@@ -83,12 +85,14 @@ def train_segmentation(
         say=say,
         progress=progress,
     )
+    if settings.learning_rates:
+        work = _searched(work, Path(out), progress)
     prepared = prepare(work)
     ready = time.perf_counter()
     for note in prepared.notes:
         say(note)
     history = fit(
-        prepared.job, loop, Path(out), say=say, progress=progress, tensorboard=tensorboard
+        prepared.job, work.loop, Path(out), say=say, progress=progress, tensorboard=tensorboard
     )
     fitted = time.perf_counter()
     if not is_main_process():
@@ -96,6 +100,22 @@ def train_segmentation(
     results = _judge(prepared, work, history, Path(out))
     results.timings.update(prepare_s=ready - began, train_s=fitted - ready)
     return TrainedSegmenter(history, results)
+
+
+def _searched(work: Work, out: Path, progress: Progress | None) -> Work:
+    """Train a decoder for each learning rate; the work of training the best again, on train + val.
+
+    The best is the one with the highest pooled Dice at the end, as in the study.
+    """
+    rates = work.settings.learning_rates
+    work.say(f"searching {len(rates)} learning rates: one decoder each, trained at once")
+    job = prepare(replace(work, stage="search")).job
+    folder = out.with_name(out.name + SEARCH_SUFFIX)
+    history = fit(job, work.loop, folder, say=work.say, progress=progress)
+    ends = [history.epochs[-1].metrics[f"dice_pooled lr={rate:g}"] for rate in rates]
+    dice, lr = max(zip(ends, rates, strict=True))
+    work.say(f"learning rate {lr:g}: Dice {dice:.4f} on validation; training on train and val")
+    return replace(work, stage="refit", loop=replace(work.loop, lr=lr))
 
 
 def _judge(prepared: Prepared, work: Work, history: History, out: Path) -> Results:

@@ -12,6 +12,7 @@ from dinorad_rt.training.segmentation.names import (
     DECODERS,
     ENCODERS,
     LOSSES,
+    NETWORK_NAMES,
     EncoderMode,
     LossName,
 )
@@ -29,7 +30,11 @@ class SegmentationSettings:
         decoder: linear, unet or unet-as-coded; of no meaning for networks from scratch.
         encoder: cached (tokens computed once by the engine), frozen (run at each step) or trained.
         encoder_lr: share of the learning rate that a trained encoder gets.
+        learning_rates: several, as the study's search: a decoder for each is trained at once, the
+            one with the best validation at the end is trained again on train and val, and its last
+            weights are judged. Empty: the loop's own rate, the epoch chosen by validation.
         loss: dice or dice-ce.
+        pooled_loss: the Dice of the loss is that of a whole batch, not of each slice.
         augmentation: none, light or study.
         flip: mirror left and right in `light`; None to do so unless a class is called left or
             right.
@@ -52,7 +57,9 @@ class SegmentationSettings:
     decoder: str = "unet"
     encoder: EncoderMode = "cached"
     encoder_lr: float = 0.1
+    learning_rates: tuple[float, ...] = ()
     loss: LossName = "dice-ce"
+    pooled_loss: bool = True
     augmentation: str = "light"
     flip: bool | None = None
     views: int = 1
@@ -79,6 +86,14 @@ class SegmentationSettings:
         ):
             if name not in known:
                 raise unknown_name(kind, name, known, "dinorad-rt train --help")
+        if self.learning_rates and (self.model in NETWORK_NAMES or self.encoder == "trained"):
+            raise ProtocolError(
+                "A search of learning rates trains many decoders on one frozen encoder; "
+                f"{self.model} with encoder {self.encoder} has none.",
+                "Leave out --learning-rates, or use a backbone with --encoder cached or frozen.",
+            )
+        if not all(0 < rate < float("inf") for rate in self.learning_rates):
+            raise ProtocolError(f"Learning rates {self.learning_rates}; allowed: above 0.", "")
         if self.views < 1 or self.per_volume < 1 or min(self.patch) < 8 or not self.tolerance >= 0:
             raise ProtocolError(
                 f"views {self.views}, per_volume {self.per_volume}, patch {self.patch}, tolerance "

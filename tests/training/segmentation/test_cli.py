@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from dinorad_rt.cli.main import app
-from dinorad_rt.cli.segment import parse_numbers
+from dinorad_rt.cli.segment import parse_numbers, parse_rates
 from dinorad_rt.errors import ProtocolError
 from dinorad_rt.training.segmentation.presets import segmentation_preset
 
@@ -49,10 +49,19 @@ def test_three_numbers_or_an_error() -> None:
             parse_numbers(text, "--patch", int)
 
 
+def test_lists_of_rates_or_an_error() -> None:
+    assert parse_rates("1e-4,0.1") == (1e-4, 0.1) and parse_rates(None) is None
+    with pytest.raises(ProtocolError, match="no list of numbers"):
+        parse_rates("1e-4;1e-3")
+
+
 def test_presets_are_the_studys_and_ours() -> None:
     study = segmentation_preset("study")
     assert study.settings.image_size == 448 and study.settings.loss == "dice"
     assert (study.loop.optimizer, study.loop.momentum, study.loop.weight_decay) == ("sgd", 0.9, 0.0)
     assert study.settings.decoder == "unet-as-coded" and study.settings.select == "dice_pooled"
+    assert study.settings.learning_rates == (1e-4, 5e-4, 1e-3, 5e-3, 1e-2, 5e-2, 1e-1)
+    assert study.changed(model="unet").settings.learning_rates == ()
+    assert study.changed(lr=1e-3).settings.learning_rates == ()
     changed = segmentation_preset("modern").changed(lr=0.1, decoder="linear", views=None)
     assert (changed.loop.lr, changed.settings.decoder, changed.settings.views) == (0.1, "linear", 1)

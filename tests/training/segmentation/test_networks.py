@@ -101,6 +101,8 @@ def test_losses_are_monais() -> None:
     for name, theirs in (("dice", DiceLoss), ("dice-ce", DiceCELoss)):
         expected = theirs(softmax=True, to_onehot_y=True)(logits, target)
         assert torch.equal(build_loss(name)(logits, target), expected)
+    pooled = DiceLoss(softmax=True, to_onehot_y=True, batch=True)(logits, target)
+    assert torch.equal(build_loss("dice", pooled=True)(logits, target), pooled)
 
 
 def test_what_does_not_fit_is_refused() -> None:

@@ -21,6 +21,7 @@ from dinorad_rt.reports.results import Results
 from dinorad_rt.studies.read import read_study
 from dinorad_rt.training.checkpoint import load_tuned
 from dinorad_rt.training.run_folder import read_best
+from dinorad_rt.training.segmentation.decoders import Candidates, build_decoder
 from dinorad_rt.training.segmentation.evaluate import judge_cases, segment_cases
 from dinorad_rt.training.segmentation.load import segmenter_of
 from dinorad_rt.training.segmentation.predict import SliceSegmenter, segment_study
@@ -110,6 +111,39 @@ def test_a_stopped_run_goes_on_to_the_same_weights(
     assert_same_weights(whole, parts)
     losses = [read_json(run / "train.json")["history"]["losses"] for run in (whole, parts)]
     assert losses[0] == losses[1]
+
+
+def test_a_search_trains_one_decoder_per_rate_and_the_best_again(
+    volumes: Dataset, loop: Loop, tmp_path: Path
+) -> None:
+    rates = (1e-9, 1e-2)
+    settings = dataclasses.replace(TOKENS, decoder="unet", learning_rates=rates)
+    said: list[str] = []
+    trained = train_segmentation(
+        settings,
+        loop(epochs=4, clip_norm=None),
+        volumes,
+        tmp_path / "run",
+        request=ENGINE,
+        say=said.append,
+    )
+    assert any(text.startswith("learning rate 0.01:") for text in said), said
+    search = read_best(tmp_path / "run-search")
+    before = dict(build_candidates(rates).state_dict())
+    for index, moves in enumerate((False, True)):
+        name = f"decoder.members.{index}.head.weight"
+        moved = (search[name] - before[name.removeprefix("decoder.")]).abs().max().item()
+        assert (moved > 1e-3) == moves
+    facts = read_json(tmp_path / "run" / "train.json")
+    assert facts["settings"]["lr"] == 1e-2 and facts["history"]["best_epoch"] == 4
+    assert len(trained.history.losses) > 4 * 4 * 7 // 8, "validation images are trained on too"
+
+
+def build_candidates(rates: tuple[float, ...]) -> Candidates:
+    """As `prepare` makes them."""
+    torch.manual_seed(0)
+    made = [build_decoder("unet", dim=64, grid=4, classes=3, image_size=64) for _ in rates]
+    return Candidates(made, rates)
 
 
 def test_tokens_are_computed_once(volumes: Dataset, loop: Loop, tmp_path: Path) -> None:
