@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from dinorad_rt.datasets.dataset import Dataset
     from dinorad_rt.embeddings.store import EmbeddingStore
     from dinorad_rt.embeddings.table import EmbeddingTable
+    from dinorad_rt.engines.manifest import Engine
+    from dinorad_rt.protocols.augmented import AugmentedImages
     from dinorad_rt.protocols.settings import AbstractSettings
     from dinorad_rt.reports.results import Results
     from dinorad_rt.types import Split
@@ -102,6 +104,7 @@ def run_evaluation(
         protocol=evaluation.protocol,
         protocol_preset=evaluation.protocol_preset,
         seed=evaluation.seed,
+        images=_images(evaluation, dataset, engine, workers),
         **evaluation.options,
     )
     timings = {"engine_s": ready - started, "embed_s": embedded - ready, **results.timings}
@@ -111,6 +114,19 @@ def run_evaluation(
     claim_output_dir(folder, "results.json")
     results.write(folder)
     return results, folder
+
+
+def _images(
+    evaluation: Evaluation, dataset: Dataset, engine: Engine, workers: int | None
+) -> AugmentedImages | None:
+    """The dataset's images, for a protocol that crops them anew."""
+    if not evaluation.settings().needs_images:
+        return None
+    from dinorad_rt.pipeline import preprocessing_for
+    from dinorad_rt.protocols.augmented import AugmentedImages
+
+    spec = preprocessing_for(engine, evaluation.preprocessing)
+    return AugmentedImages(dataset.samples, engine, spec, workers=workers)
 
 
 def check_protocol(settings: AbstractSettings, dataset: Dataset) -> None:
@@ -141,6 +157,7 @@ def evaluate_store(
     protocol: str = "knn",
     protocol_preset: str = "dinorad",
     seed: int = 0,
+    images: AugmentedImages | None = None,
     **options: Any,
 ) -> Results:
     """Run a protocol on stored embeddings; see `dinorad_rt.api.evaluate`."""
@@ -149,6 +166,11 @@ def evaluate_store(
     if seed < 0:
         raise ProtocolError(f"Seed {seed} is negative.", "Seeds are 0 and above.")
     settings = settings_for(protocol, protocol_preset, options)
+    if settings.needs_images and images is None:
+        raise ProtocolError(
+            "Augmented probing crops the images anew; a store holds embeddings alone.",
+            "Run it with the images: dinorad-rt eval --protocol linear --set augment=true",
+        )
     dataset = store.dataset_info()
     tables, notes = _split_tables(store, settings)
     truth = truth_of_tables(tables, dataset)
@@ -162,6 +184,7 @@ def evaluate_store(
         settings,
         seed=seed,
         provenance=store.provenance,
+        **({"images": images} if settings.needs_images else {}),
     )
     results.deviations.extend(settings.deviations(truth))
     results.notes[:0] = notes + unseen_classes(truth)

@@ -139,6 +139,8 @@ def test_what_does_not_exist_is_refused_by_name() -> None:
     store = store_of()
     with pytest.raises(UnknownNameError, match="linear"):
         evaluate(store, "lineal")
+    with pytest.raises(ProtocolError, match="crops the images anew"):
+        evaluate(store, "linear", augment=True)
     with pytest.raises(ProtocolError, match="Seed -1"):
         evaluate(store, "knn", seed=-1)
     with pytest.raises(UnknownNameError, match="temperature"):

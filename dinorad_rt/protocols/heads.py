@@ -54,6 +54,7 @@ class Plan:
             images and divided by the number of labels, as its code does.
         seed: of the start and of the order of images.
         device: where the products run.
+        epoch_steps: batches of a pass, where the rows are others in each.
     """
 
     steps: int
@@ -62,6 +63,7 @@ class Plan:
     loss: Loss = "per-label"
     seed: int = 0
     device: str = "cpu"
+    epoch_steps: int | None = None
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def columns_of(head: Head, blocks: int, dim: int) -> tuple[int, int]:
 
 
 def train_heads(
-    X: np.ndarray,
+    X: np.ndarray | Iterator[np.ndarray],
     targets: np.ndarray,
     heads: Sequence[Head],
     plan: Plan,
@@ -119,7 +121,8 @@ def train_heads(
     """Train heads, all at once.
 
     Args:
-        X: (samples, columns) of `head_input`, for the most blocks among the heads.
+        X: (samples, columns) of `head_input`, for the most blocks among the heads; or one such
+            array for each epoch of `plan.epoch_steps` batches.
         targets: (samples, outputs) float32: one column for a binary task, else one per class.
         heads: any number.
         plan: how.
@@ -132,17 +135,20 @@ def train_heads(
     import torch
 
     blocks = max(head.blocks for head in heads)
-    rows, truth = (torch.from_numpy(part).to(plan.device) for part in (X, targets))
+    truth = torch.from_numpy(targets).to(plan.device)
+    epochs = iter([X]) if isinstance(X, np.ndarray) else X
     groups = [
         _Group([i for i, head in enumerate(heads) if columns_of(head, blocks, dim) == span], span)
         for span in dict.fromkeys(columns_of(head, blocks, dim) for head in heads)
     ]
-    size = min(plan.batch_size, len(X))
+    size = min(plan.batch_size, len(targets))
     scale = gradient_scale(plan.loss, task, size, targets.shape[1])
     with torch.inference_mode():
         for group in groups:
             group.start(heads, targets.shape[1], plan)
-        for step, index in enumerate(batches(len(X), plan)):
+        for step, index in enumerate(batches(len(targets), plan)):
+            if step % (plan.epoch_steps or plan.steps) == 0:
+                rows = torch.from_numpy(next(epochs)).to(plan.device)
             picked = torch.from_numpy(index).to(plan.device)
             batch, wanted = rows[picked], truth[picked]
             rate = 0.5 * (1 + math.cos(math.pi * step / plan.steps))

@@ -8,7 +8,7 @@ stored embeddings, so images are not augmented.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -25,6 +25,7 @@ from dinorad_rt.protocols.settings import AbstractSettings
 if TYPE_CHECKING:
     from dinorad_rt.embeddings.table import DatasetInfo, EmbeddingTable
     from dinorad_rt.protocols.attention import AttentionHeads
+    from dinorad_rt.protocols.augmented import AugmentedImages
     from dinorad_rt.protocols.heads import TrainedHeads
     from dinorad_rt.protocols.truth import Truth
     from dinorad_rt.reports.results import Results
@@ -52,6 +53,10 @@ class LinearSettings(AbstractSettings):
         select_by: metric on validation that chooses the head.
         retrain: train the chosen head anew on train and val; otherwise it is judged as it is.
         activation: scores of multi-class tasks. The study takes the sigmoid of each logit alone.
+        augment: embed new random crops of the training images for each pass over them, through the
+            engine, as the study and DINOv2 do. Slow: nothing of it can be stored, and the engine
+            sees about steps x batch size images.
+        crop_scale: smallest and largest part of the area that a crop keeps.
         device: where the products run, such as cpu or cuda.
     """
 
@@ -67,6 +72,8 @@ class LinearSettings(AbstractSettings):
     select_by: SelectBy = "auroc"
     retrain: bool = True
     activation: Literal["softmax", "sigmoid"] = "softmax"
+    augment: bool = False
+    crop_scale: tuple[float, ...] = (0.75, 1.0)
     device: str = "cpu"
 
     def __post_init__(self) -> None:
@@ -78,6 +85,11 @@ class LinearSettings(AbstractSettings):
         self.require(self.epoch_length is None or self.epoch_length >= 1, "epoch_length", "from 1")
         self.require(self.batch_size >= 1, "batch_size", "at least 1")
         self.require(0 <= self.momentum < 1, "momentum", "from 0 to below 1")
+        scale = self.crop_scale
+        fits = len(scale) == 2 and 0 < scale[0] <= scale[1] <= 1
+        self.require(fits, "crop_scale", "two parts of the area above 0, up to 1")
+        fits = not self.augment or self.pooling != "attention"
+        self.require(fits, "augment", "false with attention pooling: it takes single images")
 
     @classmethod
     def preset(cls, name: str) -> LinearSettings:
@@ -95,6 +107,7 @@ class LinearSettings(AbstractSettings):
             return cls(
                 preset_name=name,
                 epoch_length=1250,
+                crop_scale=(0.08, 1.0),
                 loss="mean",
                 select_by="accuracy",
                 retrain=False,
@@ -106,6 +119,11 @@ class LinearSettings(AbstractSettings):
         """Heads may attend to slices."""
         return True
 
+    @property
+    def needs_images(self) -> bool:
+        """Crops are cut from the images themselves."""
+        return self.augment
+
     def check(self, truth: Truth) -> None:
         """Refuse a metric that the task does not have, and training rows of one class only."""
         check_metric(self.select_by, truth.task)
@@ -114,9 +132,16 @@ class LinearSettings(AbstractSettings):
     def plan(self, rows: int, seed: int) -> Plan:
         """How heads are trained on so many rows."""
         size = min(self.batch_size, rows)
-        length = self.epoch_length or -(-rows // size)
+        once = -(-rows // size)
+        length = self.epoch_length or once
         return Plan(
-            self.epochs * length, self.batch_size, self.momentum, self.loss, seed, self.device
+            self.epochs * length,
+            self.batch_size,
+            self.momentum,
+            self.loss,
+            seed,
+            self.device,
+            once if self.augment else None,
         )
 
     def heads(self, table: EmbeddingTable) -> tuple[list[Head], list[str]]:
@@ -147,10 +172,12 @@ class LinearSettings(AbstractSettings):
         """Where the study's code, its text and this run differ from each other."""
         if self.preset_name == "dinorad":
             return []
-        found = [
-            f"{self.preset_name}: trains on randomly cropped and flipped images; here heads read "
-            "stored embeddings of the whole image."
-        ]
+        found = []
+        if not self.augment:
+            found.append(
+                f"{self.preset_name}: trains on randomly cropped and flipped images; here heads "
+                "read stored embeddings of the whole image. --set augment=true crops."
+            )
         if self.preset_name == "dinov2":
             found.append("dinov2: the chosen head is judged as it is, not trained anew.")
             return found
@@ -271,10 +298,12 @@ def evaluate_linear(
     *,
     seed: int = 0,
     provenance: Mapping[str, Any] | None = None,
+    images: AugmentedImages | None = None,
 ) -> Results:
     """Train the grid, choose on validation, retrain on train and val, look at test once.
 
-    Args: as for `evaluate_knn`. Without a val split one is cut from train by patient.
+    Args: as for `evaluate_knn`. Without a val split one is cut from train by patient. `images`
+        are those that augmented probing crops.
 
     Raises:
         ProtocolError: the metric that chooses is undefined on validation.
@@ -286,7 +315,7 @@ def evaluate_linear(
     fitting, choosing, notes = with_validation(train, val, dataset, seed)
     heads, dropped = settings.heads(fitting)
     probe = _Probe(heads, dataset, settings, seed)
-    probe.train(fitting)
+    probe.train(fitting, images)
     judged = pool(choosing, settings.without_attention())
     best, values = choose(
         [probe.scores(i, choosing) for i in range(len(heads))],
@@ -297,7 +326,7 @@ def evaluate_linear(
     searched = time.perf_counter() - start
     if settings.retrain:
         probe = _Probe([heads[best]], dataset, settings, seed)
-        probe.train(joined([train, val]))
+        probe.train(joined([train, val]), images)
     scores = probe.scores(0 if settings.retrain else best, test)
     trained = time.perf_counter() - start
     chosen = _setting(heads[best])
@@ -333,10 +362,10 @@ class _Probe:
         self._blocks = max(head.blocks for head in heads)
         self._trained: TrainedHeads | AttentionHeads
 
-    def train(self, table: EmbeddingTable) -> None:
+    def train(self, table: EmbeddingTable, images: AugmentedImages | None = None) -> None:
         """Fit all heads."""
         dim, task = table.cls.shape[2], self._dataset.task
-        X = head_input(table, self._blocks)
+        X: np.ndarray = head_input(table, self._blocks)
         if self._settings.pooling == "attention":
             names, first, volumes = _volumes(table)
             self.plan = self._settings.plan(len(names), self._seed)
@@ -347,7 +376,14 @@ class _Probe:
             return
         self.plan = self._settings.plan(len(X), self._seed)
         targets = targets_of(self._votes(table.labels), task)
-        self._trained = train_heads(X, targets, self._heads, self.plan, dim=dim, task=task)
+        rows: np.ndarray | Iterator[np.ndarray] = X
+        if images is not None:
+            settings = self._settings
+            scale = (settings.crop_scale[0], settings.crop_scale[1])
+            passes = -(-self.plan.steps // (self.plan.epoch_steps or self.plan.steps))
+            crops = images.epochs(table, passes, scale, self._seed)
+            rows = (head_input(item, self._blocks) for item in crops)
+        self._trained = train_heads(rows, targets, self._heads, self.plan, dim=dim, task=task)
 
     def scores(self, index: int, table: EmbeddingTable) -> np.ndarray:
         """(rows or volumes, classes) of one head."""

@@ -38,6 +38,7 @@ class Evaluate(Protocol):
         *,
         seed: int,
         provenance: Mapping[str, Any] | None = None,
+        **extra: Any,
     ) -> Results:
         """Results of one protocol."""
 

@@ -57,6 +57,11 @@ class AbstractSettings(ABC):
         """True if the protocol trains attention pooling with its head."""
         return False
 
+    @property
+    def needs_images(self) -> bool:
+        """True if stored embeddings are not enough."""
+        return False
+
     def without_attention(self) -> Self:
         """These settings, with the mean where attention would be trained."""
         return replace(self, pooling="mean") if self.pooling == "attention" else self
