@@ -14,7 +14,7 @@ from dinorad_rt.reports.results import RESULTS_FILE, MetricValue, Predictions, R
 BENCH_FILE = "bench.json"
 MAIN_METRICS = ("auroc", "dice", "accuracy")
 """What a run is judged by: the first of them that it has."""
-UNTOLD_SETTINGS = ("preset_name", "device", "resamples")
+UNTOLD_SETTINGS = ("preset_name", "device", "resamples", "reference", "shots")
 
 
 @dataclass(frozen=True)
