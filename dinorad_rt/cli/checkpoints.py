@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,7 +72,7 @@ def evaluate_checkpoint(
     run: Path,
     deployed: tuple[str, str, str, str],
     where: tuple[Path | None, str | None, Path | None],
-    columns: tuple[str | None, str | None, str | None, str | None],
+    columns: Mapping[str, Any],
     *,
     out: Path | None,
     workers: int | None,
@@ -83,7 +84,7 @@ def evaluate_checkpoint(
         run: run folder.
         deployed: weights below it, precision, backend, profile.
         where: data, dataset, root.
-        columns: of a CSV: image, label, patient, split.
+        columns: `image_column` and so on, and `splits`, as for `dataset_for`.
         out: folder of the results.
         workers, seed: decoders; seed of splits and intervals.
 
@@ -93,7 +94,6 @@ def evaluate_checkpoint(
     from dinorad_rt.pipeline import dataset_for
     from dinorad_rt.training.evaluate import RunRequest, evaluate_run
 
-    names = ("image_column", "label_column", "patient_column", "split_column")
     data, dataset, root = where
     source = dataset_for(
         data,
@@ -101,7 +101,7 @@ def evaluate_checkpoint(
         root,
         seed=seed,
         say=seldom(note),
-        **dict(zip(names, columns, strict=True)),
+        **columns,
         **_masks_of(run),
     )
     describe_dataset(source)

@@ -129,7 +129,13 @@ def evaluate(
         from dinorad_rt.cli.checkpoints import evaluate_checkpoint
 
         where = (data, dataset, root)
-        columns = (image_column, label_column, patient_column, split_column)
+        columns = {
+            "image_column": image_column,
+            "label_column": label_column,
+            "patient_column": patient_column,
+            "split_column": split_column,
+            "splits": splits,
+        }
         deployed = (weights, precision, backend, profile)
         folder, results = evaluate_checkpoint(
             checkpoint, deployed, where, columns, out=out, workers=workers, seed=seed
