@@ -56,7 +56,7 @@ __all__ = [
 ]
 
 
-def open_dataset(data: str | Path = "phantom", *, seed: int = 0, **columns: str | None) -> Dataset:
+def open_dataset(data: str | Path = "phantom", *, seed: int = 0, **columns: Any) -> Dataset:
     """Open a folder or CSV of the user, or a registered dataset by name.
 
     Args:
