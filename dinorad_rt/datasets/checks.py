@@ -110,8 +110,8 @@ def check_leakage(records: Sequence[Record]) -> None:
         raise LeakageError(
             f"{len(leaking)} of {len(seen)} patients stand in more than one split "
             f"({', '.join(pairs)}): test results would be too good{listed(names)}.",
-            "Give each patient one split, or add --splits patient: a split by patient is then made, "
-            "whatever the data says.",
+            "Give each patient one split, or add --splits patient: new splits by patient are then "
+            "made, whatever the data says.",
         )
 
 
