@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -99,6 +100,7 @@ class _Running:
         self._say, self._workers = say, workers
         self._took = _times(out)
         self._cells: list[Cell] = []
+        self._called: Counter[str] = Counter()
         self._cached: set[tuple[str, ...]] = set()
         self._failed: dict[str, Failed] = {}
         self._last_told = time.monotonic()
@@ -116,6 +118,7 @@ class _Running:
             else:
                 facts[data.name] = answer
         self._cells = list(cells_of(self._study, facts))
+        self._called = Counter(cell.name for cell in self._cells)
         fingerprints = {name: str(known["fingerprint"]) for name, known in facts.items()}
         self._cached = cached_embeddings(self._cells, fingerprints)
         for name, known in facts.items():
@@ -197,8 +200,7 @@ class _Running:
 
     def _name(self, cell: Cell) -> str:
         """What people call a cell; with its key where two would be called the same."""
-        same = sum(other.name == cell.name for other in self._cells) > 1
-        return f"{cell.name} {cell.key[:6]}" if same else cell.name
+        return f"{cell.name} {cell.key[:6]}" if self._called[cell.name] > 1 else cell.name
 
     def _is_done(self, cell: Cell) -> bool:
         return (self._folder(cell) / RESULTS_FILE).is_file()

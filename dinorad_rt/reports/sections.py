@@ -90,20 +90,18 @@ def leaderboard_rows(test_set: TestSet) -> list[dict[str, Any]]:
     ends = [e for v in values for e in (v.value, v.ci_low, v.ci_high) if e is not None]
     axis = (min([0.5, *ends]), max([1.0, *ends]))
     main = title_of(values[0].name) if values else "value"
-    rows = []
-    for run in test_set.runs:
-        also = [name for name in ALSO if any(other.headline(name) for other in test_set.runs)]
-        rows.append(
-            {
-                "run": Link(run.label, run.anchor),
-                main: interval(run.headline(), axis),
-                "protocol": run.results.protocol,
-                **{title_of(name): interval(run.headline(name)) for name in also},
-                "weights": run.results.weights_kind,
-                "setting": run.setting_words,
-            }
-        )
-    return rows
+    also = [name for name in ALSO if any(run.headline(name) for run in test_set.runs)]
+    return [
+        {
+            "run": Link(run.label, run.anchor),
+            main: interval(run.headline(), axis),
+            "protocol": run.results.protocol,
+            **{title_of(name): interval(run.headline(name)) for name in also},
+            "weights": run.results.weights_kind,
+            "setting": run.setting_words,
+        }
+        for run in test_set.runs
+    ]
 
 
 def interval(value: MetricValue | None, axis: tuple[float, float] | None = None) -> Interval | None:
