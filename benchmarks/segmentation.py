@@ -190,7 +190,8 @@ def _stepper(settings: SegmentationSettings, dataset: Any) -> Callable[[], None]
     """One optimiser step on a batch of 8, from reading the items to the update."""
     import torch
 
-    from dinorad_rt.training.segmentation.prepare import Work, prepare
+    from dinorad_rt.training.segmentation.prepare import prepare
+    from dinorad_rt.training.segmentation.work import Work
 
     request = EngineRequest(
         model=settings.model,

@@ -39,12 +39,13 @@ def bundle(
     With --data (or --dataset) of the run, probabilities are calibrated and thresholds are chosen
     on its validation split, through the engine. A bundle holds data only, nothing that runs.
     """
+    from dinorad_rt.cli.checkpoints import masks_of
     from dinorad_rt.pipeline import dataset_for, resolve_precision
     from dinorad_rt.prediction.write import BundleOptions, bundle_run
 
     source = None
     if data is not None or dataset is not None:
-        source = dataset_for(data, dataset, root, seed=seed, say=seldom(note))
+        source = dataset_for(data, dataset, root, seed=seed, say=seldom(note), **masks_of(run))
     choices = BundleOptions(
         name=name,
         precision=resolve_precision(precision, backend),

@@ -102,7 +102,7 @@ def evaluate_checkpoint(
         seed=seed,
         say=seldom(note),
         **columns,
-        **_masks_of(run),
+        **masks_of(run),
     )
     describe_dataset(source)
     weights, precision, backend, profile = deployed
@@ -111,7 +111,7 @@ def evaluate_checkpoint(
     return folder, results
 
 
-def _masks_of(run: Path) -> dict[str, Any]:
+def masks_of(run: Path) -> dict[str, Any]:
     """How the data of a segmenter is opened: with the names of its classes."""
     from dinorad_rt.training.run_folder import read_run
 

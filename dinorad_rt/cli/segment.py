@@ -153,8 +153,6 @@ def _show(trained: TrainedSegmenter, folder: Path, as_json: bool) -> None:
     print_table(results_table(results))
     if results.is_random:
         warn("weights: random. These numbers test the machinery; they say nothing of a model.")
-    for text in results.notes:
-        note(text)
     for title, name in _FILES:
         if (folder / name).exists():
             typer.echo(f"{title:<12} {folder / name}")

@@ -77,26 +77,13 @@ def segment_cases(
         EmptyDataError: none could be read.
         LabelError, MaskError: a mask that fits neither the classes nor its image.
     """
-    classes = len(dataset.class_names)
-    cases, failed, done = [], {}, 0
+    classes, done = len(dataset.class_names), 0
+    cases: list[Case] = []
+    failed: dict[str, str] = {}
     for group in _volumes(samples):
-        truths, masks, spacing = [], [], None
-        for sample in group:
-            try:
-                study = read_study(sample.path, frame=sample.frame)
-                truth = read_mask(sample)
-                mask = segment_study(segmenter, study)
-            except (LabelError, MaskError):
-                raise
-            except DinoradError as error:
-                failed[sample.sample_id] = reason_of(error, sample.path)
-                continue
-            check_shapes(truth, mask)
-            truths.append(truth)
-            masks.append(mask)
-            spacing = study.spacing
-        if masks:
-            pair = np.concatenate(truths), np.concatenate(masks)
+        found = _segment_group(segmenter, group, failed)
+        if found is not None:
+            pair, spacing = found
             cases.append(_case(group[0], pair, classes, spacing, tolerance))
         done += len(group)
         if progress is not None:
@@ -108,6 +95,30 @@ def segment_cases(
             "Check the data with `dinorad-rt inspect`.",
         )
     return cases, failed
+
+
+def _segment_group(
+    segmenter: AnySegmenter, group: Sequence[Sample], failed: dict[str, str]
+) -> tuple[tuple[np.ndarray, np.ndarray], tuple[float, float, float] | None] | None:
+    """Truth and mask of one volume, and its spacing; None if no part of it could be read."""
+    truths, masks, spacing = [], [], None
+    for sample in group:
+        try:
+            study = read_study(sample.path, frame=sample.frame)
+            truth = read_mask(sample)
+            mask = segment_study(segmenter, study)
+        except (LabelError, MaskError):
+            raise
+        except DinoradError as error:
+            failed[sample.sample_id] = reason_of(error, sample.path)
+            continue
+        check_shapes(truth, mask)
+        truths.append(truth)
+        masks.append(mask)
+        spacing = study.spacing
+    if not masks:
+        return None
+    return (np.concatenate(truths), np.concatenate(masks)), spacing
 
 
 def check_shapes(truth: np.ndarray, mask: np.ndarray) -> None:

@@ -18,7 +18,8 @@ from dinorad_rt.pipeline import EngineRequest, Say, silent
 from dinorad_rt.training.loop import fit
 from dinorad_rt.training.parallel import is_main_process
 from dinorad_rt.training.segmentation.evaluate import judge_cases, segment_cases, write_results
-from dinorad_rt.training.segmentation.prepare import Prepared, Work, prepare
+from dinorad_rt.training.segmentation.prepare import prepare
+from dinorad_rt.training.segmentation.work import Prepared, Work
 
 if TYPE_CHECKING:
     from dinorad_rt.datasets.dataset import Dataset

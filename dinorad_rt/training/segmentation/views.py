@@ -25,8 +25,8 @@ def fill_view(
     samples: Sequence[Sample],
     engine: Engine,
     spec: PreprocessSpec,
-    augment: Augment,
     *,
+    augment: Augment,
     blocks: int,
     progress: Progress | None = None,
 ) -> None:

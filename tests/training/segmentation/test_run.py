@@ -254,7 +254,8 @@ def test_backbones_and_data_that_cannot_be_segmented_are_refused(
 
 def test_a_batch_follows_seed_epoch_and_number(volumes: Dataset, loop: Loop) -> None:
     """Wherever the epoch is entered."""
-    from dinorad_rt.training.segmentation.prepare import Work, prepare
+    from dinorad_rt.training.segmentation.prepare import prepare
+    from dinorad_rt.training.segmentation.work import Work
 
     work = Work(SCRATCH, loop(), volumes, ENGINE, None, lambda _: None, None)
     job = prepare(work).job
