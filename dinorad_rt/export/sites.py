@@ -85,15 +85,6 @@ class Located:
         }
         return sorted(added.keys() - set(self.kept), key=lambda name: -added[name])
 
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {
-            "site": self.site,
-            "limit": self.limit,
-            "what": self.what,
-            "distances": dict(self.distances),
-        }
-
 
 def site_of(path: str) -> str:
     """Site of a module path: `blocks.3.attn.q` → `blocks.3`; empty for the model itself."""
