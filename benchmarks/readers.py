@@ -13,6 +13,7 @@ most 1e-4; resident memory grows by at most 5 % from 1,000 to 20,000 images.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import hashlib
 import os
@@ -250,8 +251,12 @@ def write_dicom(path: Path, image: np.ndarray) -> None:
 
 
 def run_loader(arguments: argparse.Namespace) -> None:
-    """Images per second over the number of workers, for both modes, side by side."""
-    from dinorad_rt.embeddings.loader import load_batches
+    """Images per second and processor time per image over workers, both modes, side by side.
+
+    Workers are started before. Where processor time per image does not rise with workers, they do
+    not wait for each other, and the rate grows with the cores that are free: `load` says how busy
+    the machine was otherwise.
+    """
     from dinorad_rt.machine import usable_cores
 
     workers = [count for count in (1, 2, 4, 8, 16, 32) if count <= max(2, usable_cores())]
@@ -259,31 +264,56 @@ def run_loader(arguments: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for kind, side in (("png", 512), ("dcm", 1024)):
             samples = _samples(_write_images(Path(folder), kind, arguments.images, side))
-
-            def load(mode: Any, count: int, samples: list[Any] = samples) -> None:
-                for _ in load_batches(samples, _spec(), batch=32, workers=count, mode=mode):
-                    pass
-
-            runs = {
-                (mode, count): lambda mode=mode, count=count, load=load: load(mode, count)
-                for mode in ("threads", "processes")
-                for count in workers
-            }
-            seconds = interleave(runs, arguments.rounds)  # type: ignore[type-var]
-            rows += [
-                {
-                    "images": f"{kind} {side} × {side}",
-                    "mode": mode,
-                    "workers": count,
-                    "images/s": len(samples) / float(np.median(taken)),
-                    "over one": float(np.median(seconds[mode, 1]) / np.median(taken)),
-                }
-                for (mode, count), taken in seconds.items()
-            ]
-    rows.append({"images": "packing ready rows", "mode": "-", "workers": 1,
-                 "images/s": _packing_rate(), "over one": 1.0})  # fmt: skip
+            rows += _scaling(f"{kind} {side} × {side}", samples, workers, arguments.rounds)
+    packing = {"images": "copying ready rows", "mode": "-", "workers": 1}
+    rows.append(packing | {"images/s": _packing_rate(), "over one": 1.0, "CPU ms/image": ""})
     table(rows)
-    save("loader", {"images": arguments.images, "cores": usable_cores(), "rows": rows})
+    load = os.getloadavg()[0]
+    document = {"images": arguments.images, "cores": usable_cores(), "load": load, "rows": rows}
+    save("loader", document)
+
+
+def _scaling(
+    name: str, samples: list[Any], workers: list[int], rounds: int
+) -> list[dict[str, Any]]:
+    from dinorad_rt.embeddings.loader import Loader, pack
+
+    spent: dict[tuple[str, int], list[float]] = {}
+    with contextlib.ExitStack() as stack:
+        runs = {}
+        for mode in ("threads", "processes"):
+            for count in workers:
+                loader = Loader(_spec(), workers=count, mode=mode, ahead=64)  # type: ignore[arg-type]
+                stack.enter_context(loader)
+
+                def run(loader: Any = loader, key: tuple[str, int] = (mode, count)) -> None:
+                    before = _processor_seconds()
+                    for _ in pack(loader.rows(samples), 32, 224):
+                        pass
+                    spent.setdefault(key, []).append(_processor_seconds() - before)
+
+                runs[mode, count] = run
+        seconds = interleave(runs, rounds)  # type: ignore[type-var]
+    return [
+        {
+            "images": name,
+            "mode": mode,
+            "workers": count,
+            "images/s": len(samples) / float(np.median(taken)),
+            "over one": float(np.median(seconds[mode, 1]) / np.median(taken)),
+            "CPU ms/image": 1e3 * float(np.median(spent[mode, count][1:])) / len(samples),
+        }
+        for (mode, count), taken in seconds.items()
+    ]
+
+
+def _processor_seconds() -> float:
+    """Of this process and its children so far."""
+    import psutil
+
+    me = psutil.Process()
+    times = [one.cpu_times() for one in (me, *me.children())]
+    return float(sum(one.user + one.system for one in times))
 
 
 def _packing_rate() -> float:
