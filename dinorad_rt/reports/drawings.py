@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -101,8 +101,7 @@ def _few_shot_drawing(
         file_name(test_set.name, "few-shot", variant, str(number)),
         FEW_SHOT,
         figures.shots_figure(lines, published, x="shots per class", y=f"{title}, mean of repeats"),
-        f"{words}. Bands: lowest to highest repeat, each with a subset of its own."
-        + (" Dashed: published by others." if published else ""),
+        f"{words}. {_repeats(lines)}" + (" Dashed: published by others." if published else ""),
         f"{words}, {title}: "
         + "; ".join(
             f"{label}: " + ", ".join(f"{e.x:g} shots {e.value:.3f}" for e in line)
@@ -240,6 +239,12 @@ def _said(run: Run) -> tuple[np.ndarray, np.ndarray]:
         return labels.astype(bool).ravel(), scores.ravel()
     predicted = scores.argmax(axis=1)
     return labels == predicted, scores.max(axis=1)
+
+
+def _repeats(lines: Mapping[str, Sequence[Estimate]]) -> str:
+    if all(item.low is None for line in lines.values() for item in line):
+        return "One draw of each size: no band."
+    return "Bands: lowest to highest repeat, each with a subset of its own."
 
 
 def _over_seeds(value: MetricValue) -> Estimate:

@@ -113,9 +113,8 @@ def reliability_figure(lines: Mapping[str, Reliability], x: str, y: str) -> Any:
         style = series_style(index)
         spread = np.stack([line.found - line.low, line.high - line.found]).clip(min=0)
         beside = line.said + 0.006 * (index - (len(lines) - 1) / 2)  # bars beside each other
-        axes.errorbar(
-            beside, line.found, yerr=spread, label=name, linewidth=1.2, elinewidth=0.8, **style
-        )
+        pale = {"ecolor": (style["color"], 0.4), "elinewidth": 1.0}
+        axes.errorbar(beside, line.found, yerr=spread, label=name, linewidth=1.2, **pale, **style)
     _unit_square(axes)
     add_legend(figure)
     return figure

@@ -277,9 +277,10 @@ def _facts(run: Run) -> dict[str, str]:
 
 def _settings(run: Run) -> dict[str, str]:
     """The settings of a run's protocol, in words."""
+    settings = run.results.settings
     return {
-        key: f"{key.replace('_', ' ')} {_plain_words(value)}"
-        for key, value in run.results.settings.items()
+        key: f"{key.replace('_', ' ')} {_plain_words(settings[key])}"
+        for key in sorted(settings, key=lambda key: key != "head")  # what people ask for first
         if key not in UNTOLD_SETTINGS
     }
 
