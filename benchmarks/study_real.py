@@ -47,13 +47,9 @@ def main() -> None:
     rows = [row_of(run, group.name) for group in material.test_sets for run in group.runs]
     state = read_json(folder / "study.json")
     failed = {cell["cell"]: cell["why"] for cell in state["cells"] if cell["state"] != "done"}
-    seconds = sum(cell.get("seconds", 0.0) for cell in state["cells"])
-    save(
-        "study_real",
-        {"study": "benchmarks/study_real.toml", "seconds": seconds, "failed": failed, "rows": rows},
-    )
+    save("study_real", {"study": "benchmarks/study_real.toml", "failed": failed, "rows": rows})
     table([{k: r[k] for k in ("dataset", "run", "protocol", "preset", "auroc")} for r in rows])
-    print(f"{len(rows)} runs, {len(failed)} not done, {seconds:.0f} s of computing")
+    print(f"{len(rows)} runs, {len(failed)} not done")
 
 
 if __name__ == "__main__":
