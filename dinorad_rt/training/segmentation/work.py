@@ -145,7 +145,8 @@ def check_dataset(dataset: Dataset) -> None:
     if dataset.task != "segmentation":
         raise ProtocolError(
             f"{dataset.name} is a dataset of the task {dataset.task}: it has no masks.",
-            "Give a table with a mask column, and --task segmentation.",
+            "Give images with masks: a table with a mask column, folders images/ and masks/, or "
+            "the layout of nnU-Net or the Decathlon (--data DIR).",
         )
     uses = {"train": "to train on", "val": "to choose the best epoch by", "test": "to judge"}
     for split, use in uses.items():

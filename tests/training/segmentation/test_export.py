@@ -60,6 +60,7 @@ def test_graph_gives_what_the_run_gives(
     assert found[0].shape == (2, 3, 64, 64)
 
 
+@pytest.mark.slow
 def test_exported_run_segments_alike_on_onnx_runtime(
     volumes: Dataset, loop: Loop, tmp_path: Path
 ) -> None:
@@ -104,6 +105,7 @@ def _nodes(path: Path) -> list[object]:
     return list(onnx.load(path, load_external_data=False).graph.node)
 
 
+@pytest.mark.slow
 def test_run_is_judged_on_its_engine(volumes: Dataset, loop: Loop, tmp_path: Path) -> None:
     settings = dataclasses.replace(TOKENS, decoder="unet")
     trained = train_segmentation(
