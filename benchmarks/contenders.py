@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,7 @@ class Contender:
     environment: Mapping[str, str] = field(default_factory=dict)
     process: subprocess.Popen[str] | None = None
     facts: dict[str, Any] = field(default_factory=dict)
+    _boosted: bool = False
 
     def start(self) -> None:
         """Start the process and wait until its engine is loaded and warm.
@@ -53,12 +55,30 @@ class Contender:
             stderr=subprocess.DEVNULL,
             text=True,
             env=os.environ | dict(self.environment),
+            start_new_session=True,  # a scheduling group of its own, see `_renice`
         )
         self.facts = self._ask(dict(self.job))
 
-    def measure(self, seconds: float) -> float:
-        """Images per second over about `seconds`."""
-        return float(self._ask({"seconds": seconds})["images_per_s"])
+    def measure(self, seconds: float, nice: int = 0) -> float:
+        """Images per second over about `seconds`, at a nice value (below 0 needs root)."""
+        self._renice(nice)
+        try:
+            return float(self._ask({"seconds": seconds})["images_per_s"])
+        finally:
+            self._renice(0)
+
+    def _renice(self, nice: int) -> None:
+        """For every thread, and for the session: Linux weighs sessions first, then threads."""
+        assert self.process is not None
+        group = Path(f"/proc/{self.process.pid}/autogroup")
+        if group.exists() and nice:
+            group.write_text(str(nice))
+        elif group.exists() and self._boosted:
+            group.write_text("0")
+        self._boosted = bool(nice)
+        for task in Path(f"/proc/{self.process.pid}/task").iterdir():
+            if os.getpriority(os.PRIO_PROCESS, int(task.name)) != nice:
+                os.setpriority(os.PRIO_PROCESS, int(task.name), nice)
 
     def stop(self) -> None:
         """End the process."""
@@ -122,7 +142,6 @@ def _pixels(job: Mapping[str, Any]) -> np.ndarray:
 def ours(job: Mapping[str, Any]) -> Iterator[Call]:
     """An engine of ours through its runner, copies in and out included."""
     from itertools import repeat
-    from pathlib import Path
 
     from dinorad_rt.engines.manifest import Engine
     from dinorad_rt.runners.registry import open_runner
@@ -218,11 +237,12 @@ def openvino(job: Mapping[str, Any]) -> Iterator[Call]:
 
 @contextmanager
 def product(job: Mapping[str, Any]) -> Iterator[Call]:
-    """One square BF16 matrix product per call, by PyTorch: what the machine could do at best."""
+    """One square matrix product per call, by PyTorch: what the machine could do at best."""
     import torch
 
     torch.set_num_threads(job["threads"])
-    left, right = (torch.randn(job["side"], job["side"]).to(torch.bfloat16) for _ in range(2))
+    dtype = getattr(torch, job.get("dtype", "bfloat16"))
+    left, right = (torch.randn(job["side"], job["side"]).to(dtype) for _ in range(2))
 
     def call(times: int) -> None:
         for _ in range(times):

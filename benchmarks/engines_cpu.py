@@ -37,6 +37,8 @@ CELLS = (
     *(("vits14", 518, 8), ("vits14", 518, 1), ("vitl14", 224, 8), ("vitl14", 224, 1)),
 )
 SIDES = (1024, 2048, 4096)
+FP32_SIDE = 2048
+FP32_PRODUCT = f"product fp32 {FP32_SIDE}"
 OURS = ("ours openvino bf16", "ours inductor bf16")
 INT8 = "ours openvino int8"
 ORT = "onnxruntime fp32"
@@ -68,6 +70,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", help="cells such as vits14-224-8")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--nice", type=int, default=0, help="while measured; below 0 needs root")
     parser.add_argument("--without", nargs="*", default=[], help="contenders to leave out")
     parser.add_argument("--prepare", action="store_true", help="build, time nothing")
     parser.add_argument("--again", action="store_true")
@@ -83,7 +86,7 @@ def main() -> None:
         if arguments.prepare:
             _compile_once(contenders)
             continue
-        rates, failed = race(contenders, arguments.rounds, arguments.seconds)
+        rates, failed = race(contenders, arguments.rounds, arguments.seconds, arguments.nice)
         row = _row(cell, rates, left_out | failed)
         save(
             NAME,
@@ -103,7 +106,7 @@ def _compile_once(contenders: list[Contender]) -> None:
 
 
 def race(
-    contenders: list[Contender], rounds: int, seconds: float
+    contenders: list[Contender], rounds: int, seconds: float, nice: int = 0
 ) -> tuple[dict[str, list[float]], dict[str, str]]:
     """Rates of each contender per round, in turns; and why some did not start."""
     running, failed = [], {}
@@ -120,7 +123,7 @@ def race(
             order.shuffle(running)
             for contender in running:
                 time.sleep(0.2)
-                rates[contender.name].append(contender.measure(seconds))
+                rates[contender.name].append(contender.measure(seconds, nice))
     finally:
         for contender in running:
             contender.stop()
@@ -153,6 +156,7 @@ def _contenders(cell: CellKey, without: list[str]) -> tuple[list[Contender], dic
             Contender(f"product {n}", {"kind": "product", "side": n, "batch": 1, **_threads()})
             for n in SIDES
         ),
+        Contender(FP32_PRODUCT, {"kind": "product", "dtype": "float32"} | _product_facts()),
     ]
     left_out: dict[str, str] = {}
     for name in (*OURS, INT8):
@@ -167,6 +171,10 @@ def _contenders(cell: CellKey, without: list[str]) -> tuple[list[Contender], dic
             continue
         found.append(Contender(name, job))
     return [item for item in found if item.name not in without], left_out
+
+
+def _product_facts() -> dict[str, int]:
+    return {"side": FP32_SIDE, "batch": 1, **_threads()}
 
 
 def _threads() -> dict[str, int]:
@@ -213,6 +221,7 @@ def _row(
     medians = {name: statistics.median(values) for name, values in rates.items()}
     products = {f"product {side}": 2 * side**3 / 1e12 for side in SIDES}
     tflops = {name: medians[name] * work for name, work in products.items() if name in medians}
+    fp32 = medians.pop(FP32_PRODUCT, 0.0) * 2 * FP32_SIDE**3 / 1e12
     engines = {name: rate for name, rate in medians.items() if name not in products}
     ours = max((name for name in OURS if name in engines), key=lambda name: engines[name])
     others = [name for name in engines if name not in (*OURS, INT8)]
@@ -232,6 +241,7 @@ def _row(
         "best_of_others": best,
         "ratios": ratios,
         "ceiling_tflops": ceiling,
+        "fp32_ceiling_tflops": fp32,
         "images_per_s": dict(sorted(engines.items(), key=lambda item: -item[1])),
         "rounds": {name: [round(value, 3) for value in values] for name, values in rates.items()},
         "left_out": left_out,
@@ -258,6 +268,7 @@ def _short(row: Mapping[str, Any]) -> dict[str, Any]:
         "ratio": ratios["best_of_others"],
         "of ceiling": ratios["of_ceiling"],
         "x ORT FP32": ratios["onnxruntime_fp32"] or "-",
+        "BF16 / FP32 product": row["ceiling_tflops"] / (row.get("fp32_ceiling_tflops") or 1e9),
         "INT8 x": ratios["int8"] or "-",
     }
 
