@@ -61,18 +61,18 @@ LUNGS = ("cxr_montgomery_tb_lung", ("background", "lung"))
 RUNS = {
     "hippocampus-unet3d": Run(
         HIPPOCAMPUS[0],
-        SegmentationSettings(model="unet3d", patch=(32, 48, 32), per_volume=4),
-        replace(LOOP, batch_size=4, epochs=8),
+        SegmentationSettings(model="unet3d", width=12, patch=(32, 48, 32), per_volume=4),
+        replace(LOOP, batch_size=4, epochs=6, lr=2e-3),
         0.82,
         HIPPOCAMPUS[1],
     ),
     "hippocampus-frozen-unet": Run(
-        HIPPOCAMPUS[0], FROZEN, replace(LOOP, epochs=3), None, HIPPOCAMPUS[1]
+        HIPPOCAMPUS[0], FROZEN, replace(LOOP, epochs=2), None, HIPPOCAMPUS[1]
     ),
     "montgomery-frozen-unet": Run(
         LUNGS[0],
         replace(FROZEN, views=3),
-        replace(LOOP, batch_size=8, epochs=20),
+        replace(LOOP, batch_size=8, epochs=16),
         0.93,
         LUNGS[1],
     ),
