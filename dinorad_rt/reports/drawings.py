@@ -111,7 +111,17 @@ def _few_shot_drawing(
 
 
 def paretos(test_set: TestSet, joined: Sequence[Joined]) -> Iterator[Drawing]:
-    """Accuracy against time, and against energy where it was measured."""
+    """Accuracy against time, and against energy where it was measured.
+
+    Drawn is the protocol that most engines share: the table has them all.
+    """
+    if not joined:
+        return
+    engines: dict[str, set[str]] = {}
+    for item in joined:
+        engines.setdefault(item.run.results.protocol, set()).add(str(item.run.engine.get("key")))
+    protocol = max(sorted(engines), key=lambda name: len(engines[name]))
+    joined = [item for item in joined if item.run.results.protocol == protocol]
     axes: tuple[tuple[str, str, Callable[[Joined], float | None]], ...] = (
         ("time", "ms per image at full load", lambda item: item.ms_per_image),
         ("latency", "ms per call, median", lambda item: item.latency_ms),
@@ -123,8 +133,7 @@ def paretos(test_set: TestSet, joined: Sequence[Joined]) -> Iterator[Drawing]:
             at, one = cost(item), _estimate(item.value)
             if at is not None:
                 title = title_of(item.value.name)
-                name = f"{item.run.label} · {item.run.results.protocol}"
-                points.append((name, Estimate(at, one.value, one.low, one.high)))
+                points.append((item.run.label, Estimate(at, one.value, one.low, one.high)))
         if not points:
             continue
         best = front([(point.x, point.value) for _, point in points])
@@ -132,9 +141,9 @@ def paretos(test_set: TestSet, joined: Sequence[Joined]) -> Iterator[Drawing]:
             file_name(test_set.name, "pareto", kind),
             "pareto",
             figures.pareto_figure(points, label, title, front=best),
-            f"{title} on {test_set.name} against {label}, of the same engines. Grey: what no "
-            "other run beats in both.",
-            f"{title} against {label}: "
+            f"{title} of {protocol} on {test_set.name} against {label}, of the same engines. Grey: "
+            "what no other run beats in both.",
+            f"{title} of {protocol} against {label}: "
             + "; ".join(f"{name} {p.value:.3f} at {p.x:.3g}" for name, p in points),
         )
 

@@ -15,7 +15,7 @@ from dinorad_rt.reports.sections import (
     RANDOM,
     leaderboard_rows,
     published_rows,
-    study_rows,
+    study_tables,
 )
 from dinorad_rt.reports.study_numbers import Published
 
@@ -104,7 +104,8 @@ def to_markdown(
         notes = dict.fromkeys(note for run in test_set.runs for note in run.results.notes)
         lines += [*(f"- {note}" for note in notes), ""]
     lines += ["## Models by datasets and protocols", ""]
-    lines += [*pipe_table(study_rows(material, published)), ""]
+    for protocol, rows in study_tables(material, published).items():
+        lines += [f"### {protocol}", "", *pipe_table(rows), ""]
     if published:
         lines += ["## Published by others", "", *pipe_table(published_rows(published)), ""]
     return "\n".join(lines)

@@ -11,7 +11,7 @@ import numpy as np
 
 from dinorad_rt.metrics.decisions import predicted_labels
 from dinorad_rt.reports.curves import confusion
-from dinorad_rt.reports.drawings import title_of, value_words
+from dinorad_rt.reports.drawings import title_of
 from dinorad_rt.reports.figures import Drawing
 from dinorad_rt.reports.page import Interval, Link, Page, Shaded
 from dinorad_rt.reports.plots import to_svg
@@ -113,43 +113,42 @@ def interval(value: MetricValue | None, axis: tuple[float, float] | None = None)
 
 
 def add_study_table(page: Page, material: Material, published: Sequence[Published]) -> None:
-    """Models × datasets and protocols, as the study lays its tables out."""
+    """Models × datasets for each protocol, as the study lays its tables out."""
     page.heading("Models by datasets and protocols")
-    rows = study_rows(material, published)
-    page.table(
-        rows,
-        "Main metric [95 % interval]; rows marked as published were read from others' work, "
-        "measured elsewhere and never here",
-        filterable=len(rows) > 8,
-    )
+    for protocol, rows in study_tables(material, published).items():
+        caption = f"{protocol}: main metric [95 % interval]"
+        if any("published" in row["model"] for row in rows):
+            caption += "; rows marked as published were read from others' work, never measured here"
+        page.table(rows, caption, filterable=len(rows) > 8)
 
 
-def study_rows(material: Material, published: Sequence[Published]) -> list[dict[str, Any]]:
-    """One row per model; columns `dataset · protocol`; published values in rows of their own."""
-    columns: dict[str, None] = {}
-    ours: dict[str, dict[str, str]] = {}
+def study_tables(
+    material: Material, published: Sequence[Published]
+) -> dict[str, list[dict[str, Any]]]:
+    """Protocol → one row per model, one column per dataset; published values in rows of their own.
+
+    A model's few-shot values for the whole training set stand with the linear probe: there the
+    study's few-shot curve ends in it.
+    """
+    tables: dict[str, dict[str, dict[str, Any]]] = {}
     for test_set in material.test_sets:
         for run in test_set.runs:
-            value = run.headline()
-            if value is None:
-                continue
-            column = f"{test_set.name} · {run.results.protocol} {run.variant}".strip()
-            columns[column] = None
-            words = f"{value_words(value)} ({run.setting_words})" if run.setting else ""
-            ours.setdefault(run.name, {})[column] = words or value_words(value)
-    theirs: dict[str, dict[str, str]] = {}
+            protocol = f"{run.results.protocol} {run.variant}".strip()
+            row = tables.setdefault(protocol, {}).setdefault(run.name, {})
+            row[test_set.name] = interval(run.headline())
     for item in published:
-        if ALL not in item.values:
-            continue
         protocol = "linear" if item.protocol == "few-shot" else item.protocol
-        column = f"{item.dataset} · {protocol}"
-        if column in columns:
-            name = f"{item.model}, published by others"
-            theirs.setdefault(name, {})[column] = f"{item.values[ALL]:.3f} (published)"
-    return [
-        {"model": model, **{column: cells.get(column) for column in columns}}
-        for model, cells in (*sorted(ours.items()), *sorted(theirs.items()))
-    ]
+        if protocol in tables and ALL in item.values:
+            row = tables[protocol].setdefault(f"{item.model}, published by others", {})
+            row[item.dataset] = f"{item.values[ALL]:.3f} (published)"
+    return {protocol: _aligned(rows) for protocol, rows in sorted(tables.items())}
+
+
+def _aligned(rows: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows with the same columns, ours first."""
+    columns = sorted({column for row in rows.values() for column in row})
+    ordered = sorted(rows, key=lambda name: ("published" in name, name))
+    return [{"model": name, **{c: rows[name].get(c) for c in columns}} for name in ordered]
 
 
 def add_published(page: Page, published: Sequence[Published]) -> None:

@@ -18,7 +18,7 @@ from dinorad_rt.files import write_json
 from dinorad_rt.reports import tradeoff
 from dinorad_rt.reports.report import Extras, write_report
 from dinorad_rt.reports.runs import read_material
-from dinorad_rt.reports.sections import study_rows
+from dinorad_rt.reports.sections import study_tables
 from dinorad_rt.reports.study_numbers import PUBLISHED, published_for
 
 VOID = {"meta", "link", "br", "img", "input", "wbr", "hr"}
@@ -232,10 +232,10 @@ def test_the_pareto_set_equals_a_literal_search(seed: int) -> None:
 def test_published_numbers_stand_apart(tmp_path: Path) -> None:
     fake_run(tmp_path / "a", "vitl14", task="multilabel", dataset="nih-chestxray14")
     material = read_material([tmp_path])
-    rows = study_rows(material, published_for("nih-chestxray14"))
-    assert rows[0]["model"] == "vitl14"
-    assert any("published by others" in row["model"] for row in rows)
-    assert any(cell and "0.661 (published)" in cell for row in rows for cell in row.values())
+    rows = study_tables(material, published_for("nih-chestxray14"))["knn"]
+    assert [row["model"] for row in rows] == ["vitl14", "model not stated, published by others"]
+    assert rows[0]["nih-chestxray14"].value == material.runs[0].headline().value
+    assert rows[1]["nih-chestxray14"] == "0.661 (published)"
     write_report(material, tmp_path / "out")
     text = (tmp_path / "out" / "report.md").read_text()
     assert "Published by others" in text and "0.763" in text
