@@ -9,7 +9,6 @@ filling that was stopped goes on with the missing ones.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dinorad_rt.errors import EmptyDataError
+from dinorad_rt.errors import EmptyDataError, MaskError
 from dinorad_rt.files import atomic_path, sha256_json, write_json
 from dinorad_rt.paths import cache_dir
 
@@ -103,10 +102,23 @@ def usable(samples: Sequence[Sample], *stores: ArrayStore, what: str) -> list[Sa
     )
 
 
-def read_question(folder: Path) -> dict[str, Any]:
-    """The question that a store's folder answers."""
-    document: dict[str, Any] = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-    return document
+def check_lengths(samples: Sequence[Sample], *stores: ArrayStore) -> None:
+    """Refuse samples of which the stores hold different numbers of slices.
+
+    Raises:
+        MaskError: with how many there are.
+    """
+    wrong = []
+    for sample in samples:
+        counts = [len(store.read(sample.sample_id)) for store in stores]
+        if len(set(counts)) > 1:
+            wrong.append(counts)
+    if wrong:
+        raise MaskError(
+            f"{len(wrong)} of {len(samples)} images have another number of slices than their masks "
+            f"(such as {' and '.join(map(str, wrong[0]))}).",
+            "Give masks on the grid of their images.",
+        )
 
 
 @lru_cache(maxsize=OPEN_FILES)

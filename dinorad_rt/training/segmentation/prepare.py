@@ -16,7 +16,7 @@ from dinorad_rt.pipeline import load
 from dinorad_rt.preprocessing.spec import PreprocessSpec
 from dinorad_rt.training.base import backbone_facts, remember_weights
 from dinorad_rt.training.segmentation import predict
-from dinorad_rt.training.segmentation.arrays import ArrayStore, usable
+from dinorad_rt.training.segmentation.arrays import ArrayStore, check_lengths, usable
 from dinorad_rt.training.segmentation.augment import (
     patch_augmentation,
     slice_augmentation,
@@ -298,6 +298,7 @@ def _slice_job(
 def _usable(work: Work, split: str, *stores: ArrayStore) -> list[Sample]:
     samples = work.samples(split)
     kept = usable(samples, *stores, what=split)
+    check_lengths(kept, *stores)
     if len(kept) < len(samples):
         reasons = {r for store in stores for r in store.failures.values()}
         work.say(

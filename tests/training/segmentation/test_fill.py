@@ -12,9 +12,9 @@ import pytest
 
 from dinorad_rt.datasets.dataset import Dataset, Sample
 from dinorad_rt.embeddings.loader import Batch, Row
-from dinorad_rt.errors import EmptyDataError, EngineError, ProtocolError
+from dinorad_rt.errors import EmptyDataError, EngineError, MaskError, ProtocolError
 from dinorad_rt.preprocessing.spec import PreprocessSpec
-from dinorad_rt.training.segmentation.arrays import ArrayStore, usable
+from dinorad_rt.training.segmentation.arrays import ArrayStore, check_lengths, usable
 from dinorad_rt.training.segmentation.fill import (
     _TokenSink,
     check_dense,
@@ -57,6 +57,16 @@ def test_samples_are_written_whole_across_batches_and_failures_kept_out(cache: P
     assert usable(samples, store, what="train") == [samples[0], samples[2]]
     with pytest.raises(EmptyDataError, match="None of the 1 train images"):
         usable(samples[1:2], store, what="train")
+
+
+def test_masks_of_another_length_are_refused(cache: Path) -> None:
+    tokens, masks = (ArrayStore.open({"test": name}) for name in ("t", "m"))
+    for name, slices in (("a", 3), ("b", 2)):
+        tokens.write(name, np.zeros((3, 1)))
+        masks.write(name, np.zeros((slices, 1)))
+    check_lengths([sample("a")], tokens, masks)
+    with pytest.raises(MaskError, match=r"1 of 2 images .* \(such as 3 and 2\)"):
+        check_lengths([sample("a"), sample("b")], tokens, masks)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e6])
