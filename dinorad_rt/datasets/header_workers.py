@@ -6,13 +6,15 @@ user's `__main__` is not run again. Headers come back through pipes and are neve
 
 from __future__ import annotations
 
+import json
 import os
-import pickle
 import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from dinorad_rt.machine import usable_cores
 from dinorad_rt.studies.series import SliceHeader, read_slice_header
@@ -53,13 +55,12 @@ def serve() -> None:
     """Read paths from the standard input, and answer with their headers."""
     names = [name for name in sys.stdin.buffer.read().split(b"\0") if name]
     headers = [read_slice_header(Path(os.fsdecode(name))) for name in names]
-    sys.stdout.buffer.write(pickle.dumps(headers))
+    rows = [None if header is None else _plain(header) for header in headers]
+    sys.stdout.write(json.dumps(rows))
 
 
 def _in_process(paths: list[Path]) -> list[SliceHeader | None]:
     """The headers from a worker; read here if it fails, so that a crash costs time only."""
-    import json
-
     done = subprocess.run(
         [sys.executable, "-c", _START, json.dumps(sys.path)],
         input=b"\0".join(os.fsencode(path) for path in paths),
@@ -67,7 +68,18 @@ def _in_process(paths: list[Path]) -> list[SliceHeader | None]:
         stderr=subprocess.DEVNULL,
     )
     if done.returncode == 0:
-        headers: list[SliceHeader | None] = pickle.loads(done.stdout)
-        if len(headers) == len(paths):
-            return headers
+        rows = json.loads(done.stdout)
+        if len(rows) == len(paths):
+            return [None if row is None else _header(row) for row in rows]
     return [read_slice_header(path) for path in paths]
+
+
+def _plain(header: SliceHeader) -> dict[str, Any]:
+    return asdict(header) | {"path": str(header.path)}
+
+
+def _header(row: dict[str, Any]) -> SliceHeader:
+    """A header from JSON: its lists were tuples."""
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in row.items()}
+    values["path"] = Path(row["path"])
+    return SliceHeader(**values)
