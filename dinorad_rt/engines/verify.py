@@ -18,6 +18,7 @@ from dinorad_rt.engines.gate import check_engine
 from dinorad_rt.engines.proof import check_proof
 from dinorad_rt.engines.task_gate import TaskGate, judge_stores
 from dinorad_rt.errors import BuildError, DinoradError, LintError, ParityError, ProofError
+from dinorad_rt.export.recipe import load_recipe
 from dinorad_rt.pipeline import EngineRequest, build_engine, engine_for, graph_for, load, silent
 from dinorad_rt.pipeline import embed as run_embed
 
@@ -155,7 +156,7 @@ def verify(
         wanted = reference or replace(
             request, precision="fp32", backend=REFERENCE, keep_fp32=(), calibration=None
         )
-        checks.append(_task(engine, wanted, data, say))
+        checks += _task(graph, engine, wanted, data, say)
     return Verification(graph.model, graph.precision, engine.backend, weights_kind, tuple(checks))
 
 
@@ -217,7 +218,10 @@ def _engine_checks(graph: Graph, engine: Engine, say: Say) -> list[Check]:
     ]
 
 
-def _task(engine: Engine, reference: EngineRequest, data: Data, say: Say) -> Check:
+def _task(
+    graph: Graph, engine: Engine, reference: EngineRequest, data: Data, say: Say
+) -> list[Check]:
+    """What the user's own images say: the worst embedding, and the metric."""
     say("task gate: embedding with the FP32 reference and with the engine")
     other = engine_for(reference, say)
     stores = [
@@ -231,7 +235,23 @@ def _task(engine: Engine, reference: EngineRequest, data: Data, say: Say) -> Che
         for item in (other, engine)
     ]
     gate = judge_stores(*stores)
-    return Check("task gate", gate.verdict, task_words(gate), _task_fix(gate), gate.as_dict())
+    numbers = gate.as_dict()
+    task = Check("task gate", gate.verdict, task_words(gate), _task_fix(gate), numbers)
+    return [images_check(graph, gate), task]
+
+
+def images_check(graph: Graph, gate: TaskGate) -> Check:
+    """The gate's limit for the worst image, on the user's images: probe images can be too kind."""
+    recipe = load_recipe(str(graph.manifest["recipe"]["family"]))
+    limit = recipe.limits[graph.precision].cosine
+    fine = gate.cosine_min >= limit
+    return Check(
+        "embeddings of your images",
+        "passed" if fine else "failed",
+        f"worst cosine of {gate.images} images {gate.cosine_min:.6f}, must be at least {limit}",
+        "" if fine else "Use --precision mixed or fp32, or keep blocks in FP32: --keep-fp32.",
+        {"cosine_min": gate.cosine_min, "limit": limit},
+    )
 
 
 def task_words(gate: TaskGate) -> str:

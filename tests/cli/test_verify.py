@@ -240,6 +240,7 @@ def test_the_task_gate_decides_on_enough_patients_only(
         assert code == strict_code
         assert gate["numbers"]["patients"] == count // 2
         assert gate["numbers"]["cosine_min"] > 0.99999
+        assert _checks(report)["embeddings of your images"]["verdict"] == "passed"
 
 
 def test_a_graph_of_ones_own_is_verified(

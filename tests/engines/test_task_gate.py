@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,9 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from dinorad_rt.embeddings.table import EmbeddingTable
 from dinorad_rt.engines.task_gate import judge_tables
+from dinorad_rt.engines.verify import images_check
 from dinorad_rt.errors import ProtocolError
+from dinorad_rt.export.recipe import load_recipe
 
 
 def _table(rows: int, seed: int, *, classes: int = 2, per_patient: int = 1) -> EmbeddingTable:
@@ -106,3 +109,14 @@ def test_other_images_are_refused() -> None:
         judge_tables(tables, other, classes=2)
     with pytest.raises(ProtocolError, match="training and test images"):
         judge_tables(tables | {"test": tables["test"].take(slice(0, 0))}, tables, classes=2)
+
+
+@pytest.mark.parametrize(("by", "verdict"), [(0.001, "passed"), (0.3, "failed")])
+def test_the_worst_of_the_users_images_is_held_to_the_recipe(by: float, verdict: str) -> None:
+    tables = _tables()
+    moved = {name: _moved(table, by) for name, table in tables.items()}
+    graph: Any = SimpleNamespace(manifest={"recipe": {"family": "vit"}}, precision="bf16")
+    check = images_check(graph, judge_tables(tables, moved, classes=2))
+    assert check.verdict == verdict
+    assert check.numbers["limit"] == load_recipe("vit").limits["bf16"].cosine
+    assert bool(check.fix) == (verdict == "failed")
