@@ -144,4 +144,9 @@ def _tuned_backbone(backbone: Backbone, facts: Mapping[str, Any], digest: str) -
 
 
 def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    """JSON's lists as the tuples that they were."""
+
+    def tuples(value: Any) -> Any:
+        return tuple(map(tuples, value)) if isinstance(value, list) else value
+
+    return {name: tuples(value) for name, value in values.items()}
