@@ -60,7 +60,7 @@ class ImageBank:
             NoSpaceError: what does not fit into memory does not fit onto the disk either.
         """
         self.spec = spec
-        self._channels = 1 if spec.channels == "grey" else 3
+        self._channels = 1 if spec.channels == "grey" and not spec.windows else 3
         self._limit = _memory_limit() if limit is None else limit
         self._held: list[np.ndarray] = []
         self._bytes = 0
@@ -101,7 +101,7 @@ class ImageBank:
         return len(self.samples)
 
     def row(self, index: int) -> torch.Tensor:
-        """(channels, size, size) float32 in [0, 1]; one channel for grey images."""
+        """(channels, size, size) float32 in [0, 1]; one channel where all three are the same."""
         held = len(self._held)
         if index < held:
             return torch.from_numpy(self._held[index])

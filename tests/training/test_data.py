@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,13 @@ def samples(images: Any, tmp_path: Path, cache: Path) -> Any:
     return open_dataset(images(tmp_path / "images", count=10)).samples
 
 
-def test_the_bank_holds_what_preprocessing_gives(samples: Any) -> None:
-    bank = ImageBank(samples, SPEC, workers=1)
-    wanted = [Preprocessor(SPEC)(read_study(sample.path)) for sample in samples]
+WINDOWS = ((50.0, 100.0), (100.0, 60.0), (150.0, 200.0))
+
+
+@pytest.mark.parametrize("spec", [SPEC, replace(SPEC, intensity="window", windows=WINDOWS)])
+def test_the_bank_holds_what_preprocessing_gives(spec: PreprocessSpec, samples: Any) -> None:
+    bank = ImageBank(samples, spec, workers=1)
+    wanted = [Preprocessor(spec)(read_study(sample.path)) for sample in samples]
     torch.testing.assert_close(
         bank.rows(range(10)), torch.from_numpy(np.stack(wanted)), atol=1e-5, rtol=0
     )
