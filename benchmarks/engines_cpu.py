@@ -140,6 +140,7 @@ def _contenders(cell: CellKey, without: list[str]) -> tuple[list[Contender], dic
         "latency": cell.latency,
         "threads": usable_cores(),
     }
+    least = {} if cell.latency else {"least": 4}  # fewer calls would not fill two streams
     fp32 = _graph(cell, "fp32")
     onnx = {"onnx": str(fp32.path)}
     found = [
@@ -148,7 +149,8 @@ def _contenders(cell: CellKey, without: list[str]) -> tuple[list[Contender], dic
         Contender(ORT, base | {"kind": "onnxruntime"} | onnx),
         *(
             Contender(
-                f"bare openvino {n} streams", base | {"kind": "openvino", "streams": n} | onnx
+                f"bare openvino {n} streams",
+                base | {"kind": "openvino", "streams": n} | onnx | least,
             )
             for n in (1, 2)
         ),
@@ -164,7 +166,7 @@ def _contenders(cell: CellKey, without: list[str]) -> tuple[list[Contender], dic
             left_out[name] = "not asked for"
             continue
         try:
-            job = base | {"kind": "ours", "engine": str(_engine(cell, name))}
+            job = base | {"kind": "ours", "engine": str(_engine(cell, name))} | least
         except Exception as error:  # its reason is part of the result
             left_out[name] = str(error)[:400]
             print(f"  {name}: {left_out[name]}", flush=True)
