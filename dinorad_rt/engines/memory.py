@@ -93,7 +93,10 @@ def _weights_and_row(path: Path) -> tuple[int, int]:
     """Bytes of the weights, and of the most that one image keeps alive at once."""
     import onnx
 
-    graph = onnx.load(str(path), load_external_data=False).graph
+    try:
+        graph = onnx.load(str(path), load_external_data=False).graph
+    except Exception:  # no readable ONNX file: the backend says so, in its own words
+        return 0, 0
     weights = sum(
         _BYTES.get(item.data_type, 4) * _product(list(item.dims)) for item in graph.initializer
     )
