@@ -16,7 +16,7 @@ import os
 import tempfile
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.harness import load, run_python, save, table
+from benchmarks.harness import last_words, load, run_python, save, table
 
 if TYPE_CHECKING:
     from dinorad_rt.backbones.spec import BackboneSpec
@@ -94,7 +94,7 @@ def _export(name: str, precision: str) -> dict[str, Any]:
         try:
             row = run_python(code, DINORAD_RT_CACHE=cache)
         except RuntimeError as error:
-            return {"model": name, "precision": precision, "error": str(error)[-600:]}
+            return {"model": name, "precision": precision, "error": last_words(error)}
     print(f"  {row['export_s']:.0f} s, peak {row['peak_mb']:.0f} MB", flush=True)
     return row | {
         "threads": os.environ.get("OMP_NUM_THREADS", "all"),

@@ -82,6 +82,13 @@ def run_python(code: str, **environment: str) -> dict[str, Any]:
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
+def last_words(error: Exception) -> str:
+    """The message at the end of a traceback, without the paths of this machine above it."""
+    text = str(error).strip()
+    start = text.rfind("dinorad_rt.errors.")
+    return text[start:] if start >= 0 else text.splitlines()[-1]
+
+
 def save(name: str, document: dict[str, Any]) -> Path:
     """Store a result beside the others, with date and machine."""
     from dinorad_rt.files import write_json

@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.harness import load, run_python, save, table
+from benchmarks.harness import last_words, load, run_python, save, table
 
 if TYPE_CHECKING:
     from dinorad_rt.backbones.spec import BackboneSpec
@@ -145,7 +145,7 @@ def _one(names: list[str], precision: str) -> dict[str, Any]:
     try:
         found = run_python(WORKER.format(name=names[0], precision=precision))
     except RuntimeError as error:
-        return row | {"error": str(error)[-600:]}
+        return row | {"error": last_words(error)}
     row |= found | {"load_average_before": load_before}
     print("  " + "  ".join(f"{k} {v}" for k, v in _cells(row).items()), flush=True)
     return row
