@@ -46,6 +46,7 @@ class ClassifyJob(AbstractJob):
         task: Task,
         banks: tuple[ImageBank, ImageBank],
         facts: dict[str, Any],
+        *,
         workers: int = 0,
     ) -> None:
         self.module = self.model = model
