@@ -62,12 +62,12 @@ RUNS = {
     "hippocampus-unet3d": Run(
         HIPPOCAMPUS[0],
         SegmentationSettings(model="unet3d", width=12, patch=(32, 48, 32), per_volume=4),
-        replace(LOOP, batch_size=4, epochs=6, lr=2e-3),
+        replace(LOOP, batch_size=4, epochs=24, lr=2e-3),
         0.82,
         HIPPOCAMPUS[1],
     ),
     "hippocampus-frozen-unet": Run(
-        HIPPOCAMPUS[0], FROZEN, replace(LOOP, epochs=2), None, HIPPOCAMPUS[1]
+        HIPPOCAMPUS[0], FROZEN, replace(LOOP, epochs=3), None, HIPPOCAMPUS[1]
     ),
     "montgomery-frozen-unet": Run(
         LUNGS[0],
@@ -131,6 +131,7 @@ def train(name: str, out: Path) -> dict[str, Any]:
     return {
         "settings": results["settings"],
         "loop": run.loop.as_dict(),
+        "seconds_per_epoch": statistics.median(e["seconds"] for e in history["epochs"]),
         "test_volumes": results["metrics"][0]["n"],
         "dice": dice,
         "bar": run.bar,

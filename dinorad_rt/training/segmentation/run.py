@@ -98,8 +98,8 @@ def train_segmentation(
     fitted = time.perf_counter()
     if not is_main_process():
         return TrainedSegmenter(history, None)
-    results = _judge(prepared, work, history, Path(out))
-    results.timings.update(prepare_s=ready - began, train_s=fitted - ready)
+    timings = {"prepare_s": ready - began, "train_s": fitted - ready}
+    results = _judge(prepared, work, history, Path(out), timings)
     return TrainedSegmenter(history, results)
 
 
@@ -119,7 +119,9 @@ def _searched(work: Work, out: Path, progress: Progress | None) -> Work:
     return replace(work, stage="refit", loop=replace(work.loop, lr=lr))
 
 
-def _judge(prepared: Prepared, work: Work, history: History, out: Path) -> Results:
+def _judge(
+    prepared: Prepared, work: Work, history: History, out: Path, timings: dict[str, float]
+) -> Results:
     from dinorad_rt.embeddings.provenance import dataset_facts
     from dinorad_rt.machine import machine_facts
 
@@ -157,7 +159,7 @@ def _judge(prepared: Prepared, work: Work, history: History, out: Path) -> Resul
             f"{len(failed)} of {len(samples)} test images could not be read and are missing here: "
             f"{'; '.join(sorted(set(failed.values()))[:3])}"
         )
-    results.timings["segment_s"] = segmented
+    results.timings |= timings | {"segment_s": segmented}
     write_results(results, cases, out)
     return results
 
