@@ -234,7 +234,7 @@ def _shown(found: dict[str, Any]) -> dict[str, Any]:
         for m in found["metrics"]
         if m["class_name"] is None and m["setting"]["over"] == "volumes"
     }
-    return {**values, "bar": found["bar"], "train_s": found["timings"]["train_s"]}
+    return {**values, "bar": found["bar"], "train_s": found["timings"].get("train_s")}
 
 
 if __name__ == "__main__":
