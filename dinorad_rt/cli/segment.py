@@ -48,7 +48,7 @@ def refuse_foreign(protocol: str, given: Mapping[str, Any], meant_for: str) -> N
         )
 
 
-def parse_numbers(text: str | None, option: str, kind: type[int] | type[float]) -> Any:
+def parse_triple(text: str | None, option: str, kind: type[int] | type[float]) -> Any:
     """`64,64,64` → three numbers; None stays None.
 
     Raises:

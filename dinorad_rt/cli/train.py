@@ -227,7 +227,7 @@ def train(
     The validation split chooses the epoch, the test split nothing. The same command goes on with
     a run that was interrupted. Several GPUs: accelerate launch -m dinorad_rt train ...
     """
-    from dinorad_rt.cli.segment import parse_numbers, parse_rates, refuse_foreign, train_masks
+    from dinorad_rt.cli.segment import parse_rates, parse_triple, refuse_foreign, train_masks
     from dinorad_rt.pipeline import EngineRequest, dataset_for
     from dinorad_rt.training.presets import classify_preset
 
@@ -289,8 +289,8 @@ def train(
         refuse_foreign(protocol, labels, "the protocols of classification")
         numbers = {
             "learning_rates": parse_rates(learning_rates),
-            "patch": parse_numbers(patch, "--patch", int),
-            "spacing": parse_numbers(spacing, "--spacing", float),
+            "patch": parse_triple(patch, "--patch", int),
+            "spacing": parse_triple(spacing, "--spacing", float),
         }
         named = None if class_names is None else tuple(class_names.split(","))
         train_masks(
