@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from dinorad_rt.cli.main import app
-from dinorad_rt.cli.segment import parse_numbers, parse_rates
+from dinorad_rt.cli.segment import parse_rates, parse_triple
 from dinorad_rt.errors import ProtocolError
 from dinorad_rt.training.segmentation.presets import segmentation_preset
 
@@ -42,11 +42,11 @@ def test_options_of_other_protocols_are_refused(words: list[str], told: str) -> 
 
 
 def test_three_numbers_or_an_error() -> None:
-    assert parse_numbers("32,48,64", "--patch", int) == (32, 48, 64)
-    assert parse_numbers(None, "--patch", int) is None
+    assert parse_triple("32,48,64", "--patch", int) == (32, 48, 64)
+    assert parse_triple(None, "--patch", int) is None
     for text in ("32", "1,2,x", "1.5,2,3"):
         with pytest.raises(ProtocolError, match="--patch"):
-            parse_numbers(text, "--patch", int)
+            parse_triple(text, "--patch", int)
 
 
 def test_lists_of_rates_or_an_error() -> None:
