@@ -8,7 +8,11 @@ import time
 
 from benchmarks.harness import save, table
 
-VERBS = ["", "doctor", "list", "inspect", "prepare", "export", "build", "embed", "eval", "cache"]
+VERBS = [
+    "",
+    *"doctor list inspect prepare export build verify embed eval compare train bundle predict".split(),
+    *"bench report cache".split(),
+]
 
 
 def main() -> None:
