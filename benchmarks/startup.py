@@ -10,8 +10,8 @@ from benchmarks.harness import save, table
 
 VERBS = [
     "",
-    *"doctor list inspect prepare export build verify embed eval compare train bundle predict".split(),
-    *"bench report cache".split(),
+    *"doctor list inspect prepare export build verify embed eval compare".split(),
+    *"train bundle predict bench report cache".split(),
 ]
 
 
