@@ -150,7 +150,7 @@ def train(name: str, out: Path) -> dict[str, Any]:
 def measure_speed(out: Path) -> dict[str, Any]:
     """Seconds of one optimiser step with cached tokens and with the encoder run at each step."""
     rows = []
-    for model, weights in (("deit_tiny_patch16_224", str(WEIGHTS)), ("vits14", "random")):
+    for model, weights in (("deit_tiny_patch16_224", str(WEIGHTS)), ("vitb14", "random")):
         for decoder in ("linear", "unet"):
             rows.append(_compare(model, weights, decoder))
     return {"bar": 3.0, "batch": 8, "rows": rows}
