@@ -231,6 +231,8 @@ def _show(results: Results, folder: Path, as_json: bool, tracker: Tracker | None
     if results.is_random:
         warn("weights: random. These numbers test the machinery; they say nothing of a backbone.")
     typer.echo(f"\nResults      {folder / 'results.json'}")
-    typer.echo(f"Predictions  {folder / 'predictions.parquet'}")
+    for name in ("predictions.parquet", "cases.parquet"):  # of classes, of masks
+        if (folder / name).exists():
+            typer.echo(f"Predictions  {folder / name}")
     if results.dataset == "phantom":
         typer.echo(NEXT)

@@ -104,8 +104,7 @@ def bundle_run(
     from dinorad_rt.training.export import export_tuned
 
     options = options or BundleOptions()
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise OutputExistsError(f"{out} is not empty.", "Choose a new folder with --out.")
+    _refuse_full(out)
     tuned = load_tuned(run)
     kind = "segmentation" if tuned.kind == "segmenter" else "classification"
     if dataset is not None and dataset.fingerprint != tuned.facts["data"]["fingerprint"]:
@@ -222,8 +221,7 @@ def write_bundle(graph: Graph, facts: Mapping[str, Any], out: Path) -> Bundle:
         OutputExistsError: `out` holds something.
         NoSpaceError: the disk is full.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise OutputExistsError(f"{out} is not empty.", "Choose a new folder with --out.")
+    _refuse_full(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.", suffix=".part"))
     try:
@@ -241,6 +239,12 @@ def write_bundle(graph: Graph, facts: Mapping[str, Any], out: Path) -> Bundle:
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return Bundle.open(out)
+
+
+def _refuse_full(out: Path) -> None:
+    """Asked before any work, and again before writing."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise OutputExistsError(f"{out} is not empty.", "Choose a new folder with --out.")
 
 
 def _training_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
