@@ -23,6 +23,8 @@ import numpy as np
 
 Call = Callable[[int], None]
 """Runs n batches and returns when the last is done."""
+Calls = Mapping[str, Call]
+"""Several ways to run one engine, by name."""
 
 
 @dataclass
@@ -59,13 +61,17 @@ class Contender:
         )
         self.facts = self._ask(dict(self.job))
 
-    def measure(self, seconds: float, nice: int = 0) -> float:
+    def measure(self, seconds: float, nice: int = 0, way: str = "") -> float:
         """Images per second over about `seconds`, at a nice value (below 0 needs root)."""
         self._renice(nice)
         try:
-            return float(self._ask({"seconds": seconds})["images_per_s"])
+            return float(self.facts_of(seconds, way)["images_per_s"])
         finally:
             self._renice(0)
+
+    def facts_of(self, seconds: float, way: str = "") -> dict[str, Any]:
+        """`images_per_s` over about `seconds`, and `joules_per_image` by counter."""
+        return self._ask({"seconds": seconds, "way": way})
 
     def _renice(self, nice: int) -> None:
         """For every thread, and for the session: Linux weighs sessions first, then threads."""
@@ -100,37 +106,45 @@ class Contender:
 
 def main() -> None:
     """The worker."""
-    call: Call | None = None
+    calls: Calls = {}
     batch = least = 0
     stack: list[Any] = []
     for line in sys.stdin:
         question = json.loads(line)
         try:
-            if call is None:
+            if not calls:
                 start = time.perf_counter()
                 context = KINDS[question["kind"]](question)
-                call = context.__enter__()
+                found = context.__enter__()
                 stack.append(context)
+                ways = found if isinstance(found, Mapping) else {"": found}
                 batch, least = int(question["batch"]), int(question.get("least", 1))
                 loaded = time.perf_counter() - start
-                call(2)
+                for call in ways.values():
+                    call(2)
+                calls = ways
                 answer: dict[str, Any] = {"load_s": loaded}
             else:
-                answer = {"images_per_s": _rate(call, batch, float(question["seconds"]), least)}
+                answer = _rate(calls[question["way"]], batch, float(question["seconds"]), least)
         except Exception as error:  # told to the race, whatever it was
             answer = {"error": f"{type(error).__name__}: {error}"[:400]}
         print(json.dumps(answer), flush=True)
 
 
-def _rate(call: Call, batch: int, seconds: float, least: int) -> float:
+def _rate(call: Call, batch: int, seconds: float, least: int) -> dict[str, Any]:
     """Whole calls for about `seconds`, after one that is not counted."""
+    from dinorad_rt.benchmarking.energy import measure_energy
+
     start = time.perf_counter()
     call(1)
     once = time.perf_counter() - start
     calls = max(least, round(seconds / once))
-    start = time.perf_counter()
-    call(calls)
-    return calls * batch / (time.perf_counter() - start)
+    with measure_energy() as energy:
+        start = time.perf_counter()
+        call(calls)
+        elapsed = time.perf_counter() - start
+    images = calls * batch
+    return {"images_per_s": images / elapsed, "joules_per_image": energy.per_image(images)}
 
 
 def _pixels(job: Mapping[str, Any]) -> np.ndarray:
@@ -251,7 +265,98 @@ def product(job: Mapping[str, Any]) -> Iterator[Call]:
     yield call
 
 
+@contextmanager
+def cuda_pytorch(job: Mapping[str, Any]) -> Iterator[Calls]:
+    """The timm module on a GPU in FP16, eager (its fused attention) or max-autotune compiled."""
+    import torch
+
+    from dinorad_rt.backbones.load import load_backbone
+
+    backbone = load_backbone(job["model"], weights="random", image_size=job["size"])
+    module: Any = backbone.module.half().cuda()
+    if job["compile"]:
+        module = torch.compile(module, mode="max-autotune", dynamic=False)
+    source = torch.from_numpy(_pixels(job)).pin_memory()
+    resident = source.cuda().half()
+
+    def run(times: int) -> None:
+        with torch.inference_mode():
+            for _ in range(times):
+                module(resident)
+                torch.cuda.synchronize()
+
+    def with_copies(times: int) -> None:
+        with torch.inference_mode():
+            for _ in range(times):
+                module(source.cuda(non_blocking=True).half()).float().cpu()
+
+    with _in_turns(job):
+        run(2)
+        yield {"resident": run, "copies": with_copies}
+
+
+@contextmanager
+def cuda_ours(job: Mapping[str, Any]) -> Iterator[Calls]:
+    """An engine of ours on a GPU, built first where it is not in the cache."""
+    from itertools import repeat
+
+    from dinorad_rt.engines.build import get_or_build
+    from dinorad_rt.engines.profile import Profile
+    from dinorad_rt.pipeline import EngineRequest, graph_for
+    from dinorad_rt.runners.registry import open_runner
+
+    request = EngineRequest(
+        model=job["model"], weights="random", image_size=job["size"], precision=job["precision"]
+    )
+    graph = graph_for(request)
+    profile = Profile(name="race", batch=job["batch"])
+    with _in_turns(job):
+        engine = get_or_build(graph, backend=job["backend"], profile=profile)
+    pixels = _pixels(job)
+    with open_runner(engine) as runner:
+        once = runner.resident_call()
+        assert once is not None
+
+        def run(times: int) -> None:
+            for _ in range(times):
+                once()
+
+        def with_copies(times: int) -> None:
+            for _ in runner.infer_stream(repeat(pixels, times)):
+                pass
+
+        yield {"resident": run, "copies": with_copies}
+
+
+@contextmanager
+def _in_turns(job: Mapping[str, Any]) -> Iterator[None]:
+    """While many compile on one GPU, only one at a time measures which kernel is fastest."""
+    import filelock
+    from torch._inductor.runtime import benchmarking
+
+    lock = filelock.FileLock(job["lock"])
+    kinds: tuple[Any, ...] = (benchmarking.TritonBenchmarker, benchmarking.InductorBenchmarker)
+    kept = {kind: kind.benchmark_gpu for kind in kinds if "benchmark_gpu" in vars(kind)}
+
+    def alone(measure: Any) -> Any:
+        def measured(*arguments: Any, **options: Any) -> Any:
+            with lock:
+                return measure(*arguments, **options)
+
+        return measured
+
+    for kind, measure in kept.items():
+        kind.benchmark_gpu = alone(measure)
+    try:
+        yield
+    finally:
+        for kind, measure in kept.items():
+            kind.benchmark_gpu = measure
+
+
 KINDS: dict[str, Any] = {
+    "cuda pytorch": cuda_pytorch,
+    "cuda ours": cuda_ours,
     "ours": ours,
     "pytorch": pytorch,
     "onnxruntime": onnxruntime,

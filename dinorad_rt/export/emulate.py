@@ -1,7 +1,8 @@
 """Run a typed program in FP32, with or without the rounding of its types.
 
 With rounding every value that the graph types FP16 or BF16 is rounded to it, and products are
-accumulated in FP32: the arithmetic of tensor cores, on any processor and the same everywhere.
+accumulated in FP32: the arithmetic of tensor cores, on any processor and the same everywhere
+(but for the order of sums). A GPU is used where there is one: a large model takes minutes else.
 Without, only the stored weights are rounded: what ONNX Runtime computes from the widened graph.
 Imported late: it needs torch.
 """
@@ -44,7 +45,7 @@ def emulate(
         finite, or None.
     """
     runner = _Emulator(program, rounding=rounding, taps=taps or {})
-    with torch.no_grad():
+    with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         rows = [runner.run_image(torch.from_numpy(image[None])) for image in images]
     if found is not None:
         found |= {name: np.concatenate(values) for name, values in runner.found.items()}
@@ -59,6 +60,7 @@ class _Emulator(Interpreter):
         self._taps = taps
         self.found: dict[str, list[np.ndarray]] = {name: [] for name in taps.values()}
         self._weights = Weights(program)
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._rounding = rounding
         self._image: torch.Tensor | None = None
         self.first_bad: str | None = None
@@ -66,7 +68,7 @@ class _Emulator(Interpreter):
     def run_image(self, image: torch.Tensor) -> list[np.ndarray]:
         self._image = image
         outputs = self.run(enable_io_processing=False)
-        return [np.array(value.float().numpy()) for value in outputs]
+        return [_on_host(value) for value in outputs]
 
     def run_node(self, n: Node) -> Any:
         if n.op == "output":
@@ -74,16 +76,20 @@ class _Emulator(Interpreter):
         if n.op == "placeholder":
             found = self._weights.get(n) if n in self._weights else self._image
             assert found is not None
+            found = found.to(self._device)
             return found.float() if found.dtype in _LOW else found
         if n.target is torch.ops.aten._to_copy.default and _is_low_cast(n):
             result = self.fetch_args_kwargs_from_env(n)[0][0]
         elif operator_name(n) == "scaled_dot_product_attention":
             result = self._attention(n)
+        elif "device" in n.kwargs:
+            args, kwargs = self.fetch_args_kwargs_from_env(n)
+            result = self.call_function(n.target, args, {**kwargs, "device": self._device})
         else:
             result = super().run_node(n)
         value = self._round(n, n.meta.get("val"), result)
         if n in self._taps:
-            self.found[self._taps[n]].append(np.array(value.float().numpy()))
+            self.found[self._taps[n]].append(_on_host(value))
         return value
 
     def _attention(self, n: Node) -> torch.Tensor:
@@ -113,6 +119,10 @@ class _Emulator(Interpreter):
         if self.first_bad is None and not bool(torch.isfinite(value).all()):
             self.first_bad = f"{scope_of(n) or 'the model'} ({operator_name(n)})"
         return value
+
+
+def _on_host(value: torch.Tensor) -> np.ndarray:
+    return np.array(value.float().cpu().numpy())
 
 
 def _is_low_cast(node: Node) -> bool:

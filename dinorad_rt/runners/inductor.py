@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import shutil
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -36,6 +37,8 @@ _DEFAULTS: dict[str, Any] = {"device": "auto", "max_autotune": True, "cuda_graph
 _PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "matmul", "linear", "convolution", "conv2d")
 _ATTENTION = "scaled_dot_product_attention"
 _STREAMS = 2
+_HOPPER = 9
+"""Major compute capability of the first GPUs with a tensor memory accelerator."""
 
 
 def is_available() -> Availability:
@@ -91,6 +94,7 @@ def plan(graph: Graph, profile: Profile) -> Plan:
             "max_autotune": bool(options["max_autotune"]),
             "cuda_graphs": bool(options["cuda_graphs"]),
             "matrix_type": low,
+            **({"tensor_memory": _has_tensor_memory()} if device == "cuda" else {}),
         },
         device=cpu_device() if device == "cpu" else {"kind": "cuda", **gpu_facts()},
         notes=(note,) if slow else (),
@@ -252,15 +256,15 @@ class InductorCudaRunner(AbstractRunner):
 
         slot = self._slots[self._next]
         self._next = (self._next + 1) % len(self._slots)
-        rows = slot["host"].numpy()
-        np.copyto(rows[: len(chunk)], chunk)
-        rows[len(chunk) :] = 0
+        count = len(chunk)
+        slot["host"][:count].copy_(torch.from_numpy(chunk))  # by all threads, unlike NumPy's copy
+        slot["host"][count:].zero_()
         with torch.inference_mode(), torch.cuda.stream(slot["stream"]):
             slot["device"].copy_(slot["host"], non_blocking=True)
             slot["run"]()
             for back, value in zip(slot["back"], slot["outputs"], strict=True):
                 back.copy_(value, non_blocking=True)
-        return slot, len(chunk)
+        return slot, count
 
     def _collect(self, ticket: tuple[dict[str, Any], int]) -> Rows:
         slot, rows = ticket
@@ -276,6 +280,7 @@ def _program(graph: Graph, plan: Plan) -> Any:
     import torch
 
     from dinorad_rt.export.program import load_program
+    from dinorad_rt.runners.inductor_graph import suit_gpu
 
     if not graph.program_path.is_file():
         raise BuildError(
@@ -290,7 +295,12 @@ def _program(graph: Graph, plan: Plan) -> Any:
         program = move_to_device_pass(program, device)
     example = torch.zeros((plan.batch, *list(graph.input_shape)[-3:]), device=device)
     try:
-        return torch.export.export(program.module(), (example,))
+        fixed = torch.export.export(program.module(), (example,))
+        if device == "cpu":
+            return fixed
+        suited = fixed.module()
+        suit_gpu(suited)
+        return torch.export.export(suited, (example,))
     except Exception as error:  # a guard of the program, in whatever class it raises
         raise BuildError(
             f"The program of {graph.model} takes no batch of {plan.batch}: {_first_line(error)}",
@@ -317,7 +327,11 @@ def _products(program: Any) -> dict[str, int]:
 def _configuration(settings: Mapping[str, Any]) -> dict[str, Any]:
     tuned = bool(settings["max_autotune"])
     if settings["device"] != "cpu":
-        return {"max_autotune": tuned}
+        return {
+            "max_autotune": tuned,
+            "triton.enable_persistent_tma_matmul": bool(settings["tensor_memory"]),
+            "aot_inductor.compile_wrapper_opt_level": "O0",  # a CUDA graph replaces what it does
+        }
     return {"max_autotune": tuned, "freezing": True, "cpp.threads": int(settings["threads"])}
 
 
@@ -339,11 +353,18 @@ def _quiet() -> Iterator[None]:
     try:
         for log in loggers:
             log.setLevel(logging.ERROR)
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # deprecations within PyTorch itself
+            yield
     finally:
         choices.PRINT_AUTOTUNE = shown
         for log, level in zip(loggers, levels, strict=True):
             log.setLevel(level)
+
+
+def _has_tensor_memory() -> bool:
+    """Whether the GPU has the tensor memory accelerator (Hopper and later)."""
+    return int(gpu_facts().get("compute_capability", "0").partition(".")[0]) >= _HOPPER
 
 
 def _options(profile: Profile) -> dict[str, Any]:

@@ -152,7 +152,7 @@ class _Loop:
         self.trained = [p for group in groups for p in group["params"]]
         if not self.trained:
             raise TrainingError("Nothing is to be trained: no parameter requires a gradient.", "")
-        self.optimizer = _optimizer(groups, settings)
+        self.optimizer = _optimizer(groups, settings, self.workers.device)
         self.scaler = torch.amp.GradScaler(
             self.workers.device.type, enabled=settings.precision == "fp16"
         )
@@ -398,12 +398,15 @@ class _Step(nn.Module):
         return self._job.loss(batch)
 
 
-def _optimizer(groups: list[dict[str, Any]], settings: TrainSettings) -> torch.optim.Optimizer:
+def _optimizer(
+    groups: list[dict[str, Any]], settings: TrainSettings, device: torch.device
+) -> torch.optim.Optimizer:
     if settings.optimizer == "sgd":
         return torch.optim.SGD(
             groups, momentum=settings.momentum, weight_decay=settings.weight_decay
         )
-    return torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
+    fused = device.type == "cuda"
+    return torch.optim.AdamW(groups, weight_decay=settings.weight_decay, fused=fused or None)
 
 
 def _line(record: EpochRecord, settings: TrainSettings, selecting: str) -> str:
