@@ -309,7 +309,7 @@ def cuda_ours(job: Mapping[str, Any]) -> Iterator[Calls]:
         model=job["model"], weights="random", image_size=job["size"], precision=job["precision"]
     )
     graph = graph_for(request)
-    profile = Profile(name="race", batch=job["batch"])
+    profile = Profile(name="race", batch=job["batch"], options=job.get("options", {}))
     with _in_turns(job):
         engine = get_or_build(graph, backend=job["backend"], profile=profile)
     pixels = _pixels(job)

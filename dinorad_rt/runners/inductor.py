@@ -33,12 +33,15 @@ if TYPE_CHECKING:
 
 NAME = "inductor"
 PACKAGE = "model.pt2"
-_DEFAULTS: dict[str, Any] = {"device": "auto", "max_autotune": True, "cuda_graphs": True}
+_DEFAULTS: dict[str, Any] = {
+    "device": "auto",
+    "max_autotune": True,
+    "cuda_graphs": True,
+    "tensor_memory": False,
+}
 _PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "matmul", "linear", "convolution", "conv2d")
 _ATTENTION = "scaled_dot_product_attention"
 _STREAMS = 2
-_HOPPER = 9
-"""Major compute capability of the first GPUs with a tensor memory accelerator."""
 
 
 def is_available() -> Availability:
@@ -65,7 +68,8 @@ def plan(graph: Graph, profile: Profile) -> Plan:
     """Fix device, batch and threads.
 
     Options of the profile: `device` (auto, cpu, cuda), `max_autotune` (default true: products are
-    timed and the fastest form is kept), `cuda_graphs`.
+    timed and the fastest form is kept), `cuda_graphs`, `tensor_memory` (default false: on Hopper
+    and later also time products that fetch through the tensor memory accelerator).
 
     Raises:
         EngineError: a device that is not here, or an unknown option.
@@ -94,7 +98,7 @@ def plan(graph: Graph, profile: Profile) -> Plan:
             "max_autotune": bool(options["max_autotune"]),
             "cuda_graphs": bool(options["cuda_graphs"]),
             "matrix_type": low,
-            **({"tensor_memory": _has_tensor_memory()} if device == "cuda" else {}),
+            **({"tensor_memory": bool(options["tensor_memory"])} if device == "cuda" else {}),
         },
         device=cpu_device() if device == "cpu" else {"kind": "cuda", **gpu_facts()},
         notes=(note,) if slow else (),
@@ -360,11 +364,6 @@ def _quiet() -> Iterator[None]:
         choices.PRINT_AUTOTUNE = shown
         for log, level in zip(loggers, levels, strict=True):
             log.setLevel(level)
-
-
-def _has_tensor_memory() -> bool:
-    """Whether the GPU has the tensor memory accelerator (Hopper and later)."""
-    return int(gpu_facts().get("compute_capability", "0").partition(".")[0]) >= _HOPPER
 
 
 def _options(profile: Profile) -> dict[str, Any]:
