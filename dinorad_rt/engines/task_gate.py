@@ -4,6 +4,8 @@ A kNN classifier is fitted on the training images and asked about the test image
 embeddings of the engine and once with those of the reference. Compared are the AUROC (paired
 difference, interval by patient) and the predicted class (agreement). Source of the limits:
 ARCHITECTURE.md, the parity gate.
+
+A segmenter is judged by `judge_dice`: the paired difference of the mean Dice, and equal voxels.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from dinorad_rt.errors import ProtocolError
-from dinorad_rt.metrics.by_patient import RankingByPatient
+from dinorad_rt.metrics.by_patient import RankingByPatient, defined_mean_by_patient
 from dinorad_rt.metrics.comparisons import paired_bootstrap
 from dinorad_rt.metrics.intervals import CountMetric
 
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 Verdict = Literal["passed", "failed", "undecided"]
 AUROC_LIMIT = 0.002
 """The interval of the AUROC's difference must lie inside ± this."""
+DICE_LIMIT = 0.002
+"""The same for the Dice of a segmenter."""
 LEAST_AGREEMENT = 0.995
 LEAST_PATIENTS = 30
 LEAST_OF_CLASS = 10
@@ -67,11 +71,36 @@ class TaskGate:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; what is undefined is None."""
-        values = asdict(self)
-        return {
-            key: None if isinstance(value, float) and np.isnan(value) else value
-            for key, value in values.items()
-        }
+        return _plain(asdict(self))
+
+
+@dataclass(frozen=True)
+class DiceGate:
+    """What the task gate of a segmenter found.
+
+    Attributes:
+        verdict: `undecided` where the data cannot tell.
+        reason: in words.
+        volumes, patients: that were segmented.
+        dice_reference, dice_engine: mean foreground Dice over the volumes that have one.
+        difference, low, high: engine minus reference, with its 95 % interval by patient.
+        agreement: share of equal voxels.
+    """
+
+    verdict: Verdict
+    reason: str
+    volumes: int
+    patients: int
+    dice_reference: float
+    dice_engine: float
+    difference: float
+    low: float
+    high: float
+    agreement: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; what is undefined is None."""
+        return _plain(asdict(self))
 
 
 def judge_stores(
@@ -162,6 +191,56 @@ def judge_scores(
     )
     verdict, reason = _verdict(numbers, _least_of_class(labels, patient, scores[0].shape[1]))
     return TaskGate(verdict=verdict, reason=reason, **numbers)
+
+
+def judge_dice(
+    dice: Sequence[np.ndarray],
+    patients_of: np.ndarray | Sequence[str],
+    agreement: float,
+    *,
+    margin: float = DICE_LIMIT,
+    seed: int = 0,
+) -> DiceGate:
+    """Judge the Dice that reference and engine reach on the same volumes.
+
+    Args:
+        dice: (volumes,) mean foreground Dice of the reference, and of the engine; NaN where no
+            class has a value.
+        patients_of: (volumes,) key of each volume's patient.
+        agreement: share of equal voxels, in [0, 1].
+        margin: the interval of the difference must lie inside ± this.
+        seed: of the interval's resampling.
+
+    Raises:
+        ProtocolError: no volume, or sets of different length.
+    """
+    first, second = (np.asarray(values, np.float64) for values in dice)
+    if not len(first) or not len(first) == len(second) == len(patients_of):
+        raise ProtocolError(
+            f"Reference, engine and patients have {len(first)}, {len(second)} and "
+            f"{len(patients_of)} values of Dice.",
+            "Segment the same volumes, one or more, with both.",
+        )
+    patient = np.unique(np.asarray(patients_of, dtype=str), return_inverse=True)[1]
+    patients = int(patient.max()) + 1
+    means = [
+        defined_mean_by_patient(values[:, None], patient, patients) for values in (first, second)
+    ]
+    (delta,) = paired_bootstrap(means[0], means[1], patients, seed=seed)
+    once = np.ones((1, patients), np.int64)
+    verdict, reason = _dice_verdict(delta.low, delta.high, agreement, patients, margin)
+    return DiceGate(
+        verdict=verdict,
+        reason=reason,
+        volumes=len(first),
+        patients=patients,
+        dice_reference=float(means[0](once)[0, 0]),
+        dice_engine=float(means[1](once)[0, 0]),
+        difference=delta.value,
+        low=delta.low,
+        high=delta.high,
+        agreement=agreement,
+    )
 
 
 def _check(reference: Mapping[str, EmbeddingTable], engine: Mapping[str, EmbeddingTable]) -> None:
@@ -266,8 +345,37 @@ def _verdict(numbers: Mapping[str, Any], rarest: int) -> tuple[Verdict, str]:
             f"too few patients: {numbers['patients']} in the test split, {rarest} of the rarest "
             f"class; {LEAST_PATIENTS} and {LEAST_OF_CLASS} are needed"
         )
+    return _outcome(failed, open_)
+
+
+def _dice_verdict(
+    low: float, high: float, agreement: float, patients: int, margin: float
+) -> tuple[Verdict, str]:
+    failed, open_ = [], []
+    if np.isnan(low):
+        open_.append("the Dice is not defined on these volumes")
+    elif low > margin or high < -margin:
+        failed.append(f"the Dice differs by more than {margin:g}")
+    elif low < -margin or high > margin:
+        open_.append(f"the interval of the Dice's difference reaches beyond ±{margin:g}")
+    if agreement < LEAST_AGREEMENT:
+        failed.append(f"{agreement:.2%} of the voxels agree, {LEAST_AGREEMENT:.1%} are wanted")
+    if patients < LEAST_PATIENTS:
+        open_.append(f"too few patients: {patients}; {LEAST_PATIENTS} are needed")
+    return _outcome(failed, open_)
+
+
+def _outcome(failed: Sequence[str], open_: Sequence[str]) -> tuple[Verdict, str]:
+    """What fails outweighs what cannot be decided."""
     if failed:
         return "failed", "; ".join(failed)
     if open_:
         return "undecided", "; ".join(open_)
     return "passed", "the difference lies inside the limits"
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: None if isinstance(value, float) and np.isnan(value) else value
+        for key, value in values.items()
+    }

@@ -143,6 +143,14 @@ def mean_by_patient(values: np.ndarray, patient: np.ndarray, patients: int) -> S
     return SharesByPatient(values, np.ones_like(values), patient, patients)
 
 
+def defined_mean_by_patient(
+    values: np.ndarray, patient: np.ndarray, patients: int
+) -> SharesByPatient:
+    """Mean over the samples that have a value, column by column; NaN stands for none."""
+    defined = ~np.isnan(values)
+    return SharesByPatient(np.where(defined, values, 0.0), defined, patient, patients)
+
+
 class CalibrationByPatient:
     """Expected calibration error; see `decisions.weighted_calibration_error`.
 

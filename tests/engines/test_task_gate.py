@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import KNeighborsClassifier
 
 from dinorad_rt.embeddings.table import EmbeddingTable
-from dinorad_rt.engines.task_gate import judge_tables
+from dinorad_rt.engines.task_gate import judge_dice, judge_tables
 from dinorad_rt.engines.verify import images_check
 from dinorad_rt.errors import ProtocolError
 from dinorad_rt.export.recipe import load_recipe
@@ -120,3 +120,56 @@ def test_the_worst_of_the_users_images_is_held_to_the_recipe(by: float, verdict:
     assert check.verdict == verdict
     assert check.numbers["limit"] == load_recipe("vit").limits["bf16"].cosine
     assert bool(check.fix) == (verdict == "failed")
+
+
+def _dice(volumes: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(0.6, 0.95, volumes)
+
+
+def _plain_interval(first: np.ndarray, second: np.ndarray, per_patient: int) -> tuple[float, float]:
+    """Patients drawn one by one."""
+    random, groups = np.random.default_rng(3), len(first) // per_patient
+    means = []
+    for _ in range(2000):
+        drawn = random.integers(groups, size=groups)
+        rows = (per_patient * drawn[:, None] + np.arange(per_patient)).ravel()
+        means.append(np.nanmean(second[rows]) - np.nanmean(first[rows]))
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def test_the_dice_gate_draws_patients_and_leaves_undefined_volumes_out() -> None:
+    first = _dice(120)
+    second = first + np.random.default_rng(1).normal(-0.02, 0.01, 60).repeat(2)
+    first[3] = second[3] = np.nan
+    patients = [f"p{i // 2}" for i in range(120)]
+    gate = judge_dice([first, second], patients, 0.999)
+    assert (gate.volumes, gate.patients) == (120, 60)
+    assert gate.dice_reference == pytest.approx(np.nanmean(first))
+    assert gate.difference == pytest.approx(np.nanmean(second) - np.nanmean(first))
+    low, high = _plain_interval(first, second, 2)
+    assert gate.low == pytest.approx(low, abs=5e-4)
+    assert gate.high == pytest.approx(high, abs=5e-4)
+    assert gate.verdict == "failed"
+    assert "the Dice differs by more than 0.002" in gate.reason
+    assert judge_dice([first, second], patients, 0.999, margin=0.05).verdict == "passed"
+
+
+def test_verdicts_of_the_dice_gate() -> None:
+    dice, names = _dice(40), [f"p{i}" for i in range(40)]
+    assert judge_dice([dice, dice], names, 1.0).verdict == "passed"
+    fewer = judge_dice([dice[:20], dice[:20]], names[:20], 1.0)
+    assert (fewer.verdict, fewer.reason) == ("undecided", "too few patients: 20; 30 are needed")
+    other = judge_dice([dice, dice], names, 0.99)
+    assert (other.verdict, other.reason) == (
+        "failed",
+        "99.00% of the voxels agree, 99.5% are wanted",
+    )
+    wide = judge_dice([dice, dice + np.random.default_rng(2).normal(0, 0.02, 40)], names, 1.0)
+    assert wide.verdict == "undecided"
+    assert "reaches beyond ±0.002" in wide.reason
+    nothing = judge_dice([np.full(40, np.nan)] * 2, names, 1.0)
+    assert nothing.verdict == "undecided"
+    assert nothing.as_dict()["difference"] is None
+    with pytest.raises(ProtocolError, match="40, 39 and 40"):
+        judge_dice([dice, dice[1:]], names, 1.0)
