@@ -8,7 +8,7 @@ swaps the models patient by patient, and a test of equivalence within a margin.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -16,85 +16,22 @@ import numpy as np
 
 from dinorad_rt.embeddings.table import DatasetInfo
 from dinorad_rt.errors import LabelError, ProtocolError, unknown_name
+from dinorad_rt.metrics.answers import Comparison, Question, comparison_of, corrected, plain
 from dinorad_rt.metrics.comparisons import (
     SwapStatistic,
     auroc_swap,
-    equivalence_test,
-    holm,
     mean_swap,
     paired_bootstrap,
     permutation_test,
 )
 from dinorad_rt.metrics.decisions import predicted_labels
 from dinorad_rt.metrics.delong import compare_auroc
-from dinorad_rt.metrics.intervals import LEVEL, RESAMPLES
 from dinorad_rt.metrics.report import Panel, one_vs_rest, panel_of, present_classes
 
 if TYPE_CHECKING:
     from dinorad_rt.reports.results import Predictions, Results
 
-LOWER_IS_BETTER = ("brier", "calibration_error")
-MARGIN = 0.02
-_PERMUTED_VALUES = 50_000_000
-"""Permutations times images times classes; beyond it fewer permutations are drawn."""
-
-
-@dataclass(frozen=True)
-class Question:
-    """What is compared.
-
-    Attributes:
-        metric: one of those that `metrics.report` names.
-        class_name: of a metric of one class; None for all classes.
-        margin: largest difference that does not matter.
-        resamples, seed: of bootstrap and permutations.
-    """
-
-    metric: str = "auroc"
-    class_name: str | None = None
-    margin: float = MARGIN
-    resamples: int = RESAMPLES
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Two runs on the same images; differences are second minus first.
-
-    Attributes:
-        first, second: names of the runs.
-        value_first, value_second: of the metric.
-        difference, low, high: with its 95 % interval by patient; None if undefined.
-        p_value: two-sided, paired bootstrap.
-        p_holm: the same, corrected for all pairs.
-        p_delong: where the metric is one class's AUROC; else None.
-        p_permutation: where the metric is an AUROC or the accuracy; else None.
-        equivalent: the difference surely lies inside the margin.
-        p_equivalence: of the two one-sided tests.
-        n, n_patients: images and patients.
-        verdict: in words.
-    """
-
-    first: str
-    second: str
-    value_first: float | None
-    value_second: float | None
-    difference: float | None
-    low: float | None
-    high: float | None
-    p_value: float | None
-    p_holm: float | None
-    p_delong: float | None
-    p_permutation: float | None
-    equivalent: bool | None
-    p_equivalence: float | None
-    n: int
-    n_patients: int
-    verdict: str = ""
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
+__all__ = ["Comparison", "Question", "chosen_predictions", "compare_runs", "run_names"]
 
 
 @dataclass(frozen=True)
@@ -155,9 +92,7 @@ def compare_runs(
         _pair(a, b, first, row, question=question, usable=usable)
         for a, b in combinations(prepared, 2)
     ]
-    corrected = holm(np.array([np.nan if c.p_value is None else c.p_value for c in found]))
-    found = [replace(c, p_holm=_plain(p)) for c, p in zip(found, corrected, strict=True)]
-    return [replace(c, verdict=verdict(c, question, len(found))) for c in found]
+    return corrected(found, question)
 
 
 def run_names(runs: Sequence[Results], folders: Sequence[str]) -> list[str]:
@@ -298,25 +233,14 @@ def _pair(
         width=max(panel.width for panel in (*a.panels, *b.panels)),
     )
     once = np.ones((1, patients), dtype=np.int64)
-    same = None
-    if not np.isnan(found.draws).all():
-        same = equivalence_test(found.draws, question.margin)
-    return Comparison(
-        first=a.name,
-        second=b.name,
-        value_first=_plain(first(once)[0, 0]),
-        value_second=_plain(second(once)[0, 0]),
-        difference=_plain(found.value),
-        low=_plain(found.low),
-        high=_plain(found.high),
-        p_value=_plain(found.p_value),
-        p_holm=None,
+    return comparison_of(
+        found,
+        (a.name, b.name),
+        (float(first(once)[0, 0]), float(second(once)[0, 0])),
+        question,
+        (len(run.labels), patients),
         p_delong=_delong(a, b, run, question, usable),
         p_permutation=_permutation(a, b, run, question, usable),
-        equivalent=None if same is None else same.equivalent,
-        p_equivalence=None if same is None else same.p_value,
-        n=len(run.labels),
-        n_patients=patients,
     )
 
 
@@ -340,7 +264,7 @@ def _delong(
     positive = one_vs_rest(run.labels, len(run.class_names))[:, classes[0]]
     left, right = (part.scores[0][:, classes[0]] for part in (a, b))
     try:
-        return _plain(compare_auroc(positive, left, right, run.patients).p_value)
+        return plain(compare_auroc(positive, left, right, run.patients).p_value)
     except LabelError:  # one patient of a class has no variance
         return None
 
@@ -361,8 +285,7 @@ def _permutation(
         statistic = mean_swap(*(c.all(axis=1) if c.ndim == 2 else c for c in correct))
     else:
         return None
-    work = len(left) * max(len(classes), 1)
-    permutations = int(min(question.resamples, max(999, _PERMUTED_VALUES // work)))
+    permutations = question.permutations(len(left) * max(len(classes), 1))
     return permutation_test(statistic, run.patients, permutations=permutations, seed=question.seed)
 
 
@@ -371,45 +294,3 @@ def _mean_of(parts: Sequence[SwapStatistic]) -> SwapStatistic:
         return np.asarray(np.mean([part(swapped) for part in parts], axis=0))
 
     return statistic
-
-
-def verdict(found: Comparison, question: Question, pairs: int) -> str:
-    """One comparison in a sentence."""
-    what = question.metric.replace("_", " ").replace("auroc", "AUROC")
-    if question.class_name:
-        what += f" of {question.class_name}"
-    if found.difference is None or found.low is None or found.high is None:
-        return f"{what} of {found.first} and {found.second} cannot be compared: it is undefined."
-    p_value = found.p_holm if found.p_holm is not None else 1.0
-    p_text = f"p {_p(found.p_value)}"
-    if pairs > 1:
-        p_text += f" (after Holm's correction for {pairs} pairs {_p(p_value)})"
-    numbers = (
-        f"{what} {found.value_second:.3f} against {found.value_first:.3f}, difference "
-        f"{found.difference:+.3f} [{found.low:+.3f}, {found.high:+.3f}], {p_text}, on the same "
-        f"{found.n} images of {found.n_patients} patients"
-    )
-    if p_value < 1 - LEVEL and (found.low > 0 or found.high < 0):
-        higher = found.difference > 0
-        better = higher != (question.metric in LOWER_IS_BETTER)
-        word = "better" if better else "worse"
-        return f"{found.second} is {word} than {found.first}: {numbers}."
-    if found.equivalent:
-        return (
-            f"{found.second} and {found.first} are equivalent within ±{question.margin:g}: "
-            f"{numbers}."
-        )
-    return (
-        f"No difference is shown between {found.second} and {found.first}, nor that they are "
-        f"equivalent within ±{question.margin:g}: {numbers}."
-    )
-
-
-def _p(value: float | None) -> str:
-    if value is None:
-        return "undefined"
-    return "< 0.001" if value < 0.001 else f"= {value:.3f}"
-
-
-def _plain(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from dinorad_rt.errors import ProtocolError
-from dinorad_rt.metrics.classification import weighted_auroc
+from dinorad_rt.metrics.classification import ratio, weighted_auroc
 from dinorad_rt.metrics.delong import midranks
 from dinorad_rt.metrics.intervals import LEVEL, RESAMPLES, CountMetric, patient_counts
 
@@ -149,12 +149,18 @@ def mean_swap(first: np.ndarray, second: np.ndarray) -> SwapStatistic:
     """Difference of means under swaps, such as of correct (1) and wrong (0) predictions.
 
     Args:
-        first, second: (samples,) values of the two models.
+        first, second: (samples,) values of the two models; NaN where a sample has none: each
+            mean is over the samples that have one.
     """
-    difference = (np.asarray(second, float) - np.asarray(first, float)) / len(first)
+    values = np.stack([np.asarray(part, float) for part in (first, second)])
+    defined = ~np.isnan(values)
+    values = np.where(defined, values, 0.0)
+    moved = np.stack([values[1] - values[0], defined[1] * 1.0 - defined[0]], axis=1)
+    sums, sizes = values.sum(axis=1), defined.sum(axis=1)
 
     def statistic(swapped: np.ndarray) -> np.ndarray:
-        return np.asarray(np.where(swapped, -1.0, 1.0) @ difference)
+        value, size = (swapped.astype(float) @ moved).T
+        return ratio(sums[1] - value, sizes[1] - size) - ratio(sums[0] + value, sizes[0] + size)
 
     return statistic
 
