@@ -10,9 +10,15 @@ import typer
 
 from dinorad_rt.cli.console import note, print_json, seldom, warn
 from dinorad_rt.cli.embed import describe_dataset
+from dinorad_rt.errors import ParityError
 
 if TYPE_CHECKING:
+    from dinorad_rt.datasets.dataset import Dataset
+    from dinorad_rt.engines.task_gate import TaskGate
+    from dinorad_rt.export.manifest import Graph
     from dinorad_rt.reports.results import Results
+    from dinorad_rt.training.checkpoint import TunedModel
+    from dinorad_rt.training.segmentation.task_gate import SegmentationGate
 
 _AFTER_EXPORT = """
 Try next
@@ -29,6 +35,8 @@ def export_checkpoint(
 ) -> None:
     """`export --checkpoint`: the graph of a run and, with data, the task gate of its engine.
 
+    A gate that failed is an error, told after the graph: the graph is its model, the engine is not.
+
     Args:
         exported: run folder, weights below it, precision, module paths that stay in FP32.
         where: data, dataset, root, seed, as for `dataset_for`.
@@ -36,12 +44,12 @@ def export_checkpoint(
         as_json: print the manifest.
 
     Raises:
-        DinoradError: anything that the user can mend.
+        ParityError: the engine fails the task gate.
+        DinoradError: anything else that the user can mend.
     """
     from dinorad_rt.cli.export import print_graph
     from dinorad_rt.pipeline import dataset_for, resolve_precision
     from dinorad_rt.training.checkpoint import load_tuned
-    from dinorad_rt.training.evaluate import gate_on_engine
     from dinorad_rt.training.export import export_tuned
 
     run, weights, precision, keep = exported
@@ -52,20 +60,51 @@ def export_checkpoint(
     if graph.weights_kind == "random":
         warn("weights: random below the run. This graph is for tests; its answers mean nothing.")
     gate = None
-    if (data or dataset) and tuned.kind == "classifier":
-        source = dataset_for(data, dataset, root, seed=seed, say=seldom(note))
-        gate = gate_on_engine(tuned, graph, source, say=note)
+    if data or dataset:
+        source = dataset_for(data, dataset, root, seed=seed, say=seldom(note), **masks_of(run))
+        gate = _gate(tuned, graph, source)
     if as_json:
         print_json(graph.manifest | ({} if gate is None else {"task_gate": gate.as_dict()}))
-        return
-    print_graph(graph.manifest, str(graph.path))
-    if gate is not None:
-        typer.echo(
-            f"Task gate    {gate.verdict}: AUROC {gate.auroc_engine:.4f} (engine) and "
-            f"{gate.auroc_reference:.4f} (PyTorch) on {gate.images} validation images, difference "
-            f"{gate.difference:+.5f} [{gate.low:+.5f}, {gate.high:+.5f}]"
+    else:
+        print_graph(graph.manifest, str(graph.path))
+        if gate is not None:
+            typer.echo(_gate_line(gate))
+    if gate is not None and gate.verdict == "failed":
+        raise ParityError(
+            f"The task gate refuses the engine of this run: {gate.reason}.",
+            "Export in a wider precision (--precision bf16, mixed or fp32), or build for another "
+            "backend and verify it.",
         )
+    if as_json:
+        return
     typer.echo(_AFTER_EXPORT.format(graph=graph.folder, run=run))
+
+
+def _gate(tuned: TunedModel, graph: Graph, dataset: Dataset) -> TaskGate | SegmentationGate:
+    """The task gate of the run's kind, on the validation split."""
+    if tuned.kind == "segmenter":
+        from dinorad_rt.training.segmentation.on_engine import gate_on_engine
+
+        return gate_on_engine(tuned, graph, dataset, say=note)
+    from dinorad_rt.training.evaluate import gate_on_engine as gate_of_classes
+
+    return gate_of_classes(tuned, graph, dataset, say=note)
+
+
+def _gate_line(gate: TaskGate | SegmentationGate) -> str:
+    from dinorad_rt.engines.task_gate import TaskGate
+
+    if isinstance(gate, TaskGate):
+        metric, both = "AUROC", (gate.auroc_engine, gate.auroc_reference)
+        judged = f"{gate.images} validation images"
+    else:
+        metric, both = "Dice", (gate.dice_engine, gate.dice_reference)
+        judged = f"{gate.volumes} validation volumes"
+    return (
+        f"Task gate    {gate.verdict}: {metric} {both[0]:.4f} (engine) and {both[1]:.4f} (PyTorch) "
+        f"on {judged}, difference {gate.difference:+.5f} [{gate.low:+.5f}, {gate.high:+.5f}]; "
+        f"{gate.reason}"
+    )
 
 
 def evaluate_checkpoint(

@@ -15,7 +15,7 @@ import numpy as np
 
 from dinorad_rt.datasets.masks import read_mask
 from dinorad_rt.embeddings.decode import reason_of
-from dinorad_rt.errors import DinoradError, EmptyDataError, LabelError, MaskError
+from dinorad_rt.errors import DinoradError, EmptyDataError, EngineError, LabelError, MaskError
 from dinorad_rt.files import atomic_path, write_json
 from dinorad_rt.metrics.segmentation import (
     VOLUME_METRICS,
@@ -80,11 +80,11 @@ def segment_cases(
     classes, done = len(dataset.class_names), 0
     cases: list[Case] = []
     failed: dict[str, str] = {}
-    for group in _volumes(samples):
-        found = _segment_group(segmenter, group, failed)
+    for group in volumes_of(samples):
+        found = segment_group((segmenter,), group, failed)
         if found is not None:
-            pair, spacing = found
-            cases.append(_case(group[0], pair, classes, spacing, tolerance))
+            truth, (mask,), spacing = found
+            cases.append(_case(group[0], (truth, mask), classes, spacing, tolerance))
         done += len(group)
         if progress is not None:
             progress(done, len(samples))
@@ -97,28 +97,46 @@ def segment_cases(
     return cases, failed
 
 
-def _segment_group(
-    segmenter: AnySegmenter, group: Sequence[Sample], failed: dict[str, str]
-) -> tuple[tuple[np.ndarray, np.ndarray], tuple[float, float, float] | None] | None:
-    """Truth and mask of one volume, and its spacing; None if no part of it could be read."""
-    truths, masks, spacing = [], [], None
+def segment_group(
+    segmenters: Sequence[AnySegmenter], group: Sequence[Sample], failed: dict[str, str]
+) -> tuple[np.ndarray, list[np.ndarray], tuple[float, float, float] | None] | None:
+    """One volume by several segmenters.
+
+    Args:
+        segmenters: each gives a mask.
+        group: samples of the volume, with masks, in their order.
+        failed: gets sample id → why it could not be read.
+
+    Returns:
+        Truth and masks, (slices, height, width) each, and the spacing in mm; None if no part of the
+        volume could be read.
+
+    Raises:
+        LabelError, MaskError: a mask that fits neither the classes nor its image.
+        EngineError: the engine cannot run.
+    """
+    truths: list[np.ndarray] = []
+    masks: list[list[np.ndarray]] = []
+    spacing = None
     for sample in group:
         try:
             study = read_study(sample.path, frame=sample.frame)
             truth = read_mask(sample)
-            mask = segment_study(segmenter, study)
-        except (LabelError, MaskError):
+            found = [segment_study(segmenter, study) for segmenter in segmenters]
+        except (LabelError, MaskError, EngineError):
             raise
         except DinoradError as error:
             failed[sample.sample_id] = reason_of(error, sample.path)
             continue
-        check_shapes(truth, mask)
+        for mask in found:
+            check_shapes(truth, mask)
         truths.append(truth)
-        masks.append(mask)
+        masks.append(found)
         spacing = study.spacing
     if not masks:
         return None
-    return (np.concatenate(truths), np.concatenate(masks)), spacing
+    joined = [np.concatenate(parts) for parts in zip(*masks, strict=True)]
+    return np.concatenate(truths), joined, spacing
 
 
 def check_shapes(truth: np.ndarray, mask: np.ndarray) -> None:
@@ -183,7 +201,7 @@ def write_results(results: Results, cases: Sequence[Case], folder: Path) -> None
     write_json(folder / RESULTS_FILE, results.as_dict())
 
 
-def _volumes(samples: Sequence[Sample]) -> list[list[Sample]]:
+def volumes_of(samples: Sequence[Sample]) -> list[list[Sample]]:
     """Samples of one file or series, in their order; others alone."""
     groups: dict[str, list[Sample]] = {}
     for sample in samples:

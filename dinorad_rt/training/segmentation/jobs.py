@@ -6,7 +6,7 @@ Imported late: torch and MONAI.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -296,19 +296,25 @@ class PatchJob(AbstractSegmentationJob):
 
 
 def sliding_logits(
-    module: nn.Module, volume: torch.Tensor, patch: Sequence[int], overlap: float = 0.5
+    network: Callable[[torch.Tensor], torch.Tensor],
+    volume: torch.Tensor,
+    patch: Sequence[int],
+    *,
+    overlap: float = 0.5,
+    rows: int = 2,
 ) -> torch.Tensor:
     """Logits of a whole volume from overlapping patches, weighted by a Gaussian (MONAI).
 
     Args:
-        module: network on patches.
+        network: (rows, 1, *patch) → (rows, classes, *patch); a module or an engine.
         volume: (1, 1, slices, height, width); smaller than the patch is padded.
         patch: (slices, height, width).
         overlap: of neighbouring patches.
+        rows: patches of one call.
     """
     inferers = require("monai.inferers", "segmenting volumes")
     logits: torch.Tensor = inferers.sliding_window_inference(
-        volume, tuple(patch), 2, module, overlap=overlap, mode="gaussian"
+        volume, tuple(patch), rows, network, overlap=overlap, mode="gaussian"
     )
     return logits
 

@@ -6,7 +6,7 @@ study ─► as displayed ─► slices on the network's grid ─► scores ─�
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 ROWS = 8
 LOGITS = "logits"
-"""Output of an exported segmentation graph: (batch, classes, H, W) float32."""
+"""Output of an exported segmentation graph: (batch, classes, H, W), or (batch, classes, D, H, W) of
+a 3-D network, float32."""
+Spacing: TypeAlias = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class VolumeSegmenter:
     spec: PreprocessSpec
     classes: int
     scores: Callable[[np.ndarray], np.ndarray]
-    spacing: tuple[float, float, float] | None = None
+    spacing: Spacing | None = None
 
 
 AnySegmenter: TypeAlias = SliceSegmenter | VolumeSegmenter
@@ -160,7 +162,7 @@ def volume_segmenter(
     spec: PreprocessSpec,
     classes: int,
     patch: tuple[int, int, int],
-    spacing: tuple[float, float, float] | None = None,
+    spacing: Spacing | None = None,
     *,
     device: str = "cpu",
 ) -> VolumeSegmenter:
@@ -178,3 +180,46 @@ def volume_segmenter(
         return array
 
     return VolumeSegmenter(spec, classes, scores, spacing)
+
+
+def patch_segmenter(
+    runner: AbstractRunner, spec: PreprocessSpec, classes: int, spacing: Spacing | None = None
+) -> VolumeSegmenter:
+    """An open engine of a 3-D network, by sliding windows of its own patch.
+
+    Args:
+        runner: takes patches (batch, 1, slices, height, width), gives `logits`.
+        spec: intensity rule of the volume.
+        classes: with the background.
+        spacing: that the network was trained at, in mm; None for the files' own.
+    """
+    import torch
+
+    from dinorad_rt.training.segmentation.jobs import sliding_logits
+
+    def network(patches: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(runner.infer(patches.contiguous().numpy())[LOGITS])
+
+    def scores(volume: np.ndarray) -> np.ndarray:
+        grey, patch = torch.from_numpy(volume)[None, None], runner.input_shape[1:]
+        array: np.ndarray = sliding_logits(network, grey, patch, rows=runner.batch)[0].numpy()
+        return array
+
+    return VolumeSegmenter(spec, classes, scores, spacing)
+
+
+def graph_segmenter(
+    runner: AbstractRunner, spec: PreprocessSpec, classes: int, spacing: Sequence[float] | None
+) -> AnySegmenter:
+    """An open engine of a run's graph: of slices or of patches, as its input says.
+
+    Args:
+        runner: gives `logits`.
+        spec: preprocessing of the run.
+        classes: with the background.
+        spacing: of a 3-D network, (slice, row, column) in mm; None for the files' own.
+    """
+    if len(runner.input_shape) == 3:
+        return runner_segmenter(runner, spec, classes)
+    step = None if spacing is None else (spacing[0], spacing[1], spacing[2])
+    return patch_segmenter(runner, spec, classes, step)

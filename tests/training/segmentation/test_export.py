@@ -13,7 +13,6 @@ from torch import nn
 
 from dinorad_rt.datasets.dataset import Dataset
 from dinorad_rt.errors import ExportError, RunError
-from dinorad_rt.preprocessing.spec import PreprocessSpec
 from dinorad_rt.studies.read import read_study
 from dinorad_rt.training.checkpoint import load_tuned
 from dinorad_rt.training.evaluate import RunRequest, evaluate_run
@@ -22,7 +21,6 @@ from dinorad_rt.training.export import export_tuned
 from dinorad_rt.training.segmentation.decoders import build_decoder
 from dinorad_rt.training.segmentation.export import fold_batch_norms, segmentation_graph
 from dinorad_rt.training.segmentation.load import segmenter_of
-from dinorad_rt.training.segmentation.on_engine import gate_on_validation
 from dinorad_rt.training.segmentation.predict import LOGITS, SliceSegmenter, segment_study
 from dinorad_rt.training.segmentation.run import train_segmentation
 from dinorad_rt.training.settings import TrainSettings
@@ -124,16 +122,3 @@ def test_run_is_judged_on_its_engine(volumes: Dataset, loop: Loop, tmp_path: Pat
     other = dataclasses.replace(volumes, class_names=("background", "a", "b"))
     with pytest.raises(RunError, match="segments background, front, back"):
         evaluate_run(request, other, out=tmp_path / "other")
-
-
-def test_a_differing_engine_fails_the_gate(volumes: Dataset) -> None:
-    spec = PreprocessSpec(64, (0, 0, 0), (1, 1, 1), intensity="window", window=(100, 200))
-
-    def of(levels: tuple[float, float, float]) -> SliceSegmenter:
-        middle = np.asarray(levels, np.float32)[:, None, None]
-        return SliceSegmenter(spec, 3, lambda pixels: -np.abs(pixels[:, :1] - middle))
-
-    same = gate_on_validation(of((0.1, 0.9, 0.55)), of((0.1, 0.9, 0.55)), volumes)
-    assert same.difference == 0 and same.agreement == 1
-    shifted = gate_on_validation(of((0.5, 0.9, 0.55)), of((0.1, 0.9, 0.55)), volumes)
-    assert shifted.verdict == "failed" and shifted.difference < -0.01
