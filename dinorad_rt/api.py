@@ -129,19 +129,20 @@ def evaluate(
 def compare(
     runs: Sequence[Results | str | Path],
     *,
-    metric: str = "auroc",
+    metric: str | None = None,
     class_name: str | None = None,
-    margin: float = 0.02,
+    margin: float | None = None,
     seed: int = 0,
     **setting: Any,
 ) -> list[Comparison]:
     """Is one run better than another on the same patients? Every pair, in numbers and words.
 
     Args:
-        runs: results with their scores, or folders of runs.
-        metric: such as auroc, average_precision, accuracy, f1 or brier.
+        runs: results with their scores, or folders of runs; of segmenters the folders.
+        metric: such as auroc, average_precision, accuracy, f1, brier, dice or hd95. None for auroc;
+            of segmenters dice, hd95 and nsd, as far as all runs hold them.
         class_name: of one class; None for the mean over classes.
-        margin: largest difference that does not matter.
+        margin: largest difference that does not matter; None for 0.02, of hd95 1 mm (or pixel).
         seed: of bootstrap and permutations.
         setting: which setting of runs that have several, such as `k=20`; without it the one that
             validation chose.
@@ -149,12 +150,8 @@ def compare(
     Raises:
         ProtocolError: different test sets, or a metric that the task does not have.
     """
-    from dinorad_rt.metrics.compare import Question, compare_runs, run_names
+    from dinorad_rt.metrics.compare_cases import Asked, answer_runs
 
-    found = [
-        run if isinstance(run, Results) else Results.open(Path(run), predictions=True)
-        for run in runs
-    ]
-    folders = ["" if isinstance(run, Results) else Path(run).resolve().name for run in runs]
-    question = Question(metric, class_name, margin, seed=seed)
-    return compare_runs(found, run_names(found, folders), question, setting)
+    paths = [run if isinstance(run, Results) else Path(run) for run in runs]
+    answers, _ = answer_runs(paths, Asked(metric, class_name, margin, seed=seed), setting)
+    return [item for _, found in answers for item in found]

@@ -17,8 +17,12 @@ def compare(
         list[Path], typer.Argument(metavar="RUN RUN...", help="Folders of runs, two or more.")
     ],
     metric: Annotated[
-        str, typer.Option(help="What is compared, such as auroc, average_precision, accuracy.")
-    ] = "auroc",
+        str | None,
+        typer.Option(
+            help="What is compared, such as average_precision, accuracy or jaccard. Default: auroc;"
+            " of segmenters dice, hd95 and nsd, as far as all runs hold them."
+        ),
+    ] = None,
     class_name: Annotated[
         str | None, typer.Option("--class", help="One class instead of the mean over classes.")
     ] = None,
@@ -27,8 +31,13 @@ def compare(
         typer.Option(help="Which setting, such as k=20. Default: the one validation chose."),
     ] = None,
     margin: Annotated[
-        float, typer.Option(min=1e-9, help="Largest difference that does not matter.")
-    ] = 0.02,
+        float | None,
+        typer.Option(
+            min=1e-9,
+            help="Largest difference that does not matter. Default: 0.02; of hd95 1 mm (or pixel), "
+            "which another margin changes with --metric hd95 only.",
+        ),
+    ] = None,
     resamples: Annotated[int, typer.Option(min=100, help="Of bootstrap and permutations.")] = (
         10_000
     ),
@@ -37,23 +46,21 @@ def compare(
 ) -> None:
     """Compare runs pair by pair on the same test images: difference, interval, p-value, verdict.
 
-    Runs on different test sets are refused. P-values of several pairs are corrected by Holm.
+    Segmenters are compared by the means over their test volumes. Runs on different test sets are
+    refused. P-values of several pairs are corrected by Holm, for each metric.
     """
-    from dinorad_rt.metrics.compare import Question, compare_runs, run_names
-    from dinorad_rt.reports.results import Results
+    from dinorad_rt.metrics.compare_cases import Asked, answer_runs
 
-    found = [Results.open(run, predictions=True) for run in runs]
-    folders = [(run if run.is_dir() else run.parent).resolve().name for run in runs]
-    names = run_names(found, folders)
-    question = Question(metric, class_name, margin, resamples, seed)
-    comparisons = compare_runs(found, names, question, parse_setting(setting))
+    asked = Asked(metric, class_name, margin, resamples, seed)
+    answers, opened = answer_runs(runs, asked, parse_setting(setting))
     if as_json:
-        print_json({"comparisons": [item.as_dict() for item in comparisons]})
+        print_json({"comparisons": [item.as_dict() for _, found in answers for item in found]})
         return
     from dinorad_rt.reports.table import comparison_table, print_table
 
-    print_table(comparison_table(comparisons, question))
-    for run, name in zip(found, names, strict=True):
+    for question, found in answers:
+        print_table(comparison_table(found, question))
+    for name, run in opened.items():
         if run.is_random:
             warn(f"{name}: weights: random. Its numbers say nothing of a backbone.")
 

@@ -160,7 +160,8 @@ def mean_swap(first: np.ndarray, second: np.ndarray) -> SwapStatistic:
 
     def statistic(swapped: np.ndarray) -> np.ndarray:
         value, size = (swapped.astype(float) @ moved).T
-        return ratio(sums[1] - value, sizes[1] - size) - ratio(sums[0] + value, sizes[0] + size)
+        left = ratio(sums[0] + value, sizes[0] + size)
+        return np.asarray(ratio(sums[1] - value, sizes[1] - size) - left)
 
     return statistic
 
