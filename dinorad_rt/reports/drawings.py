@@ -26,7 +26,7 @@ MORE_TITLES = {
     "brier": "Brier score",
     "f1": "F1",
     "dice": "Dice",
-    "hd95": "HD95, mm",
+    "hd95": "HD95",
     "nsd": "NSD",
 }
 FEW_SHOT = "few-shot"
@@ -153,9 +153,10 @@ def file_name(*parts: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", " ".join(parts).lower()).strip("-")
 
 
-def title_of(metric: str) -> str:
-    """A metric as people write it."""
-    return MORE_TITLES.get(metric) or TITLES.get(metric) or metric.replace("_", " ")
+def title_of(metric: str, unit: str = "") -> str:
+    """A metric as people write it; distances with their unit, if it is given."""
+    title = MORE_TITLES.get(metric) or TITLES.get(metric) or metric.replace("_", " ")
+    return f"{title}, {unit}" if unit and metric == "hd95" else title
 
 
 def value_words(value: MetricValue) -> str:

@@ -81,6 +81,41 @@ def forest_figure(rows: Sequence[tuple[str, Estimate]], x: str) -> Any:
     return figure
 
 
+def distribution_figure(lines: Mapping[str, np.ndarray], x: str) -> Any:
+    """Every value as a dot, under each other by name, with median and quartiles.
+
+    Args:
+        lines: name → values in [0, 1], at least one each.
+        x: label of the axis.
+    """
+    named = [(wrapped(name, FOREST_LETTERS), values) for name, values in lines.items()]
+    places = np.cumsum([1.0 + 0.45 * name.count("\n") for name, _ in named])
+    figure, axes = new_axes(x, "", size=(4.4, 0.9 + 0.45 * places[-1]))
+    for place, (name, values) in zip(places, named, strict=True):
+        first, middle, third = np.percentile(values, (25, 50, 75))
+        axes.plot([first, third], [place, place], color="#0072B2", alpha=0.3, linewidth=9)
+        axes.plot([middle, middle], [place - 0.2, place + 0.2], color="#0072B2", linewidth=2)
+        offsets = 0.16 * np.resize((0, 1, -1, 0.5, -0.5), len(values))
+        axes.plot(
+            *(values, place + offsets), "o", color="#D55E00", markersize=3.5, markeredgewidth=0
+        )
+        axes.annotate(
+            name,
+            (0.0, place),
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            xytext=(2, 9),
+            fontsize=9,
+            color=INK,
+        )
+    low = min(float(values.min()) for _, values in named)
+    axes.set_xlim(max(-0.02, low - 0.06), 1.005)
+    axes.set_ylim(places[-1] + 0.5, places[0] - 0.9)
+    axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
+    return figure
+
+
 def curves_figure(lines: Mapping[str, Curve], x: str, y: str, *, steps: bool = False) -> Any:
     """ROC or precision-recall curves with their bands.
 

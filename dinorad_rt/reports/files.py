@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from dinorad_rt.reports.drawings import title_of
+from dinorad_rt.reports.mask_numbers import class_rows
 from dinorad_rt.reports.page import Interval, Link, format_number
 from dinorad_rt.reports.runs import Material, Run
 from dinorad_rt.reports.sections import (
@@ -101,6 +102,8 @@ def to_markdown(
         lines += [f"## {test_set.name}", "", f"{images} test images of {patients} patients; "]
         lines[-1] += "95 % intervals by patient."
         lines += ["", *pipe_table(leaderboard_rows(test_set)), ""]
+        if test_set.results.task == "segmentation":
+            lines += ["Masks by class:", "", *pipe_table(class_rows(test_set)), ""]
         notes = dict.fromkeys(note for run in test_set.runs for note in run.results.notes)
         lines += [*(f"- {note}" for note in notes), ""]
     lines += ["## Models by datasets and protocols", ""]

@@ -14,6 +14,7 @@ from dinorad_rt.reports import sections
 from dinorad_rt.reports.drawings import drawings_of, paretos
 from dinorad_rt.reports.figures import Drawing
 from dinorad_rt.reports.files import to_csv, to_markdown
+from dinorad_rt.reports.mask_numbers import mask_drawings
 from dinorad_rt.reports.page import Page
 from dinorad_rt.reports.plots import FORMATS, save_figure
 from dinorad_rt.reports.runs import Material
@@ -98,7 +99,7 @@ def _page(
     shown: list[Drawing] = []
     for test_set in material.test_sets:
         say(f"drawing {test_set.name}: {len(test_set.runs)} runs")
-        drawings = list(drawings_of(test_set))
+        drawings = [*mask_drawings(test_set), *drawings_of(test_set)]
         shown += drawings
         sections.add_test_set(page, test_set, drawings)
     sections.add_study_table(page, material, published)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from dinorad_rt.reports.results import RESULTS_FILE, MetricValue, Predictions, R
 BENCH_FILE = "bench.json"
 MAIN_METRICS = ("auroc", "dice", "accuracy")
 """What a run is judged by: the first of them that it has."""
+PER_VOLUME = {"over": "volumes"}
+"""The setting that segmentation is judged by; the other one pools pixels."""
 UNTOLD_SETTINGS = ("preset_name", "device", "resamples", "reference", "shots")
 
 
@@ -26,12 +29,14 @@ class Run:
         number: from 1, in the order of the report.
         name: its model, and whatever else tells it from other runs of that model.
         variant: settings that tell it from other runs of its name and protocol.
+        folder: where its results lie; it is never shown.
     """
 
     results: Results
     number: int
     name: str = ""
     variant: str = ""
+    folder: Path | None = field(default=None, repr=False, compare=False)
 
     @property
     def label(self) -> str:
@@ -57,14 +62,15 @@ class Run:
     def setting(self) -> dict[str, Any]:
         """The setting that the run is judged by.
 
-        It is the one that validation chose; without one, the last of the list (of masks the
-        first, per volume), which was fixed before the test images were looked at.
+        It is the one that validation chose; without one, of masks that per volume, else the last
+        of the list, which was fixed before the test images were looked at.
         """
         chosen = self.results.chosen
         found = [value.setting for value in self.results.metrics if value.class_name is None]
         fitting = [setting for setting in found if setting.items() >= chosen.items()]
-        place = 0 if self.results.task == "segmentation" else -1
-        return dict((fitting or found or [{}])[place])
+        if self.results.task == "segmentation" and PER_VOLUME in fitting:
+            return dict(PER_VOLUME)
+        return dict((fitting or found or [{}])[-1])
 
     @property
     def setting_words(self) -> str:
@@ -165,17 +171,26 @@ def read_material(paths: Sequence[Path], benches: Sequence[Path] = ()) -> Materi
             "There is no run to report, only benchmarks.",
             "Add runs: what `dinorad-rt eval --out DIR` wrote. `bench` writes its own report.",
         )
-    runs = labelled([_opened(path) for path in found])
+    runs = labelled([_opened(path) for path in found], [path.parent for path in found])
     return Material(runs, grouped(runs), tuple(_bench(path) for path in timings))
 
 
-def labelled(results: Iterable[Results]) -> tuple[Run, ...]:
+def labelled(results: Iterable[Results], folders: Iterable[Path] = ()) -> tuple[Run, ...]:
     """Runs with names that tell them apart.
 
     The name has what differs between runs of one model; the variant, what settings differ between
     runs of one name and protocol on one test set.
+
+    Args:
+        results: of the runs.
+        folders: where they lie, in the same order; fewer where that is not known.
     """
-    runs = [Run(item, number) for number, item in enumerate(results, start=1)]
+    runs = [
+        Run(item, number, folder=folder)
+        for number, (item, folder) in enumerate(
+            zip(results, chain(folders, repeat(None)), strict=False), start=1
+        )
+    ]
     named: list[Run] = []
     for same in _split(runs, lambda run: run.model).values():
         for run, words in zip(same, _told_apart([_facts(run) for run in same]), strict=True):
@@ -232,6 +247,11 @@ def test_set_key(results: Results) -> str:
 
 
 test_set_key.__test__ = False  # type: ignore[attr-defined]  # for pytest: no test
+
+
+def unit_of(results: Results) -> str:
+    """Unit of the distances of masks, mm or px; nothing for other tasks."""
+    return str(results.settings.get("unit", "")) if results.task == "segmentation" else ""
 
 
 def words_of(setting: Mapping[str, Any]) -> str:

@@ -13,10 +13,11 @@ from dinorad_rt.metrics.decisions import predicted_labels
 from dinorad_rt.reports.curves import confusion
 from dinorad_rt.reports.drawings import title_of
 from dinorad_rt.reports.figures import Drawing
+from dinorad_rt.reports.mask_numbers import class_rows
 from dinorad_rt.reports.page import Interval, Link, Page, Shaded
 from dinorad_rt.reports.plots import to_svg
 from dinorad_rt.reports.results import MetricValue
-from dinorad_rt.reports.runs import Material, Run, TestSet, words_of
+from dinorad_rt.reports.runs import Material, Run, TestSet, unit_of, words_of
 from dinorad_rt.reports.study_numbers import ALL, Published
 from dinorad_rt.reports.tradeoff import Joined, pareto_set
 
@@ -69,6 +70,12 @@ def add_test_set(page: Page, test_set: TestSet, drawings: Sequence[Drawing]) -> 
         "validation, never on test",
         filterable=len(test_set.runs) > 5,
     )
+    if test_set.results.task == "segmentation":
+        page.table(
+            rows := class_rows(test_set),
+            f"Masks of {test_set.name} by class; intervals by patient",
+            filterable=len(rows) > 8,
+        )
     excluded = test_set.results.excluded_classes
     if excluded:
         listed = "; ".join(f"{name} ({why})" for name, why in excluded.items())
@@ -90,13 +97,14 @@ def leaderboard_rows(test_set: TestSet) -> list[dict[str, Any]]:
     ends = [e for v in values for e in (v.value, v.ci_low, v.ci_high) if e is not None]
     axis = (min([0.5, *ends]), max([1.0, *ends]))
     main = title_of(values[0].name) if values else "value"
+    unit = unit_of(test_set.results)
     also = [name for name in ALSO if any(run.headline(name) for run in test_set.runs)]
     return [
         {
             "run": Link(run.label, run.anchor),
             main: interval(run.headline(), axis),
             "protocol": run.results.protocol,
-            **{title_of(name): interval(run.headline(name)) for name in also},
+            **{title_of(name, unit): interval(run.headline(name)) for name in also},
             "weights": run.results.weights_kind,
             "setting": run.setting_words,
         }
@@ -253,7 +261,7 @@ def metric_rows(run: Run) -> list[dict[str, Any]]:
     """Whole and macro values of every setting; each class under the setting that counts."""
     return [
         {
-            "metric": title_of(value.name),
+            "metric": title_of(value.name, unit_of(run.results)),
             "value": interval(value),
             "class": value.class_name or ("all" if run.results.task == "binary" else "all, macro"),
             "setting": words_of(value.setting),
