@@ -17,9 +17,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from dinorad_rt.errors import ProtocolError
-from dinorad_rt.metrics.by_patient import RankingByPatient, defined_mean_by_patient
+from dinorad_rt.metrics.by_patient import (
+    RankingByPatient,
+    SharesByPatient,
+    defined_mean_by_patient,
+)
 from dinorad_rt.metrics.comparisons import paired_bootstrap
-from dinorad_rt.metrics.intervals import CountMetric
+from dinorad_rt.metrics.intervals import CountMetric, bootstrap_patients
 
 if TYPE_CHECKING:
     from dinorad_rt.embeddings.store import EmbeddingStore
@@ -82,21 +86,26 @@ class DiceGate:
         verdict: `undecided` where the data cannot tell.
         reason: in words.
         volumes, patients: that were segmented.
+        unreadable: files or slices that are missing.
         dice_reference, dice_engine: mean foreground Dice over the volumes that have one.
         difference, low, high: engine minus reference, with its 95 % interval by patient.
         agreement: share of equal voxels.
+        agreement_low, agreement_high: its 95 % interval by patient.
     """
 
     verdict: Verdict
     reason: str
     volumes: int
     patients: int
+    unreadable: int
     dice_reference: float
     dice_engine: float
     difference: float
     low: float
     high: float
     agreement: float
+    agreement_low: float
+    agreement_high: float
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; what is undefined is None."""
@@ -194,53 +203,58 @@ def judge_scores(
 
 
 def judge_dice(
-    dice: Sequence[np.ndarray],
+    dice: np.ndarray,
+    voxels: np.ndarray,
     patients_of: np.ndarray | Sequence[str],
-    agreement: float,
     *,
+    unreadable: int = 0,
     margin: float = DICE_LIMIT,
     seed: int = 0,
 ) -> DiceGate:
     """Judge the Dice that reference and engine reach on the same volumes.
 
     Args:
-        dice: (volumes,) mean foreground Dice of the reference, and of the engine; NaN where no
-            class has a value.
+        dice: (volumes, 2) mean foreground Dice of reference and engine; NaN where no class has a
+            value.
+        voxels: (volumes, 2), how many are equal in both masks, and how many there are.
         patients_of: (volumes,) key of each volume's patient.
-        agreement: share of equal voxels, in [0, 1].
+        unreadable: files or slices that are missing.
         margin: the interval of the difference must lie inside ± this.
-        seed: of the interval's resampling.
+        seed: of the intervals' resampling.
 
     Raises:
-        ProtocolError: no volume, or sets of different length.
+        ProtocolError: no volume, or not one row for each.
     """
-    first, second = (np.asarray(values, np.float64) for values in dice)
-    if not len(first) or not len(first) == len(second) == len(patients_of):
+    sizes = (len(dice), len(voxels), len(patients_of))
+    if not sizes[0] or len(set(sizes)) > 1:
         raise ProtocolError(
-            f"Reference, engine and patients have {len(first)}, {len(second)} and "
-            f"{len(patients_of)} values of Dice.",
+            f"Dice, voxels and patients of {sizes[0]}, {sizes[1]} and {sizes[2]} volumes.",
             "Segment the same volumes, one or more, with both.",
         )
     patient = np.unique(np.asarray(patients_of, dtype=str), return_inverse=True)[1]
     patients = int(patient.max()) + 1
-    means = [
-        defined_mean_by_patient(values[:, None], patient, patients) for values in (first, second)
-    ]
-    (delta,) = paired_bootstrap(means[0], means[1], patients, seed=seed)
+    first, second = (
+        defined_mean_by_patient(dice[:, column, None], patient, patients) for column in (0, 1)
+    )
+    (delta,) = paired_bootstrap(first, second, patients, seed=seed)
+    equal = SharesByPatient(voxels[:, :1], voxels[:, 1:], patient, patients)
+    (same,) = bootstrap_patients(equal, patients, seed=seed)
     once = np.ones((1, patients), np.int64)
-    verdict, reason = _dice_verdict(delta.low, delta.high, agreement, patients, margin)
-    return DiceGate(
-        verdict=verdict,
-        reason=reason,
-        volumes=len(first),
+    numbers: dict[str, Any] = dict(
+        volumes=len(dice),
         patients=patients,
-        dice_reference=float(means[0](once)[0, 0]),
-        dice_engine=float(means[1](once)[0, 0]),
+        unreadable=unreadable,
+        dice_reference=float(first(once)[0, 0]),
+        dice_engine=float(second(once)[0, 0]),
         difference=delta.value,
         low=delta.low,
         high=delta.high,
-        agreement=agreement,
+        agreement=same.value,
+        agreement_low=same.low,
+        agreement_high=same.high,
     )
+    verdict, reason = _dice_verdict(numbers, margin)
+    return DiceGate(verdict=verdict, reason=reason, **numbers)
 
 
 def _check(reference: Mapping[str, EmbeddingTable], engine: Mapping[str, EmbeddingTable]) -> None:
@@ -348,20 +362,23 @@ def _verdict(numbers: Mapping[str, Any], rarest: int) -> tuple[Verdict, str]:
     return _outcome(failed, open_)
 
 
-def _dice_verdict(
-    low: float, high: float, agreement: float, patients: int, margin: float
-) -> tuple[Verdict, str]:
+def _dice_verdict(numbers: Mapping[str, Any], margin: float) -> tuple[Verdict, str]:
     failed, open_ = [], []
+    low, high = numbers["low"], numbers["high"]
     if np.isnan(low):
         open_.append("the Dice is not defined on these volumes")
     elif low > margin or high < -margin:
         failed.append(f"the Dice differs by more than {margin:g}")
     elif low < -margin or high > margin:
         open_.append(f"the interval of the Dice's difference reaches beyond ±{margin:g}")
-    if agreement < LEAST_AGREEMENT:
-        failed.append(f"{agreement:.2%} of the voxels agree, {LEAST_AGREEMENT:.1%} are wanted")
-    if patients < LEAST_PATIENTS:
-        open_.append(f"too few patients: {patients}; {LEAST_PATIENTS} are needed")
+    if numbers["agreement"] < LEAST_AGREEMENT:
+        surely = numbers["agreement_high"] < LEAST_AGREEMENT
+        (failed if surely else open_).append(
+            f"the same class for {numbers['agreement']:.2%} of the voxels, {LEAST_AGREEMENT:.1%} "
+            "wanted"
+        )
+    if numbers["patients"] < LEAST_PATIENTS:
+        open_.append(f"too few patients: {numbers['patients']}; {LEAST_PATIENTS} are needed")
     return _outcome(failed, open_)
 
 

@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import KNeighborsClassifier
 
 from dinorad_rt.embeddings.table import EmbeddingTable
-from dinorad_rt.engines.task_gate import judge_dice, judge_tables
+from dinorad_rt.engines.task_gate import DiceGate, judge_dice, judge_tables
 from dinorad_rt.engines.verify import images_check
 from dinorad_rt.errors import ProtocolError
 from dinorad_rt.export.recipe import load_recipe
@@ -138,12 +138,20 @@ def _plain_interval(first: np.ndarray, second: np.ndarray, per_patient: int) -> 
     return float(low), float(high)
 
 
+def _judged(first: np.ndarray, second: np.ndarray, **options: Any) -> DiceGate:
+    """Volumes of 1,000 voxels, patients of one volume each unless told."""
+    count, equal = len(first), options.pop("equal", 999)
+    per_patient = options.pop("per_patient", 1)
+    patients = [f"p{i // per_patient}" for i in range(count)]
+    voxels = np.tile([equal, 1000], (count, 1))
+    return judge_dice(np.stack([first, second], axis=1), voxels, patients, **options)
+
+
 def test_the_dice_gate_draws_patients_and_leaves_undefined_volumes_out() -> None:
     first = _dice(120)
     second = first + np.random.default_rng(1).normal(-0.02, 0.01, 60).repeat(2)
     first[3] = second[3] = np.nan
-    patients = [f"p{i // 2}" for i in range(120)]
-    gate = judge_dice([first, second], patients, 0.999)
+    gate = _judged(first, second, per_patient=2)
     assert (gate.volumes, gate.patients) == (120, 60)
     assert gate.dice_reference == pytest.approx(np.nanmean(first))
     assert gate.difference == pytest.approx(np.nanmean(second) - np.nanmean(first))
@@ -152,24 +160,34 @@ def test_the_dice_gate_draws_patients_and_leaves_undefined_volumes_out() -> None
     assert gate.high == pytest.approx(high, abs=5e-4)
     assert gate.verdict == "failed"
     assert "the Dice differs by more than 0.002" in gate.reason
-    assert judge_dice([first, second], patients, 0.999, margin=0.05).verdict == "passed"
+    assert _judged(first, second, per_patient=2, margin=0.05).verdict == "passed"
 
 
 def test_verdicts_of_the_dice_gate() -> None:
-    dice, names = _dice(40), [f"p{i}" for i in range(40)]
-    assert judge_dice([dice, dice], names, 1.0).verdict == "passed"
-    fewer = judge_dice([dice[:20], dice[:20]], names[:20], 1.0)
+    dice = _dice(40)
+    assert _judged(dice, dice).verdict == "passed"
+    fewer = _judged(dice[:20], dice[:20])
     assert (fewer.verdict, fewer.reason) == ("undecided", "too few patients: 20; 30 are needed")
-    other = judge_dice([dice, dice], names, 0.99)
-    assert (other.verdict, other.reason) == (
-        "failed",
-        "99.00% of the voxels agree, 99.5% are wanted",
-    )
-    wide = judge_dice([dice, dice + np.random.default_rng(2).normal(0, 0.02, 40)], names, 1.0)
+    other = _judged(dice, dice, equal=990)
+    assert other.verdict == "failed"
+    assert "the same class for 99.00% of the voxels, 99.5% wanted" in other.reason
+    wide = _judged(dice, dice + np.random.default_rng(2).normal(0, 0.02, 40))
     assert wide.verdict == "undecided"
     assert "reaches beyond ±0.002" in wide.reason
-    nothing = judge_dice([np.full(40, np.nan)] * 2, names, 1.0)
+    nothing = _judged(np.full(40, np.nan), np.full(40, np.nan))
     assert nothing.verdict == "undecided"
     assert nothing.as_dict()["difference"] is None
-    with pytest.raises(ProtocolError, match="40, 39 and 40"):
-        judge_dice([dice, dice[1:]], names, 1.0)
+    with pytest.raises(ProtocolError, match="40, 40 and 39"):
+        judge_dice(np.zeros((40, 2)), np.ones((40, 2)), ["p"] * 39)
+    with pytest.raises(ProtocolError, match="one or more"):
+        judge_dice(np.zeros((0, 2)), np.ones((0, 2)), [])
+
+
+def test_voxels_that_agree_for_some_patients_only_are_undecided() -> None:
+    dice = np.stack([_dice(40)] * 2, axis=1)
+    voxels = np.tile([1000, 1000], (40, 1))
+    voxels[0, 0] = 700
+    gate = judge_dice(dice, voxels, [f"p{i}" for i in range(40)])
+    assert gate.agreement == pytest.approx(1 - 300 / 40_000)
+    assert gate.agreement_low < 0.995 < gate.agreement_high
+    assert gate.verdict == "undecided"
