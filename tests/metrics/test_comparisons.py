@@ -54,6 +54,17 @@ def test_permutation_of_means_equals_scipy_exactly() -> None:
     assert permutation_test(mean_swap(first, second), np.arange(10)) == pytest.approx(expected)
 
 
+def test_means_leave_out_what_is_not_defined_swap_by_swap() -> None:
+    random = np.random.default_rng(1)
+    first, second = random.random((2, 6))
+    first[2] = second[2] = second[4] = np.nan
+    swaps = ((np.arange(64)[:, None] >> np.arange(6)) & 1).astype(bool)
+    found = mean_swap(first, second)(swaps)
+    for row, value in zip(swaps, found, strict=True):
+        left, right = np.where(row, second, first), np.where(row, first, second)
+        assert value == pytest.approx(np.nanmean(right) - np.nanmean(left))
+
+
 def test_patients_are_swapped_whole() -> None:
     random = np.random.default_rng(2)
     first, second = random.random((2, 12))
