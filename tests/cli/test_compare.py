@@ -11,10 +11,16 @@ from typer.testing import CliRunner
 
 import dinorad_rt
 from dinorad_rt.cli.compare import parse_setting
-from dinorad_rt.cli.main import app
+from dinorad_rt.cli.main import app, main
+from dinorad_rt.datasets.dataset import Dataset
 from dinorad_rt.embeddings.table import DatasetInfo, EmbeddingTable
 from dinorad_rt.errors import DataError, ProtocolError
+from dinorad_rt.metrics.segmentation import case_scores
 from dinorad_rt.protocols.knn import KNNSettings, evaluate_knn
+from dinorad_rt.reports.results import Results
+from dinorad_rt.training.segmentation.evaluate import Case, judge_cases, write_results
+
+CLASSES = ("background", "liver", "spleen")
 
 
 def write_run(folder: Path, noise: float) -> Path:
@@ -73,3 +79,75 @@ def test_settings_are_read_as_numbers_where_they_are() -> None:
 def test_a_folder_without_results_is_named(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["compare", str(tmp_path), str(tmp_path)])
     assert isinstance(done.exception, DataError)
+
+
+def write_segmenter(folder: Path, error: float, classes: tuple[str, ...] = CLASSES) -> Path:
+    """What `eval --checkpoint` writes of a segmenter that is wrong in a share of the voxels."""
+    random, cases = np.random.default_rng(0), []
+    for index in range(40):
+        truth = np.zeros((1, 16, 16), np.uint8)
+        truth[:, 3:8, 3:8], truth[:, 9:14, 4:12] = 1, 2
+        wrong = random.random(truth.shape) < error
+        mask = np.where(wrong, random.integers(3, size=truth.shape), truth)
+        scores = case_scores(truth, mask, 3, spacing=(1, 1, 1))
+        confusion = scores.confusion
+        voxels = np.stack([confusion.sum(axis=1)[1:], confusion.sum(axis=0)[1:]], axis=1)
+        cases.append(Case(f"c{index}", f"p{index // 2}", scores, voxels, 1.0))
+    dataset = Dataset("toy", "segmentation", classes, (), "fingerprint", "split")
+    provenance = {"engine": {"model": "vits14", "weights_kind": "random"}}
+    results = judge_cases(
+        cases, dataset, settings={"protocol": "x"}, provenance=provenance, tolerance=1.0
+    )
+    write_results(results, cases, folder)
+    return folder
+
+
+def test_segmenters_are_compared_from_their_folders(tmp_path: Path) -> None:
+    runs = [write_segmenter(tmp_path / str(e) / "engine", e) for e in (0.01, 0.2)]
+    words = ["compare", *map(str, runs), "--resamples", "200"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    text = " ".join(done.output.split())
+    assert "0.2/engine is worse than 0.01/engine: mean Dice" in text
+    assert "mean HD95 in mm" in text and "mean NSD" in text
+    assert "on the same 40 volumes of 20 patients" in text
+    assert "0.2/engine: weights: random" in text
+    document = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)
+    found = document["comparisons"]
+    assert [(c["metric"], c["margin"], c["unit"]) for c in found] == [
+        ("dice", 0.02, ""),
+        ("hd95", 1.0, "mm"),
+        ("nsd", 0.02, ""),
+    ]
+    assert all(c["low"] <= c["difference"] <= c["high"] for c in found)
+    values = dinorad_rt.compare(runs, metric="dice", class_name="spleen")
+    published = [Results.open(run).metric("dice", "spleen", over="volumes").value for run in runs]
+    assert [values[0].value_first, values[0].value_second] == pytest.approx(published)
+
+
+def test_segmenters_that_cannot_be_compared_are_an_error_of_the_user(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = write_segmenter(tmp_path / "ours", 0.1)
+    other = write_segmenter(tmp_path / "other", 0.1, ("background", "liver", "kidney"))
+    classifier = write_run(tmp_path / "knn", 1.0)
+    torn = write_segmenter(tmp_path / "torn", 0.1)
+    (torn / "cases.parquet").unlink()
+    for second, told in (
+        (other, "its classes are liver, kidney"),
+        (classifier, "1 of 2 runs segment"),
+        (torn, "cases.parquet"),
+    ):
+        monkeypatch.setattr("sys.argv", ["dinorad-rt", "compare", str(ours), str(second)])
+        assert exit_code() == 2
+        words = " ".join(capsys.readouterr().err.split())
+        assert told in words
+        assert "Compare" in words or "eval --checkpoint" in words
+    with pytest.raises(ProtocolError, match="folder of the run"):
+        dinorad_rt.compare([Results.open(ours)] * 2)
+
+
+def exit_code() -> int:
+    with pytest.raises(SystemExit) as caught:
+        main()
+    return int(str(caught.value.code))
