@@ -5,7 +5,7 @@ embeddings of the engine and once with those of the reference. Compared are the 
 difference, interval by patient) and the predicted class (agreement). Source of the limits:
 ARCHITECTURE.md, the parity gate.
 
-A segmenter is judged by `judge_dice`: the paired difference of the mean Dice, and equal voxels.
+A segmenter is judged by `judge_masks`: the paired difference of the mean Dice, and equal voxels.
 """
 
 from __future__ import annotations
@@ -79,14 +79,14 @@ class TaskGate:
 
 
 @dataclass(frozen=True)
-class DiceGate:
+class SegmentationGate:
     """What the task gate of a segmenter found.
 
     Attributes:
         verdict: `undecided` where the data cannot tell.
         reason: in words.
-        volumes, patients: that were segmented.
-        unreadable: files or slices that are missing.
+        volumes, patients: of the validation split.
+        unreadable: files or slices of it that could not be read.
         dice_reference, dice_engine: mean foreground Dice over the volumes that have one.
         difference, low, high: engine minus reference, with its 95 % interval by patient.
         agreement: share of equal voxels.
@@ -202,7 +202,7 @@ def judge_scores(
     return TaskGate(verdict=verdict, reason=reason, **numbers)
 
 
-def judge_dice(
+def judge_masks(
     dice: np.ndarray,
     voxels: np.ndarray,
     patients_of: np.ndarray | Sequence[str],
@@ -210,7 +210,7 @@ def judge_dice(
     unreadable: int = 0,
     margin: float = DICE_LIMIT,
     seed: int = 0,
-) -> DiceGate:
+) -> SegmentationGate:
     """Judge the Dice that reference and engine reach on the same volumes.
 
     Args:
@@ -254,7 +254,7 @@ def judge_dice(
         agreement_high=same.high,
     )
     verdict, reason = _dice_verdict(numbers, margin)
-    return DiceGate(verdict=verdict, reason=reason, **numbers)
+    return SegmentationGate(verdict=verdict, reason=reason, **numbers)
 
 
 def _check(reference: Mapping[str, EmbeddingTable], engine: Mapping[str, EmbeddingTable]) -> None:
@@ -378,7 +378,10 @@ def _dice_verdict(numbers: Mapping[str, Any], margin: float) -> tuple[Verdict, s
             "wanted"
         )
     if numbers["patients"] < LEAST_PATIENTS:
-        open_.append(f"too few patients: {numbers['patients']}; {LEAST_PATIENTS} are needed")
+        open_.append(
+            f"too few patients: {numbers['patients']} in the validation split; {LEAST_PATIENTS} "
+            "are needed"
+        )
     return _outcome(failed, open_)
 
 

@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import KNeighborsClassifier
 
 from dinorad_rt.embeddings.table import EmbeddingTable
-from dinorad_rt.engines.task_gate import DiceGate, judge_dice, judge_tables
+from dinorad_rt.engines.task_gate import SegmentationGate, judge_masks, judge_tables
 from dinorad_rt.engines.verify import images_check
 from dinorad_rt.errors import ProtocolError
 from dinorad_rt.export.recipe import load_recipe
@@ -138,13 +138,13 @@ def _plain_interval(first: np.ndarray, second: np.ndarray, per_patient: int) -> 
     return float(low), float(high)
 
 
-def _judged(first: np.ndarray, second: np.ndarray, **options: Any) -> DiceGate:
+def _judged(first: np.ndarray, second: np.ndarray, **options: Any) -> SegmentationGate:
     """Volumes of 1,000 voxels, patients of one volume each unless told."""
     count, equal = len(first), options.pop("equal", 999)
     per_patient = options.pop("per_patient", 1)
     patients = [f"p{i // per_patient}" for i in range(count)]
     voxels = np.tile([equal, 1000], (count, 1))
-    return judge_dice(np.stack([first, second], axis=1), voxels, patients, **options)
+    return judge_masks(np.stack([first, second], axis=1), voxels, patients, **options)
 
 
 def test_the_dice_gate_draws_patients_and_leaves_undefined_volumes_out() -> None:
@@ -167,7 +167,10 @@ def test_verdicts_of_the_dice_gate() -> None:
     dice = _dice(40)
     assert _judged(dice, dice).verdict == "passed"
     fewer = _judged(dice[:20], dice[:20])
-    assert (fewer.verdict, fewer.reason) == ("undecided", "too few patients: 20; 30 are needed")
+    assert (fewer.verdict, fewer.reason) == (
+        "undecided",
+        "too few patients: 20 in the validation split; 30 are needed",
+    )
     other = _judged(dice, dice, equal=990)
     assert other.verdict == "failed"
     assert "the same class for 99.00% of the voxels, 99.5% wanted" in other.reason
@@ -178,16 +181,16 @@ def test_verdicts_of_the_dice_gate() -> None:
     assert nothing.verdict == "undecided"
     assert nothing.as_dict()["difference"] is None
     with pytest.raises(ProtocolError, match="40, 40 and 39"):
-        judge_dice(np.zeros((40, 2)), np.ones((40, 2)), ["p"] * 39)
+        judge_masks(np.zeros((40, 2)), np.ones((40, 2)), ["p"] * 39)
     with pytest.raises(ProtocolError, match="one or more"):
-        judge_dice(np.zeros((0, 2)), np.ones((0, 2)), [])
+        judge_masks(np.zeros((0, 2)), np.ones((0, 2)), [])
 
 
 def test_voxels_that_agree_for_some_patients_only_are_undecided() -> None:
     dice = np.stack([_dice(40)] * 2, axis=1)
     voxels = np.tile([1000, 1000], (40, 1))
     voxels[0, 0] = 700
-    gate = judge_dice(dice, voxels, [f"p{i}" for i in range(40)])
+    gate = judge_masks(dice, voxels, [f"p{i}" for i in range(40)])
     assert gate.agreement == pytest.approx(1 - 300 / 40_000)
     assert gate.agreement_low < 0.995 < gate.agreement_high
     assert gate.verdict == "undecided"
