@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import typer
 
 from dinorad_rt.cli import options
 from dinorad_rt.cli.console import note, warn
+
+if TYPE_CHECKING:
+    from dinorad_rt.reports.page import Page
+    from dinorad_rt.reports.runs import Material
 
 Track: TypeAlias = Annotated[
     str | None,
@@ -54,13 +59,36 @@ def report(
         int,
         typer.Option(
             min=0,
-            help="Show this many test images per model with their nearest neighbours and maps of "
-            "their patch tokens. Needs the dataset (--data or --dataset), reads images again.",
+            help="Show pictures; needs the dataset (--data or --dataset), reads images again. "
+            "Segmenters: this many of the worst, median and best cases, outlined. Trained "
+            "classifiers: saliency of this many right and wrong answers. Backbones: this many "
+            "test images with their nearest neighbours and maps of their patch tokens.",
         ),
     ] = 0,
     data: options.Data = None,
     dataset: options.DatasetName = None,
     root: options.Root = None,
+    image_column: options.ImageColumn = None,
+    label_column: options.LabelColumn = None,
+    patient_column: options.PatientColumn = None,
+    split_column: options.SplitColumn = None,
+    mask_column: options.MaskColumn = None,
+    splits: options.Splits = None,
+    seed: options.Seed = 0,
+    checkpoint: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Run folders or bundles of trained models, for --gallery, where they lie "
+            "elsewhere than their results. Several times."
+        ),
+    ] = None,
+    saliency: Annotated[
+        Literal["occlusion", "gradients"],
+        typer.Option(
+            help="For --gallery: hide parts of the image and ask the engine again, or integrated "
+            "gradients of the checkpoint."
+        ),
+    ] = "occlusion",
     weights: Annotated[
         list[Path] | None,
         typer.Option(help="Weights files of the runs, for --gallery. Several times."),
@@ -73,8 +101,6 @@ def report(
 
     Runs on different test images are shown apart and never ranked together.
     """
-    from dinorad_rt.pipeline import dataset_for
-    from dinorad_rt.reports.gallery import GalleryRequest, gallery_for
     from dinorad_rt.reports.measured import measure_engines
     from dinorad_rt.reports.report import Extras, write_report
     from dinorad_rt.reports.runs import read_material
@@ -88,10 +114,22 @@ def report(
     formats = tuple(part.strip().lower() for part in plots.split(",") if part.strip())
     pictures = None
     if gallery:
-        wanted = GalleryRequest(
-            dataset_for(data, dataset, root, say=note), gallery, tuple(weights or ()), burned_in
-        )
-        pictures = gallery_for(material, wanted, say=note)
+        opened = {"data": data, "dataset": dataset, "root": root, "seed": seed} | {
+            "image_column": image_column,
+            "label_column": label_column,
+            "patient_column": patient_column,
+            "split_column": split_column,
+            "mask_column": mask_column,
+            "splits": splits,
+        }
+        wanted = {
+            "queries": gallery,
+            "weights": tuple(weights or ()),
+            "burned_in": burned_in,
+            "checkpoints": tuple(checkpoint or ()),
+            "saliency": saliency,
+        }
+        pictures = _pictures(material, opened, wanted)
     extras = Extras(title=title, plots=formats, gallery=pictures)
     files = write_report(material, out, extras, say=note)
     if any(run.results.is_random for run in material.runs):
@@ -103,3 +141,40 @@ def report(
         typer.echo(path)
     if len(files) > 3:
         typer.echo(f"{files[3].parent}: {len(files) - 3} plots")
+
+
+def _pictures(
+    material: Material, opened: Mapping[str, Any], wanted: Mapping[str, Any]
+) -> Callable[[Page], None]:
+    """The part with pictures: the data is opened in each way in which a run was judged on it.
+
+    Args:
+        material: the runs.
+        opened: arguments of `dataset_for`.
+        wanted: fields of `GalleryRequest`.
+
+    Raises:
+        DinoradError: the data can be opened in none of these ways, or no run was judged on it.
+    """
+    from dinorad_rt.errors import DinoradError
+    from dinorad_rt.pipeline import dataset_for
+    from dinorad_rt.reports.gallery import GalleryRequest, gallery_for
+
+    ways: dict[tuple[str, ...], dict[str, Any]] = {}
+    for run in material.runs:
+        classes = run.results.class_names
+        if run.results.task == "segmentation":
+            ways[classes] = {"task": "segmentation", "class_names": classes}
+        else:
+            ways[()] = {}
+    requests, problem = [], None
+    for way in ways.values():
+        try:
+            requests.append(GalleryRequest(dataset_for(**opened, say=note, **way), **wanted))
+        except DinoradError as error:
+            problem = error
+    if problem is not None and not requests:
+        raise problem
+    if problem is not None:
+        note(f"no pictures of some runs: {problem.problem}")
+    return gallery_for(material, *requests, say=note)

@@ -26,6 +26,8 @@ from dinorad_rt.prediction.inputs import Item
 if TYPE_CHECKING:
     import torch
 
+    from dinorad_rt.preprocessing.spec import PreprocessSpec
+
 Method = Literal["occlusion", "gradients"]
 Infer = Callable[[np.ndarray], np.ndarray]
 """(rows, 3, H, W) float32 → (rows, classes) logits."""
@@ -36,7 +38,8 @@ STEPS = 64
 """Points on the line; the error of the sum is told with each map."""
 CHUNK = 8
 _SIDE = 336
-_POSITIVE, _NEGATIVE = (213, 94, 0), (0, 114, 178)  # Okabe and Ito: readable without red and green
+POSITIVE, NEGATIVE = (213, 94, 0), (0, 114, 178)
+"""Colours for and against a class, of Okabe and Ito: readable without red and green."""
 
 
 @dataclass(frozen=True)
@@ -213,17 +216,9 @@ def write_saliency(
     """
     from PIL import Image, ImageDraw
 
-    spec = bundle.preprocessing
-    std, mean = (np.asarray(part).reshape(3, 1, 1) for part in (spec.std, spec.mean))
-    grey = np.clip(pixels * std + mean, 0.0, 1.0).transpose(1, 2, 0) * 255
-    heat = patch_means(found.values, max(1, found.values.shape[0] // GRID))
-    scale = float(np.abs(heat).max()) or 1.0
-    share = np.abs(heat)[..., None] / scale
-    colour = np.where(heat[..., None] > 0, _POSITIVE, _NEGATIVE)
-    mixed = (1 - 0.75 * share) * grey + 0.75 * share * colour
     tiles = [
-        Image.fromarray(tile.astype(np.uint8)).resize((_SIDE, _SIDE), Image.Resampling.BILINEAR)
-        for tile in (grey, mixed)
+        Image.fromarray(tile).resize((_SIDE, _SIDE), Image.Resampling.BILINEAR)
+        for tile in saliency_tiles(bundle.preprocessing, pixels, found)
     ]
     picture = Image.new("RGB", (2 * _SIDE, _SIDE + 18 * len(lines) + 8))
     for index, tile in enumerate(tiles):
@@ -233,6 +228,29 @@ def write_saliency(
         draw.text((6, _SIDE + 4 + 18 * row), line, fill=(255, 255, 255))
     with atomic_path(path) as part:
         picture.save(part, format="PNG")
+
+
+def saliency_tiles(
+    spec: PreprocessSpec, pixels: np.ndarray, found: Attribution
+) -> tuple[np.ndarray, np.ndarray]:
+    """The network's view, and the same under the attributions.
+
+    Args:
+        spec: for the normalisation.
+        pixels: (3, H, W) normalised.
+        found: the attribution; meaned over patches here.
+
+    Returns:
+        Two (H, W, 3) uint8.
+    """
+    std, mean = (np.asarray(part).reshape(3, 1, 1) for part in (spec.std, spec.mean))
+    grey = np.clip(pixels * std + mean, 0.0, 1.0).transpose(1, 2, 0) * 255
+    heat = patch_means(found.values, max(1, found.values.shape[0] // GRID))
+    scale = float(np.abs(heat).max()) or 1.0
+    share = np.abs(heat)[..., None] / scale
+    colour = np.where(heat[..., None] > 0, POSITIVE, NEGATIVE)
+    mixed = (1 - 0.75 * share) * grey + 0.75 * share * colour
+    return grey.astype(np.uint8), mixed.astype(np.uint8)
 
 
 def patch_means(values: np.ndarray, patch: int) -> np.ndarray:

@@ -1,4 +1,8 @@
-"""Pictures, only on request: what a backbone sees in an image, and which images it finds alike.
+"""Pictures, only on request, of what the runs were judged on.
+
+    segmenters            outlines of reference and prediction      mask_pictures
+    trained classifiers   saliency of right and wrong answers       saliency_pictures
+    backbones             nearest images, maps of patch tokens      alike
 
 Images are read again and shown as the network saw them, scaled down, without names or paths. An
 image whose header says that text is burned into it is left out unless asked for; formats without a
@@ -7,35 +11,24 @@ header cannot say so, and the page says that.
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from dinorad_rt.embeddings.table import EmbeddingTable
 from dinorad_rt.errors import DataError, DinoradError
-from dinorad_rt.files import sha256_file
-from dinorad_rt.pipeline import EngineRequest, Say, engine_for, preprocessing_for, silent
-from dinorad_rt.pipeline import embed as run_embed
-from dinorad_rt.protocols.neighbours import neighbours
+from dinorad_rt.pipeline import Say, silent
+from dinorad_rt.reports.alike import add_alike
+from dinorad_rt.reports.answering import Sources, digest_of, is_trained
+from dinorad_rt.reports.mask_pictures import add_masks
 from dinorad_rt.reports.page import Page
 from dinorad_rt.reports.runs import Material, Run
+from dinorad_rt.reports.saliency_pictures import add_saliency
+from dinorad_rt.reports.viewing import CAUTION
 
 if TYPE_CHECKING:
-    from dinorad_rt.datasets.dataset import Dataset, Sample
-    from dinorad_rt.engines.manifest import Engine
-    from dinorad_rt.preprocessing.spec import PreprocessSpec
-
-ALIKE = 5
-SIDE = 112
-BURNED_IN = "burned-in annotation"
-CAUTION = (
-    "Images as the network saw them, scaled down, without names. Files without a DICOM header "
-    "cannot say whether text is burned into the image: look at each before you share this page."
-)
+    from dinorad_rt.datasets.dataset import Dataset
+    from dinorad_rt.prediction.saliency import Method
 
 
 @dataclass(frozen=True)
@@ -47,43 +40,52 @@ class GalleryRequest:
         queries: test images for each model.
         weights: weights files of the runs, matched by their hash.
         burned_in: show images with burned-in annotations, too.
+        checkpoints: run folders or bundles of trained models that lie elsewhere than their results.
+        saliency: how the answers of trained classifiers are explained.
     """
 
     dataset: Dataset
     queries: int = 4
     weights: tuple[Path, ...] = ()
     burned_in: bool = False
+    checkpoints: tuple[Path, ...] = ()
+    saliency: Method = "occlusion"
+
+    @property
+    def sources(self) -> Sources:
+        """Where models may be found again."""
+        return Sources(self.checkpoints, self.weights)
 
 
 def gallery_for(
-    material: Material, request: GalleryRequest, *, say: Say = silent
+    material: Material, *requests: GalleryRequest, say: Say = silent
 ) -> Callable[[Page], None]:
     """The part of the page with pictures; computed when it is added.
 
+    Args:
+        material: the runs.
+        requests: one for each dataset, or for each way to open it.
+        say: told each step.
+
     Raises:
-        DataError: no run of the report was judged on this dataset.
+        DataError: no run of the report was judged on any of the datasets.
     """
-    fingerprint = request.dataset.fingerprint
-    fitting = [
-        run
-        for run in material.runs
-        if (run.results.provenance.get("dataset") or {}).get("fingerprint") == fingerprint
-    ]
-    if not fitting:
+    wanted = [(run, request) for request in requests for run in _fitting(material, request)]
+    if not wanted:
+        names = ", ".join(dict.fromkeys(request.dataset.name for request in requests))
         raise DataError(
-            f"No run of this report was judged on {request.dataset.name}: the content of the "
-            "images, labels or splits differs.",
+            f"No run of this report was judged on {names}: the content of the images, labels or "
+            "splits differs.",
             "Give the gallery the dataset of the runs, with the same options.",
         )
-    by_engine = {str(run.engine.get("key")): run for run in reversed(fitting)}
 
     def add(page: Page) -> None:
         page.heading("Pictures")
         page.paragraph(CAUTION)
-        for run in reversed(by_engine.values()):
-            page.heading(f"{run.model} on {run.results.dataset}", level=3)
+        for run, request in wanted:
+            page.heading(f"{run.label} on {run.results.dataset}", level=3)
             try:
-                _add_model(page, run, request, say)
+                _ADDERS[_kind(run)](page, run, request, say)
             except DinoradError as error:
                 say(f"no pictures of {run.model}: {error.problem}")
                 page.paragraph("No pictures: see what the command line said.", soft=True)
@@ -91,198 +93,41 @@ def gallery_for(
     return add
 
 
-def pca_maps(tokens: np.ndarray) -> np.ndarray:
-    """Three principal components of the patch tokens of all images together, as colours.
-
-    Args:
-        tokens: (images, patches, dim) of a square grid.
-
-    Returns:
-        (images, side, side, 3) in [0, 1]; each component from its 1st to its 99th percentile.
-        Signs are fixed by the largest weight, so that the same tokens give the same colours.
-    """
-    images, patches, dim = tokens.shape
-    side = round(patches**0.5)
-    assert side * side == patches, patches
-    flat = tokens.reshape(-1, dim).astype(np.float64)
-    centred = flat - flat.mean(axis=0)
-    _, axes = np.linalg.eigh(centred.T @ centred)
-    axes = axes[:, ::-1][:, :3]
-    signs = np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])
-    values = centred @ (axes * signs)
-    low, high = np.percentile(values, [1, 99], axis=0)
-    scaled = np.clip((values - low) / np.maximum(high - low, 1e-12), 0, 1)
-    return np.asarray(scaled.reshape(images, side, side, -1))
+def _fitting(material: Material, request: GalleryRequest) -> list[Run]:
+    """Runs that were judged on the dataset, one for each engine, and of a checkpoint those on an
+    engine rather than that of its training."""
+    fingerprint = request.dataset.fingerprint
+    found: dict[str, Run] = {}
+    for run in material.runs:
+        data = run.results.provenance.get("dataset") or {}
+        if data.get("fingerprint") == fingerprint and run.results.task == request.dataset.task:
+            found.setdefault(_identity(run), run)
+    on_engines = {digest_of(run) for run in found.values() if "run" in run.results.provenance}
+    return [
+        run
+        for run in found.values()
+        if "run" in run.results.provenance
+        or not is_trained(run)
+        or digest_of(run) not in on_engines
+    ]
 
 
-def _add_model(page: Page, run: Run, request: GalleryRequest, say: Say) -> None:
-    engine_request = _engine_request(run, request.weights)
-    engine = engine_for(engine_request, say)
-    evaluation = run.results.provenance.get("evaluation") or {}
-    spec = preprocessing_for(engine, str(evaluation.get("preprocessing", "dinorad")))
-    table = run_embed(request.dataset, engine, preprocessing=spec).load()
-    samples = {sample.sample_id: sample for sample in request.dataset.samples}
-    shown = _Shown(samples, spec, request)
-    queries = shown.first(_spread(table.take(table.splits == "test")), request.queries)
-    if not queries:
-        page.paragraph("No test image may be shown.", soft=True)
-        return
-    _add_neighbours(page, table, queries, shown, run)
-    if table.patch_mean is None:
-        page.paragraph("This backbone has no patch tokens: no maps.", soft=True)
-    else:
-        _add_maps(page, engine_request, queries, shown, say)
+def _identity(run: Run) -> str:
+    """The same for runs whose pictures would be the same."""
+    key = str(run.engine.get("key"))
+    if is_trained(run) and "run" not in run.results.provenance:
+        return f"trained {digest_of(run) or run.number}"
+    return key
 
 
-@dataclass(frozen=True)
-class _Query:
-    """A row of the embeddings and its picture."""
-
-    row: int
-    sample_id: str
-    pixels: np.ndarray
-    words: str
+def _kind(run: Run) -> str:
+    if run.results.task == "segmentation":
+        return "masks"
+    return "saliency" if is_trained(run) else "alike"
 
 
-class _Shown:
-    """Reads images for showing, and keeps those back that may not be shown."""
-
-    def __init__(
-        self, samples: Mapping[str, Sample], spec: PreprocessSpec, request: GalleryRequest
-    ) -> None:
-        from dinorad_rt.preprocessing.pipeline import Preprocessor
-
-        self._samples, self._spec, self._request = samples, spec, request
-        self._preprocess = Preprocessor(spec)
-
-    def first(self, rows: EmbeddingTable, count: int) -> list[_Query]:
-        """The first rows whose images may be shown."""
-        found: list[_Query] = []
-        for at, sample_id in enumerate(rows.sample_ids):
-            if len(found) == count:
-                break
-            pixels = self.pixels(sample_id, _slice(rows, at))
-            if pixels is not None:
-                found.append(_Query(at, sample_id, pixels, self.words(sample_id)))
-        return found
-
-    def pixels(self, sample_id: str, index: int) -> np.ndarray | None:
-        """Network input (3, size, size) of a sample; None if it may not or cannot be shown."""
-        from dinorad_rt.studies.read import read_study
-
-        sample = self._samples[sample_id]
-        try:
-            study = read_study(sample.path, frame=sample.frame).displayed()
-            if any(BURNED_IN in text for text in study.problems) and not self._request.burned_in:
-                return None
-            return self._preprocess(study.slice(max(index, 0)))
-        except DinoradError:
-            return None
-
-    def words(self, sample_id: str) -> str:
-        """Its labels in words."""
-        labels, names = self._samples[sample_id].labels, self._request.dataset.class_names
-        if self._request.dataset.task == "multilabel":
-            chosen = [name for name, on in zip(names, labels, strict=True) if on]
-            return ", ".join(chosen) or "no finding"
-        return names[labels[0]]
-
-    def png(self, pixels: np.ndarray) -> bytes:
-        """The picture as the network saw it, before normalisation."""
-        std, mean = (
-            np.asarray(part).reshape(3, 1, 1) for part in (self._spec.std, self._spec.mean)
-        )
-        return png_of(np.clip(pixels * std + mean, 0, 1).transpose(1, 2, 0))
-
-
-def png_of(picture: np.ndarray, side: int = SIDE) -> bytes:
-    """(height, width, 3) in [0, 1] → content of a small square PNG file."""
-    from PIL import Image
-
-    image = Image.fromarray(np.rint(picture * 255).astype(np.uint8))
-    resample = Image.Resampling.BICUBIC if picture.shape[0] >= side else Image.Resampling.NEAREST
-    content = io.BytesIO()
-    image.resize((side, side), resample).save(content, format="PNG", optimize=True)
-    return content.getvalue()
-
-
-def _add_neighbours(
-    page: Page, table: EmbeddingTable, queries: Sequence[_Query], shown: _Shown, run: Run
-) -> None:
-    reference = table.take(table.splits != "test")
-    test = _spread(table.take(table.splits == "test"))
-    rows = np.array([query.row for query in queries])
-    count = min(4 * ALIKE, len(reference))
-    similarity, index = neighbours(test.cls[rows, -1], reference.cls[:, -1], count)
-    for query, near, at in zip(queries, similarity, index, strict=True):
-        pictures = [(shown.png(query.pixels), f"query: {query.words}")]
-        words: list[str] = []
-        for value, row in zip(near, at, strict=True):
-            if len(words) == ALIKE:
-                break
-            other = reference.sample_ids[row]
-            pixels = shown.pixels(other, _slice(reference, row))
-            if pixels is not None:
-                words.append(f"{shown.words(other)} ({value:.3f})")
-                pictures.append((shown.png(pixels), f"alike: {words[-1]}"))
-        page.pictures(
-            pictures,
-            f"{run.model}: a test image ({query.words}), then the reference images with the "
-            f"most similar class tokens: {'; '.join(words)}. In brackets the cosine.",
-        )
-
-
-def _add_maps(
-    page: Page,
-    engine_request: EngineRequest,
-    queries: Sequence[_Query],
-    shown: _Shown,
-    say: Say,
-) -> None:
-    from dinorad_rt.engines.build import open_runner
-
-    engine = engine_for(replace(engine_request, dense=True), say)
-    with open_runner(engine) as runner:
-        found = [
-            runner.infer(batch)["patch_tokens"][:, -1]
-            for batch in _batches([query.pixels for query in queries], engine)
-        ]
-    pictures = []
-    for query, colours in zip(queries, pca_maps(np.concatenate(found)), strict=True):
-        pictures.append((shown.png(query.pixels), f"test image: {query.words}"))
-        pictures.append((png_of(colours), f"its patch tokens as colours: {query.words}"))
-    page.pictures(
-        pictures,
-        "Each test image beside the three main directions of its patch tokens as red, green and "
-        "blue; one set of directions for all of them. Equal colours: alike for the backbone.",
-    )
-
-
-def _batches(images: Sequence[np.ndarray], engine: Engine) -> Iterator[np.ndarray]:
-    for start in range(0, len(images), engine.batch):
-        yield np.stack(images[start : start + engine.batch]).astype(np.float32)
-
-
-def _engine_request(run: Run, weights: Iterable[Path]) -> EngineRequest:
-    """The request that built a run's engine; weights from a file are found by their hash."""
-    values: dict[str, Any] = dict((run.results.provenance.get("evaluation") or {})["engine"])
-    if run.results.weights_kind == "file":
-        wanted = (run.engine.get("weights") or {}).get("sha256")
-        same = [path for path in weights if sha256_file(path) == wanted]
-        if not same:
-            raise DataError(
-                f"The weights file of {run.model} is needed, SHA-256 {str(wanted)[:12]}….",
-                "Name it with --weights FILE.",
-            )
-        values["weights"] = str(same[0])
-    backend = run.engine.get("backend")
-    return EngineRequest(**values | {"backend": backend or values["backend"]})
-
-
-def _spread(table: EmbeddingTable) -> EmbeddingTable:
-    """Rows in an order in which the first few come from all over: by the hash that names them."""
-    return table.take(np.argsort(table.sample_ids.astype(str), kind="stable"))
-
-
-def _slice(table: EmbeddingTable, row: int) -> int:
-    return 0 if table.slices is None else int(table.slices[row])
+_ADDERS: dict[str, Callable[[Page, Run, GalleryRequest, Say], None]] = {
+    "masks": add_masks,
+    "saliency": add_saliency,
+    "alike": add_alike,
+}

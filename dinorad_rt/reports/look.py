@@ -54,13 +54,29 @@ figure > svg text { font-family: system-ui, sans-serif !important; }
 .pictures div { display: flex; flex-wrap: wrap; gap: .4rem; }
 .pictures img { width: 8rem; max-width: calc((100% - .8rem) / 3); height: auto;
   image-rendering: pixelated; }
+.panels > div { display: grid; gap: .5rem; grid-template-columns: repeat(3, minmax(0, 1fr));
+  max-width: 66rem; }
+.panels p { margin: .25rem 0; font-size: .9rem; font-weight: 600; }
+.panels img { width: 100%; height: auto; display: block; }
+.legend { list-style: none; padding: 0; display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; }
+.legend i { display: inline-block; width: 2.4rem; height: 1.1rem; vertical-align: -.2rem;
+  margin-right: .45rem; background: #222 linear-gradient(#222, #222); position: relative;
+  border-radius: .15rem; print-color-adjust: exact; }
+.legend i::after { content: ""; position: absolute; left: .2rem; right: .2rem; top: 50%;
+  margin-top: -1.5px; border-top: 3px solid var(--key); }
+.legend i.dashed::after { border-top-style: dashed; }
+.legend i.dotted::after { border-top-style: dotted; }
+.legend i.filled { background: var(--key); } .legend i.filled::after { border: 0; }
 summary { cursor: pointer; padding: .25rem 0; }
 details { margin: .35rem 0; border-left: .2rem solid var(--line); padding-left: .75rem; }
 pre { overflow-x: auto; background: var(--tint); padding: .8rem; border-radius: .4rem;
   font-size: .8rem; max-height: 32rem; }
 @media (min-width: 40rem) { th[scope=row] { position: sticky; left: 0; }
   table wbr { display: none; } }
-@media (max-width: 40rem) { body { padding: 1rem .75rem 3rem; } th, td { padding: .4rem .45rem; }
+@media (max-width: 40rem) {
+  .panels > div { grid-template-columns: repeat(2, minmax(0, 1fr)); }
+  .panels > div > :first-child:nth-last-child(3) { grid-column: 1 / -1; }
+  body { padding: 1rem .75rem 3rem; } th, td { padding: .4rem .45rem; }
   tbody th { white-space: normal; min-width: 8.5rem; max-width: 10rem; overflow-wrap: anywhere; } }
 @media print { :root { color-scheme: light; --ink: #000; --soft: #444; --line: #ccc;
   --paper: #fff; --tint: #f3f6f8; --accent: #0b5cad; --warn: #8a3b00; --warn-tint: #fff3e6; }

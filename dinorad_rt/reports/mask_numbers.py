@@ -3,83 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dinorad_rt.errors import DataError
+from dinorad_rt.metrics.cases import CASES_FILE, CaseTable
 from dinorad_rt.reports import figures
 from dinorad_rt.reports.drawings import file_name, title_of
 from dinorad_rt.reports.figures import Drawing
 from dinorad_rt.reports.page import Interval, Link
 from dinorad_rt.reports.runs import Run, TestSet, unit_of
-from dinorad_rt.training.segmentation.evaluate import CASES_FILE
 
 METRICS = ("dice", "jaccard", "hd95", "nsd")
 COUNTED = {"volumes": "mean over cases", "pixels": "all pixels pooled"}
+MEAN = "mean of the classes"
 ROWS_PER_PLOT = 10
 
 
-@dataclass(frozen=True)
-class CaseRow:
-    """One class of one volume or image of the test split.
-
-    Attributes:
-        case_id, patient: pseudonymous keys.
-        class_name: which class.
-        dice: None where truth and prediction are both empty.
-    """
-
-    case_id: str
-    patient: str
-    class_name: str
-    dice: float | None
-
-
-def is_segmentation(run: Run) -> bool:
-    """True if the run's answers are masks."""
-    return run.results.task == "segmentation"
-
-
-def read_cases(folder: Path | None) -> tuple[CaseRow, ...]:
-    """The rows of cases.parquet beside the results; none if it is not there.
+def cases_of(run: Run) -> CaseTable | None:
+    """The table of test volumes beside a run's results; None if it is not there.
 
     Raises:
         DataError: it cannot be read.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    if folder is None or not (folder / CASES_FILE).is_file():
-        return ()
-    names = ("case_id", "patient", "class", "dice")
-    try:
-        rows = pq.read_table(folder / CASES_FILE, columns=list(names)).to_pylist()
-        return tuple(CaseRow(*(row[name] for name in names)) for row in rows)
-    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-        raise DataError(
-            f"{CASES_FILE} of a run cannot be read: {error}.", "Run the evaluation again."
-        ) from error
+    if run.folder is None or not (run.folder / CASES_FILE).is_file():
+        return None
+    return CaseTable.open(run.folder, run.results)
 
 
-def dice_of_cases(rows: Sequence[CaseRow]) -> dict[str, float]:
-    """Case → its mean Dice over the classes that have one; cases without any are left out."""
-    found: dict[str, list[float]] = {}
-    for row in rows:
-        if row.dice is not None:
-            found.setdefault(row.case_id, []).append(row.dice)
-    return {case: float(np.mean(values)) for case, values in found.items()}
+def dice_of_patients(cases: CaseTable, class_name: str | None = None) -> np.ndarray:
+    """Each patient's mean Dice over the patient's volumes, lowest first.
 
+    Args:
+        cases: of a run.
+        class_name: of which class; None for the mean of the classes.
 
-def dice_of_patients(rows: Sequence[CaseRow]) -> np.ndarray:
-    """Each patient's mean Dice over the rows of that patient, lowest first."""
-    found: dict[str, list[float]] = {}
-    for row in rows:
-        if row.dice is not None:
-            found.setdefault(row.patient, []).append(row.dice)
-    return np.sort([float(np.mean(values)) for values in found.values()])
+    Returns:
+        (patients with a value,) float64.
+    """
+    values = cases.values("dice", class_name)
+    defined = ~np.isnan(values)
+    _, index = np.unique(cases.patients[defined], return_inverse=True)
+    found: np.ndarray = np.bincount(index, weights=values[defined]) / np.bincount(index)
+    return np.sort(found)
 
 
 def class_rows(test_set: TestSet) -> list[dict[str, Any]]:
@@ -98,7 +64,7 @@ def class_rows(test_set: TestSet) -> list[dict[str, Any]]:
                 rows.append(
                     {
                         "run": Link(run.label, run.anchor),
-                        "class": name or "mean of the classes",
+                        "class": name or MEAN,
                         "counted": words,
                         **{
                             title_of(metric, unit): _interval(values.get(metric))
@@ -138,17 +104,12 @@ def mask_drawings(test_set: TestSet) -> Iterator[Drawing]:
 
 def _patients_of(run: Run, classes: Sequence[str]) -> dict[str, np.ndarray]:
     """Label → Dice of the patients: of each class, after the mean if there are several."""
-    rows = read_cases(run.folder)
-    if not rows:
+    cases = cases_of(run)
+    if cases is None:
         return {}
-    if len(classes) == 1:
-        return {f"{run.label}, {classes[0]}": dice_of_patients(rows)}
-    found = {f"{run.label}, mean of the classes": dice_of_patients(rows)}
-    for name in classes:
-        values = dice_of_patients([row for row in rows if row.class_name == name])
-        if len(values):
-            found[f"{run.label}, {name}"] = values
-    return found
+    wanted: list[str | None] = [*classes] if len(classes) == 1 else [None, *classes]
+    found = {f"{run.label}, {name or MEAN}": dice_of_patients(cases, name) for name in wanted}
+    return {label: values for label, values in found.items() if len(values)}
 
 
 def _spread_words(values: np.ndarray) -> str:

@@ -64,6 +64,36 @@ class Shaded:
     value: float
 
 
+@dataclass(frozen=True)
+class Picture:
+    """One PNG image of several that are looked at together.
+
+    Attributes:
+        title: above it.
+        png: content of the file.
+        alternative: for those who do not see it.
+    """
+
+    title: str
+    png: bytes
+    alternative: str
+
+
+@dataclass(frozen=True)
+class Key:
+    """What a colour of pictures stands for.
+
+    Attributes:
+        colour: #RRGGBB.
+        line: solid, dashed or dotted; or filled, of an area.
+        text: what it stands for.
+    """
+
+    colour: str
+    line: str
+    text: str
+
+
 @dataclass
 class Page:
     """Collects blocks and renders them.
@@ -153,14 +183,33 @@ class Page:
             caption: of the row.
         """
         shown = "".join(
-            f'<img alt="{escape(words)}" src="data:image/png;base64,'
-            f'{base64.b64encode(content).decode()}">'
-            for content, words in pictures
+            f'<img alt="{escape(words)}" src="{_data_uri(content)}">' for content, words in pictures
         )
         self._blocks.append(
             f'<figure class="pictures"><div>{shown}</div>'
             f"<figcaption>{escape(caption)}</figcaption></figure>"
         )
+
+    def panels(self, pictures: Sequence[Picture], caption: str) -> None:
+        """Large pictures of one thing side by side, each under its title."""
+        shown = "".join(
+            f'<div><p>{escape(item.title)}</p><img alt="{escape(item.alternative)}" '
+            f'src="{_data_uri(item.png)}"></div>'
+            for item in pictures
+        )
+        self._blocks.append(
+            f'<figure class="panels"><figcaption>{_words(caption)}</figcaption>'
+            f"<div>{shown}</div></figure>"
+        )
+
+    def legend(self, keys: Sequence[Key]) -> None:
+        """What the colours of the pictures below stand for."""
+        items = "".join(
+            f'<li><i class="{escape(key.line)}" style="--key:{escape(key.colour)}"></i>'
+            f"{_words(key.text)}</li>"
+            for key in keys
+        )
+        self._blocks.append(f'<ul class="legend">{items}</ul>')
 
     @contextmanager
     def grid(self) -> Iterator[None]:
@@ -202,6 +251,10 @@ class Page:
             f'<li><a href="#{name}">{escape(text)}</a></li>' for name, text in self._sections
         )
         return f'<nav aria-label="Sections"><ul>{items}</ul></nav>'
+
+
+def _data_uri(png: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
 def _filter_box(name: str, rows: int, caption: str) -> str:

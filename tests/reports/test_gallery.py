@@ -18,26 +18,26 @@ from dinorad_rt.datasets.dataset import Dataset, Sample
 from dinorad_rt.errors import DataError
 from dinorad_rt.phantoms import write_phantoms
 from dinorad_rt.preprocessing.presets import preset
-from dinorad_rt.reports import gallery
+from dinorad_rt.reports import alike, gallery
 from dinorad_rt.reports.runs import Material, grouped, labelled
 
 
 def test_the_maps_are_the_principal_components() -> None:
     tokens = np.random.default_rng(0).normal(size=(3, 16, 10)) * np.arange(1, 11)
-    maps = gallery.pca_maps(tokens)
+    maps = alike.pca_maps(tokens)
     assert maps.shape == (3, 4, 4, 3) and maps.min() == 0 and maps.max() == 1
     theirs = PCA(3).fit_transform(tokens.reshape(48, 10))
     for component in range(3):
         ours, other = maps[..., component].ravel(), theirs[:, component]
         inside = (ours > 0) & (ours < 1)
         assert abs(np.corrcoef(ours[inside], other[inside])[0, 1]) > 1 - 1e-9
-    np.testing.assert_array_equal(maps, gallery.pca_maps(tokens))
+    np.testing.assert_array_equal(maps, alike.pca_maps(tokens))
 
 
 def test_a_picture_is_a_small_png() -> None:
-    content = gallery.png_of(np.full((224, 224, 3), 0.5))
+    content = alike.png_of(np.full((224, 224, 3), 0.5))
     image = Image.open(io.BytesIO(content))
-    assert image.size == (gallery.SIDE, gallery.SIDE) and image.getpixel((5, 5)) == (128,) * 3
+    assert image.size == (alike.SIDE, alike.SIDE) and image.getpixel((5, 5)) == (128,) * 3
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_burned_in_annotations_stay_hidden_unless_asked_for(
     dataset = dataset_of(tmp_path / "x.dcm")
     request = gallery.GalleryRequest(dataset, burned_in=asked)
     spec = preset("dinorad", get_spec("vits14"), 56)
-    viewer = gallery._Shown({"s0": dataset.samples[0]}, spec, request)
+    viewer = alike._Shown({"s0": dataset.samples[0]}, spec, request)
     pixels = viewer.pixels("s0", 0)
     assert (pixels is not None) == bool(shown)
     assert viewer.words("s0") == "nodule"
