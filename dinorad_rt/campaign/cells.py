@@ -13,6 +13,7 @@ from dinorad_rt.campaign.study import NAMED_WEIGHTS, Data, Model, Protocol, Stud
 from dinorad_rt.evaluation import Evaluation
 from dinorad_rt.files import sha256_file, sha256_json
 from dinorad_rt.pipeline import EngineRequest
+from dinorad_rt.preprocessing.presets import preset_for_dataset
 
 FORMAT = 1
 """Raised whenever a finished cell would no longer give the same results."""
@@ -100,7 +101,7 @@ def _cell(
         ),
         protocol=protocol.protocol,
         protocol_preset=protocol.preset,
-        preprocessing=protocol.preprocessing,
+        preprocessing=preset_for_dataset(protocol.preprocessing, data.dataset),
         options=protocol.settings,
         seed=seed,
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dinorad_rt.cli import options
-from dinorad_rt.cli.console import note, print_json, progress_bar, seldom, warn
+from dinorad_rt.cli.console import note, print_json, progress_bar, warn
 from dinorad_rt.errors import DinoradError
 
 if TYPE_CHECKING:
@@ -21,18 +21,11 @@ _SHARD_VARIABLES = (
 )
 
 
+@options.with_source
 def embed(
     model: options.Model = "vits14",
     weights: options.Weights = "hub",
-    data: options.Data = None,
-    dataset: options.DatasetName = None,
-    root: options.Root = None,
-    image_column: options.ImageColumn = None,
-    label_column: options.LabelColumn = None,
-    patient_column: options.PatientColumn = None,
-    split_column: options.SplitColumn = None,
-    splits: options.Splits = None,
-    keep_identifiers: options.KeepIdentifiers = False,
+    source: options.Source = options.NO_SOURCE,
     preprocessing: options.Preset = "dinorad",
     image_size: options.ImageSize = None,
     precision: options.PrecisionChoice = "auto",
@@ -55,25 +48,15 @@ def embed(
 
     Without --data or --dataset the embedded phantoms are used.
     """
-    from dinorad_rt.pipeline import EngineRequest, dataset_for, engine_for
+    from dinorad_rt.pipeline import EngineRequest, engine_for
     from dinorad_rt.pipeline import embed as run
     from dinorad_rt.studies.malloc import keep_freed_memory
 
     part = parse_shard(shard)
     keep_freed_memory()
-    source = dataset_for(
-        data,
-        dataset,
-        root,
-        seed=seed,
-        say=seldom(note),
-        image_column=image_column,
-        label_column=label_column,
-        patient_column=patient_column,
-        split_column=split_column,
-        splits=splits,
-    )
-    describe_dataset(source)
+    images = source.open(seed)
+    describe_dataset(images)
+    preprocessing = source.preprocessing(preprocessing)
     request = EngineRequest(
         model=model,
         weights=weights,
@@ -83,12 +66,12 @@ def embed(
         profile=profile,
         seed=seed,
     )
-    engine = engine_for(request, note, calibration=source, preprocessing=preprocessing)
+    engine = engine_for(request, note, calibration=images, preprocessing=preprocessing)
     if engine.weights_kind == "random":
         warn("weights: random. These embeddings are for tests; they mean nothing.")
     with progress_bar("embedding") as advance:
         store = run(
-            source,
+            images,
             engine,
             preprocessing=preprocessing,
             out=out,

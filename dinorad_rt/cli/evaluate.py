@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from dinorad_rt.cli import options
-from dinorad_rt.cli.console import note, print_json, progress_bar, seldom, warn
+from dinorad_rt.cli.console import note, print_json, progress_bar, warn
 from dinorad_rt.cli.embed import describe_dataset
 from dinorad_rt.cli.report import Track
 from dinorad_rt.cli.study import study_from
@@ -29,6 +29,7 @@ Try next
   dinorad-rt doctor                               what this machine can do"""
 
 
+@options.with_source
 def evaluate(
     context: typer.Context,
     protocol: Annotated[
@@ -44,15 +45,7 @@ def evaluate(
     model: options.Model = "vits14",
     weights: options.Weights = "hub",
     checkpoint: options.Checkpoint = None,
-    data: options.Data = None,
-    dataset: options.DatasetName = None,
-    root: options.Root = None,
-    image_column: options.ImageColumn = None,
-    label_column: options.LabelColumn = None,
-    patient_column: options.PatientColumn = None,
-    split_column: options.SplitColumn = None,
-    splits: options.Splits = None,
-    keep_identifiers: options.KeepIdentifiers = False,
+    source: options.Source = options.NO_SOURCE,
     k: Annotated[
         str | None,
         typer.Option(
@@ -108,10 +101,10 @@ def evaluate(
     --preprocessing are those of the run.
     """
     if study is not None or plan:
-        study_from(context, study, root=root, out=out, workers=workers, as_json=as_json)
+        study_from(context, study, root=source.root, out=out, workers=workers, as_json=as_json)
         return
     from dinorad_rt.evaluation import Evaluation, run_evaluation
-    from dinorad_rt.pipeline import EngineRequest, dataset_for
+    from dinorad_rt.pipeline import EngineRequest
     from dinorad_rt.studies.malloc import keep_freed_memory
     from dinorad_rt.trackers import tracker_named
 
@@ -128,17 +121,10 @@ def evaluate(
     if checkpoint is not None:
         from dinorad_rt.cli.checkpoints import evaluate_checkpoint
 
-        where = (data, dataset, root)
-        columns = {
-            "image_column": image_column,
-            "label_column": label_column,
-            "patient_column": patient_column,
-            "split_column": split_column,
-            "splits": splits,
-        }
         deployed = (weights, precision, backend, profile)
+        where = (source.data, source.dataset, source.root)
         folder, results = evaluate_checkpoint(
-            checkpoint, deployed, where, columns, out=out, workers=workers, seed=seed
+            checkpoint, deployed, where, source.columns, out=out, workers=workers, seed=seed
         )
         _show(results, folder, as_json, tracker)
         return
@@ -146,7 +132,7 @@ def evaluate(
         engine=request,
         protocol=protocol,
         protocol_preset=protocol_preset,
-        preprocessing=preprocessing,
+        preprocessing=source.preprocessing(preprocessing),
         options=parse_settings(settings or [], protocol)
         | given(
             {
@@ -160,22 +146,11 @@ def evaluate(
     )
     evaluation.settings()  # what cannot be asked is refused before any file is read
     keep_freed_memory()
-    source = dataset_for(
-        data,
-        dataset,
-        root,
-        seed=seed,
-        say=seldom(note),
-        image_column=image_column,
-        label_column=label_column,
-        patient_column=patient_column,
-        split_column=split_column,
-        splits=splits,
-    )
-    describe_dataset(source)
+    images = source.open(seed)
+    describe_dataset(images)
     with progress_bar("embedding") as advance:
         results, folder = run_evaluation(
-            evaluation, source, out=out, workers=workers, say=note, progress=advance
+            evaluation, images, out=out, workers=workers, say=note, progress=advance
         )
     _show(results, folder, as_json, tracker)
 

@@ -31,13 +31,7 @@ def predict(
             "the engine, or by integrated gradients."
         ),
     ] = None,
-    keep_identifiers: Annotated[
-        bool,
-        typer.Option(
-            "--keep-identifiers",
-            help="Name files by their paths in the table. Default: keyed hashes only.",
-        ),
-    ] = False,
+    keep_identifiers: options.KeepIdentifiers = False,
     backend: options.Backend = "auto",
     profile: options.ProfileName = "default",
     workers: options.Workers = None,

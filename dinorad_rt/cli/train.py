@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from dinorad_rt.cli import options
-from dinorad_rt.cli.console import note, print_json, progress_bar, seldom, warn
+from dinorad_rt.cli.console import note, print_json, progress_bar, warn
 from dinorad_rt.cli.embed import describe_dataset
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ _LOOP, _METHOD, _DATA = "Training loop", "What is trained", "Images"
 _MASKS = "Segmentation"
 
 
+@options.with_source
 def train(
     protocol: Annotated[
         Literal["finetune", "lora", "bitfit", "linear", "segmentation"],
@@ -37,15 +38,7 @@ def train(
     ] = "modern",
     model: options.Model = "vits14",
     weights: options.Weights = "hub",
-    data: options.Data = None,
-    dataset: options.DatasetName = None,
-    root: options.Root = None,
-    image_column: options.ImageColumn = None,
-    label_column: options.LabelColumn = None,
-    patient_column: options.PatientColumn = None,
-    split_column: options.SplitColumn = None,
-    splits: options.Splits = None,
-    keep_identifiers: options.KeepIdentifiers = False,
+    source: options.Source = options.NO_SOURCE,
     image_size: options.ImageSize = None,
     preprocessing: Annotated[
         str | None,
@@ -228,7 +221,7 @@ def train(
     a run that was interrupted. Several GPUs: accelerate launch -m dinorad_rt train ...
     """
     from dinorad_rt.cli.segment import parse_rates, parse_triple, refuse_foreign, train_masks
-    from dinorad_rt.pipeline import EngineRequest, dataset_for
+    from dinorad_rt.pipeline import EngineRequest
     from dinorad_rt.training.presets import classify_preset
 
     shared = {
@@ -277,13 +270,6 @@ def train(
         "label_smoothing": label_smoothing,
         "class_weights": class_weights,
     }
-    columns = {
-        "image_column": image_column,
-        "label_column": label_column,
-        "patient_column": patient_column,
-        "split_column": split_column,
-        "splits": splits,
-    }
     request = EngineRequest(model=model, weights=weights, image_size=image_size, seed=seed)
     if protocol == "segmentation":
         refuse_foreign(protocol, labels, "the protocols of classification")
@@ -297,10 +283,10 @@ def train(
             replace(request, backend=backend or "auto"),
             preset,
             {
-                "data": data,
-                "dataset": dataset,
-                "root": root,
-                **columns,
+                "data": source.data,
+                "dataset": source.dataset,
+                "root": source.root,
+                **source.columns,
                 "mask_column": mask_column,
                 "class_names": named,
             },
@@ -313,24 +299,17 @@ def train(
         return
     extra = {"mask_column": mask_column, "class_names": class_names, "backend": backend}
     refuse_foreign(protocol, masks | extra, "--protocol segmentation")
-    source = dataset_for(
-        data,
-        dataset,
-        root,
-        seed=seed,
-        say=seldom(note),
-        **columns,
-    )
-    describe_dataset(source)
+    images = source.open(seed)
+    describe_dataset(images)
     recipe = classify_preset(protocol, preset).changed(**shared, **labels, seed=seed)
-    folder = out or Path("runs") / f"{protocol}-{model.replace('/', '_')}-{source.name}"
+    folder = out or Path("runs") / f"{protocol}-{model.replace('/', '_')}-{images.name}"
     from dinorad_rt.training.classify import train_classifier
 
     with progress_bar("training", "steps") as advance:
         trained = train_classifier(
             request,
             recipe,
-            source,
+            images,
             folder,
             say=note,
             progress=advance,

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from dinorad_rt.cli import options
-from dinorad_rt.cli.console import note, print_json, progress_bar, seldom, warn
+from dinorad_rt.cli.console import note, print_json, progress_bar, warn
+from dinorad_rt.errors import ProtocolError
 
 if TYPE_CHECKING:
     from dinorad_rt.engines.verify import Verification
     from dinorad_rt.export.manifest import Graph
     from dinorad_rt.pipeline import EngineRequest
+    from dinorad_rt.types import Precision
 
 EXIT_FAILED = 1
 _MARKS = {"passed": "passed", "failed": "FAILED", "undecided": "undecided", "not run": "not run"}
 
 
+@options.with_source
 def verify(
     model: options.Model = "vits14",
     weights: options.Weights = "hub",
+    checkpoint: options.Checkpoint = None,
     image_size: options.ImageSize = None,
     precision: options.PrecisionChoice = "auto",
     keep_fp32: options.KeepFp32 = None,
@@ -38,13 +43,8 @@ def verify(
             help="An engine that build --targets made for this GPU: check and take it in."
         ),
     ] = None,
-    data: options.Data = None,
-    dataset: options.DatasetName = None,
-    root: options.Root = None,
-    image_column: options.ImageColumn = None,
-    label_column: options.LabelColumn = None,
-    patient_column: options.PatientColumn = None,
-    split_column: options.SplitColumn = None,
+    source: options.Source = options.NO_SOURCE,
+    mask_column: options.MaskColumn = None,
     preprocessing: options.Preset = "dinorad",
     strict: Annotated[
         bool, typer.Option("--strict", help="Fail too where the data cannot decide.")
@@ -56,46 +56,114 @@ def verify(
     """Check an engine: export and build parity, rows, precision, and the task on your data.
 
     With --data or --dataset the engine's AUROC and classes are compared with those of the FP32
-    reference, with intervals by patient. Exit code 1: a check failed (its line names the block
-    and the way out); 2: the checks could not be run.
+    reference, with intervals by patient. With --checkpoint the engine of a trained run is checked;
+    its AUROC, or the Dice of a segmenter, is compared with PyTorch's on the validation images.
+    Exit code 1: a check failed (its line names the block and the way out); 2: the checks could not
+    be run.
     """
-    from dinorad_rt.engines.verify import Data, open_graph
-    from dinorad_rt.engines.verify import verify as run
-    from dinorad_rt.pipeline import EngineRequest, dataset_for
+    from dinorad_rt.pipeline import EngineRequest
 
-    source = open_graph(graph)
-    request = EngineRequest(
-        model=source.model if source is not None else model,
-        weights=weights,
-        image_size=source.input_shape[-1] if source is not None else image_size,
-        precision=source.precision if source is not None else precision,
-        backend=backend,
-        profile=profile,
-        seed=seed,
-        keep_fp32=options.names(keep_fp32),
-        calibration=calibration,
-    )
-    if admit is not None:
-        source, request = _admitted(admit, source, request)
-    with progress_bar("embedding") as advance:
-        tested = None
-        if data is not None or dataset is not None:
-            found = dataset_for(
-                data,
-                dataset,
-                root,
-                seed=seed,
-                say=seldom(note),
-                image_column=image_column,
-                label_column=label_column,
-                patient_column=patient_column,
-                split_column=split_column,
-            )
-            tested = Data(found, preprocessing, workers, advance)
-        report = run(request, graph=source, data=tested, say=note)
+    if checkpoint is not None:
+        foreign = {"--graph": graph, "--admit": admit, "--image-size": image_size}
+        foreign |= {"--calibration": calibration}
+        refuse_beside_checkpoint(foreign)
+        deployed = RunOptions(checkpoint, weights, precision, backend, profile, keep_fp32)
+        report = _verify_run(deployed, source, mask_column, workers=workers, seed=seed)
+    else:
+        request = EngineRequest(
+            model=model,
+            weights=weights,
+            image_size=image_size,
+            precision=precision,
+            backend=backend,
+            profile=profile,
+            seed=seed,
+            keep_fp32=options.names(keep_fp32),
+            calibration=calibration,
+        )
+        report = _verify_model(
+            request, (graph, admit), source, preprocessing=preprocessing, workers=workers
+        )
     _show(report, as_json)
     if report.failed or (strict and report.undecided):
         raise typer.Exit(EXIT_FAILED)
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a run is deployed, as it was typed."""
+
+    run: Path
+    weights: str
+    precision: Precision | Literal["auto"]
+    backend: str
+    profile: str
+    keep_fp32: str | None
+
+
+def refuse_beside_checkpoint(foreign: Mapping[str, Any]) -> None:
+    """Raises: ProtocolError: an option of --model was given with --checkpoint."""
+    given = [name for name, value in foreign.items() if value is not None]
+    if given:
+        raise ProtocolError(
+            f"{', '.join(given)} {'goes' if len(given) == 1 else 'go'} with --model; a run names "
+            "its own.",
+            "Omit it, or omit --checkpoint.",
+        )
+
+
+def _verify_model(
+    request: EngineRequest,
+    given: tuple[Path | None, Path | None],
+    source: options.Source,
+    *,
+    preprocessing: str,
+    workers: int | None,
+) -> Verification:
+    """Check the engine of a backbone; `given` are a graph's folder and an engine from elsewhere."""
+    from dinorad_rt.engines.verify import Data, open_graph
+    from dinorad_rt.engines.verify import verify as run
+
+    folder, admit = given
+    graph = open_graph(folder)
+    if graph is not None:
+        request = replace(
+            request,
+            model=graph.model,
+            image_size=graph.input_shape[-1],
+            precision=graph.precision,
+        )
+    if admit is not None:
+        graph, request = _admitted(admit, graph, request)
+    with progress_bar("embedding") as advance:
+        tested = None
+        if source.is_given:
+            chosen = source.preprocessing(preprocessing)
+            tested = Data(source.open(request.seed), chosen, workers, advance)
+        return run(request, graph=graph, data=tested, say=note)
+
+
+def _verify_run(
+    deployed: RunOptions,
+    source: options.Source,
+    mask_column: str | None,
+    *,
+    workers: int | None,
+    seed: int,
+) -> Verification:
+    """Check the engine of a trained run."""
+    from dinorad_rt.cli.checkpoints import masks_of
+    from dinorad_rt.training.evaluate import RunRequest
+    from dinorad_rt.training.verify import RunData, verify_run
+
+    data = None
+    if source.is_given:
+        images = source.open(seed, mask_column=mask_column, **masks_of(deployed.run))
+        data = RunData(images, workers, seed)
+    request = RunRequest(
+        deployed.run, deployed.weights, deployed.precision, deployed.backend, deployed.profile
+    )
+    return verify_run(request, keep_fp32=options.names(deployed.keep_fp32), data=data, say=note)
 
 
 def _admitted(

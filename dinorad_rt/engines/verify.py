@@ -5,6 +5,8 @@ build parity    the engine computes what the graph computes
 finiteness, rows (neighbours, padding)
 proof           the precision that the backend shows
 task gate       the same AUROC and the same classes as the FP32 reference, on the user's data
+
+Trained runs are checked by `training.verify`, with the same lines and words.
 """
 
 from __future__ import annotations
@@ -16,11 +18,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from dinorad_rt.engines.gate import check_engine
 from dinorad_rt.engines.proof import check_proof
-from dinorad_rt.engines.task_gate import TaskGate, judge_stores
+from dinorad_rt.engines.task_gate import SegmentationGate, TaskGate, judge_stores
 from dinorad_rt.errors import BuildError, DinoradError, LintError, ParityError, ProofError
 from dinorad_rt.export.recipe import load_recipe
 from dinorad_rt.pipeline import EngineRequest, build_engine, engine_for, graph_for, load, silent
 from dinorad_rt.pipeline import embed as run_embed
+from dinorad_rt.words import counted
 
 if TYPE_CHECKING:
     from dinorad_rt.backbones.load import Backbone
@@ -139,11 +142,11 @@ def verify(
         dataset = None if data is None else data.dataset
         preset = "dinorad" if data is None else data.preprocessing
         graph = graph or graph_for(request, say=say, calibration=dataset, preprocessing=preset)
-        checks.append(_export_parity(graph, backbone, say))
+        checks.append(export_parity(graph, backbone, say))
         engine = build_engine(graph, backend=request.backend, profile=request.profile, say=say)
-        checks += _engine_checks(graph, engine, say)
+        checks += engine_checks(graph, engine, say)
     except (ParityError, LintError, BuildError) as error:
-        checks.append(_failed(error, "build" if graph is not None else "export"))
+        checks.append(failed_check(error, "build" if graph is not None else "export"))
         return Verification(
             request.model, request.precision, request.backend, weights_kind, tuple(checks)
         )
@@ -160,15 +163,20 @@ def verify(
     return Verification(graph.model, graph.precision, engine.backend, weights_kind, tuple(checks))
 
 
-def _failed(error: DinoradError, step: str) -> Check:
+def failed_check(error: DinoradError, step: str) -> Check:
+    """The line of a step that raised."""
     name = f"{step} parity" if isinstance(error, ParityError) else step
     if isinstance(error, ProofError):
         name = "proof of precision"
     return Check(name, "failed", error.problem, error.fix)
 
 
-def _export_parity(graph: Graph, backbone: Backbone | None, say: Say) -> Check:
-    """Compare a graph with its backbone again, or show what its manifest says."""
+def export_parity(graph: Graph, backbone: Backbone | None, say: Say) -> Check:
+    """Compare a graph with its backbone again, or show what its manifest says.
+
+    Raises:
+        ParityError: the graph is not its backbone.
+    """
     from dinorad_rt.export.parity import check_graph
     from dinorad_rt.export.program import load_program
     from dinorad_rt.export.recipe import load_recipe
@@ -183,35 +191,38 @@ def _export_parity(graph: Graph, backbone: Backbone | None, say: Say) -> Check:
             backbone, recipe, program, graph.path, precision=graph.precision, dense=dense, say=say
         )
         when = "measured now"
-    worst = {
-        part: min(item["cosine_min"] for item in numbers[part].values() if "cosine_min" in item)
-        for part in ("graph", "precision")
-        if part in numbers
-    }
     words = {"graph": "file", "precision": "arithmetic"}
-    shown = ", ".join(f"{words[part]} {value:.6f}" for part, value in worst.items())
-    return Check("export parity", "passed", f"worst cosine: {shown} ({when})", "", numbers)
+    shown = "; ".join(
+        f"{word}: {_worst(numbers[part])}" for part, word in words.items() if part in numbers
+    )
+    return Check("export parity", "passed", f"{shown} ({when})", "", numbers)
 
 
-def _engine_checks(graph: Graph, engine: Engine, say: Say) -> list[Check]:
+def _worst(outputs: Mapping[str, Mapping[str, float]]) -> str:
+    """The worst cosine, and the distance; logits have no cosine."""
+    cosines = [item["cosine_min"] for item in outputs.values() if "cosine_min" in item]
+    found = [f"worst cosine {min(cosines):.6f}"] if cosines else []
+    distance = max(item["relative_l2_max"] for item in outputs.values())
+    return ", ".join([*found, f"relative L2 {distance:.1e}"])
+
+
+def engine_checks(graph: Graph, engine: Engine, say: Say) -> list[Check]:
+    """Build parity, finiteness, rows and proof of an engine, in the order of the report.
+
+    Raises:
+        ParityError, ProofError, CacheError: the engine is not its graph, or not in its precision.
+    """
     say("comparing the engine with its graph")
     engine.verify()
     numbers = check_engine(graph, engine)
     outputs, rows = numbers["outputs"], numbers["rows"]
-    cosine = min(item["cosine_min"] for item in outputs.values() if "cosine_min" in item)
-    distance = max(item["relative_l2_max"] for item in outputs.values())
     finite = min(item["finite"] for item in outputs.values())
     products = check_proof(graph, engine.backend, engine.manifest["proof"])
     shown = ", ".join(f"{count} x {name}" for name, count in products.items())
     what = "matrix products" if "matrix_products" in engine.manifest["proof"] else "weights"
     moved = ", ".join(f"{name} {value:.1e}" for name, value in rows.items())
     return [
-        Check(
-            "build parity",
-            "passed",
-            f"worst cosine {cosine:.6f}, relative L2 {distance:.1e}",
-            numbers=numbers,
-        ),
+        Check("build parity", "passed", _worst(outputs), numbers=numbers),
         Check("finiteness", "passed", f"{finite:.0%} of the values"),
         Check("rows alone and in company", "passed", f"relative L2: {moved}", numbers=rows),
         Check("proof of precision", "passed", f"{what}: {shown}", numbers=engine.manifest["proof"]),
@@ -236,7 +247,7 @@ def _task(
     ]
     gate = judge_stores(*stores)
     numbers = gate.as_dict()
-    task = Check("task gate", gate.verdict, task_words(gate), _task_fix(gate), numbers)
+    task = Check("task gate", gate.verdict, task_words(gate), task_fix(gate), numbers)
     return [images_check(graph, gate), task]
 
 
@@ -248,23 +259,35 @@ def images_check(graph: Graph, gate: TaskGate) -> Check:
     return Check(
         "embeddings of your images",
         "passed" if fine else "failed",
-        f"worst cosine of {gate.images} images {gate.cosine_min:.6f}, must be at least {limit}",
+        f"worst cosine of {counted(gate.images, 'image')} {gate.cosine_min:.6f}, must be at least "
+        f"{limit}",
         "" if fine else "Use --precision mixed or fp32, or keep blocks in FP32: --keep-fp32.",
         {"cosine_min": gate.cosine_min, "limit": limit},
     )
 
 
-def task_words(gate: TaskGate) -> str:
+def task_words(gate: TaskGate | SegmentationGate) -> str:
     """The numbers of the task gate in one line."""
+    if isinstance(gate, SegmentationGate):
+        missing = f", {gate.unreadable} could not be read" if gate.unreadable else ""
+        return (
+            f"Dice {gate.dice_reference:.4f} → {gate.dice_engine:.4f}, difference "
+            f"{gate.difference:+.4f} [{gate.low:+.4f}, {gate.high:+.4f}]; same class for "
+            f"{gate.agreement:.3%} of the voxels; {counted(gate.volumes, 'validation volume')} of "
+            f"{counted(gate.patients, 'patient')}{missing}: {gate.reason}"
+        )
+    which = "test" if gate.k else "validation"  # a head of its own is asked about validation
     return (
         f"AUROC {gate.auroc_reference:.4f} → {gate.auroc_engine:.4f}, difference "
         f"{gate.difference:+.4f} [{gate.low:+.4f}, {gate.high:+.4f}]; same class "
-        f"{gate.agreement:.2%}; worst cosine {gate.cosine_min:.6f}; {gate.images} test images of "
-        f"{gate.patients} patients: {gate.reason}"
+        f"{gate.agreement:.2%}; worst cosine {gate.cosine_min:.6f}; "
+        f"{counted(gate.images, f'{which} image')} of {counted(gate.patients, 'patient')}: "
+        f"{gate.reason}"
     )
 
 
-def _task_fix(gate: TaskGate) -> str:
+def task_fix(gate: TaskGate | SegmentationGate) -> str:
+    """The way out of a verdict."""
     if gate.verdict == "failed":
         return "Use --precision mixed or fp32, or keep the blocks with the largest error in FP32."
     if gate.verdict == "undecided":

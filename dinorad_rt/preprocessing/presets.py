@@ -55,6 +55,22 @@ STUDY_CLIPS: dict[str, dict[str, Any]] = {
 }
 """The study's name of a dataset → what its loader does to stored values (PROTOCOLS.md 1.2)."""
 
+STUDY_NAMES: dict[str, str] = {
+    "nih-chestxray14": "NIHChestXray",
+    "chexpert": "CheXpert",
+    "sars-cov-2-ct": "SARSCoV2CT",
+    "brain-tumor": "BrainTumor",
+    "montgomery": "MC",
+    "shenzhen": "Shenzhen",
+    "amos22": "AMOS",
+    "msd-heart": "MSDHeart",
+    "msd-hippocampus": "MSDHipp",
+    "msd-spleen": "MSDSpleen",
+    "btcv": "BTCV",
+    "btcv-slices": "BTCVSlice",
+}
+"""Registered dataset → the study's name of it."""
+
 
 def preset(name: str, backbone_spec: BackboneSpec, image_size: int) -> PreprocessSpec:
     """The preprocessing of a preset for one backbone.
@@ -93,6 +109,24 @@ def preset(name: str, backbone_spec: BackboneSpec, image_size: int) -> Preproces
     if windows:
         changes |= {"windows": tuple(windows)} if len(windows) == 3 else {"window": windows[0]}
     return replace(PRESETS[base](backbone_spec, image_size), **changes)
+
+
+def preset_for_dataset(name: str, dataset: str | None) -> str:
+    """The preset with the study's rule for a registered dataset, where that is asked for.
+
+    Args:
+        name: as for `preset`.
+        dataset: registered name; None for the user's own data.
+
+    Returns:
+        `study:BrainTumor` of `study` and brain-tumor; `name` itself if it is another preset, names
+        a rule already, or the study has none for the dataset.
+    """
+    base, _, listed = name.partition(":")
+    options = [option for option in listed.split(",") if option]
+    if base != "study" or dataset not in STUDY_NAMES or any(o in STUDY_CLIPS for o in options):
+        return name
+    return ":".join([base, ",".join([STUDY_NAMES[dataset], *options])])
 
 
 def _option(option: str, base: str) -> dict[str, Any]:
