@@ -177,8 +177,8 @@ def _built(
 def _checkpoint(run: Run, named: Sequence[Path]) -> Path | None:
     """The run folder of a result: its own, the one above it, or one that was named."""
     wanted = digest_of(run)
-    near = () if run.folder is None else (run.folder, run.folder.resolve().parent)
-    for folder in (*near, *named):
+    near = [] if run.folder is None else [run.folder, run.folder.resolve().parent]
+    for folder in [*near, *named]:
         if wanted is not None and (folder / RUN_FILE).is_file() and _digest(folder) == wanted:
             return folder
     return None

@@ -89,7 +89,7 @@ def distribution_figure(lines: Mapping[str, np.ndarray], x: str) -> Any:
         x: label of the axis.
     """
     named = [(wrapped(name, FOREST_LETTERS), values) for name, values in lines.items()]
-    places = np.cumsum([1.0 + 0.45 * name.count("\n") for name, _ in named])
+    places = np.cumsum([1.15 + 0.45 * name.count("\n") for name, _ in named])
     figure, axes = new_axes(x, "", size=(4.4, 0.9 + 0.45 * places[-1]))
     for place, (name, values) in zip(places, named, strict=True):
         first, middle, third = np.percentile(values, (25, 50, 75))
@@ -104,13 +104,13 @@ def distribution_figure(lines: Mapping[str, np.ndarray], x: str) -> Any:
             (0.0, place),
             xycoords=("axes fraction", "data"),
             textcoords="offset points",
-            xytext=(2, 9),
+            xytext=(2, 11),
             fontsize=9,
             color=INK,
         )
     low = min(float(values.min()) for _, values in named)
     axes.set_xlim(max(-0.02, low - 0.06), 1.005)
-    axes.set_ylim(places[-1] + 0.5, places[0] - 0.9)
+    axes.set_ylim(places[-1] + 0.5, 0.2)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
     return figure

@@ -24,6 +24,7 @@ from dinorad_rt.reports.mask_pictures import add_masks
 from dinorad_rt.reports.page import Page
 from dinorad_rt.reports.runs import Material, Run
 from dinorad_rt.reports.saliency_pictures import add_saliency
+from dinorad_rt.reports.sections import RANDOM
 from dinorad_rt.reports.viewing import CAUTION
 
 if TYPE_CHECKING:
@@ -83,7 +84,9 @@ def gallery_for(
         page.heading("Pictures")
         page.paragraph(CAUTION)
         for run, request in wanted:
-            page.heading(f"{run.label} on {run.results.dataset}", level=3)
+            page.heading(f"{run.label}: {run.results.dataset}", level=3)
+            if run.results.is_random:
+                page.warning(f"{RANDOM}.")
             try:
                 _ADDERS[_kind(run)](page, run, request, say)
             except DinoradError as error:

@@ -75,7 +75,7 @@ pre { overflow-x: auto; background: var(--tint); padding: .8rem; border-radius: 
   table wbr { display: none; } }
 @media (max-width: 40rem) {
   .panels > div { grid-template-columns: repeat(2, minmax(0, 1fr)); }
-  .panels > div > :first-child:nth-last-child(3) { grid-column: 1 / -1; }
+  .panels > div:has(> :nth-child(3)) { grid-template-columns: minmax(0, 1fr); }
   body { padding: 1rem .75rem 3rem; } th, td { padding: .4rem .45rem; }
   tbody th { white-space: normal; min-width: 8.5rem; max-width: 10rem; overflow-wrap: anywhere; } }
 @media print { :root { color-scheme: light; --ink: #000; --soft: #444; --line: #ccc;
@@ -84,6 +84,8 @@ pre { overflow-x: auto; background: var(--tint); padding: .8rem; border-radius: 
   .scroll { overflow: visible; border: 0; } table { font-size: .75rem; }
   th, td { white-space: normal; padding: .2rem .3rem; overflow-wrap: anywhere; }
   th[scope=row] { position: static; } .bar { min-width: 4rem; }
+  h2, h3, h4, .legend, figcaption { break-after: avoid; }
+  thead th { overflow-wrap: break-word; }
   figure, tr { break-inside: avoid; } pre { max-height: none; white-space: pre-wrap;
   overflow-wrap: anywhere; } .bar, td.shaded { print-color-adjust: exact; } }
 """

@@ -15,7 +15,7 @@ from dinorad_rt.reports.page import Interval, Link
 from dinorad_rt.reports.runs import Run, TestSet, unit_of
 
 METRICS = ("dice", "jaccard", "hd95", "nsd")
-COUNTED = {"volumes": "mean over cases", "pixels": "all pixels pooled"}
+COUNTED = {"volumes": "per case", "pixels": "pooled"}
 MEAN = "mean of the classes"
 ROWS_PER_PLOT = 10
 
@@ -70,7 +70,7 @@ def class_rows(test_set: TestSet) -> list[dict[str, Any]]:
                             title_of(metric, unit): _interval(values.get(metric))
                             for metric in METRICS
                         },
-                        "cases with it": positives,
+                        "cases": positives,
                     }
                 )
     return rows
@@ -96,7 +96,7 @@ def mask_drawings(test_set: TestSet) -> Iterator[Drawing]:
             "segmentation",
             figures.distribution_figure(part, "Dice of a patient"),
             f"Dice of each patient on {test_set.name}{suffix}: one dot per patient, the mean over "
-            "the patient's volumes; the bar spans the middle half, the line is the median.",
+            "the patient's images or volumes; the bar spans the middle half, the line the median.",
             f"Dice of each patient on {test_set.name}{suffix}: "
             + "; ".join(f"{label}: {_spread_words(values)}" for label, values in part.items()),
         )

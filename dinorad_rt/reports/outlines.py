@@ -69,7 +69,7 @@ def outlines(mask: np.ndarray, size: tuple[int, int]) -> dict[int, np.ndarray]:
         share = Image.fromarray((mask == index).astype(np.float32))
         grown = np.asarray(share.resize(size, Image.Resampling.BILINEAR))
         inside = grown >= min(0.5, 0.9 * float(grown.max()))  # a class of few pixels stays
-        found[index] = inside & ~binary_erosion(inside, iterations=2)
+        found[index] = inside & ~np.asarray(binary_erosion(inside, iterations=2), bool)
     return found
 
 
@@ -83,7 +83,7 @@ def _size(shape: tuple[int, ...], spacing: Sequence[float] | None) -> tuple[int,
 
 def _on_grey(grey: np.ndarray, lines: dict[int, np.ndarray]) -> np.ndarray:
     """Palette indices: greys, then the colours of the classes."""
-    result = np.rint(grey.astype(np.float32) * ((_GREYS - 1) / 255)).astype(np.uint8)
+    result: np.ndarray = np.rint(grey.astype(np.float32) * ((_GREYS - 1) / 255)).astype(np.uint8)
     rim = _rim(lines)
     if rim is not None:
         result[rim] = result[rim] // 4
@@ -109,8 +109,7 @@ def _rim(lines: dict[int, np.ndarray]) -> np.ndarray | None:
     if not lines:
         return None
     every = np.logical_or.reduce(list(lines.values()))
-    rim: np.ndarray = binary_dilation(every, structure=np.ones((3, 3), bool))
-    return rim
+    return np.asarray(binary_dilation(every, structure=np.ones((3, 3), bool)))
 
 
 def _pattern(index: int, shape: tuple[int, ...]) -> np.ndarray:

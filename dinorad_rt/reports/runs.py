@@ -285,6 +285,7 @@ def _facts(run: Run) -> dict[str, str]:
     training = results.provenance.get("training") or {}
     return {
         "method": str(training.get("method") or ""),
+        "judged": _judged_words(results),
         "weights": _weights_words(run.engine.get("weights")) or results.weights_kind,
         "size": f"{size} px" if size else "",
         "precision": str(run.engine.get("precision") or ""),
@@ -309,12 +310,22 @@ def _plain_words(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
+def _judged_words(results: Results) -> str:
+    """Of trained models: whether the results are those of the training or of an engine."""
+    if "run" in results.provenance:
+        return "on its engine"
+    return "as trained" if "training" in results.provenance else ""
+
+
 def _weights_words(weights: Any) -> str:
     """Weights in few words: what they are called, and the first digits of their hash."""
     if not isinstance(weights, Mapping):
         return str(weights or "")
     sha = str(weights.get("sha256") or "")[:6]
-    return " ".join(filter(None, (str(weights.get("source") or weights.get("kind") or ""), sha)))
+    source = str(weights.get("source") or weights.get("kind") or "")
+    if source.startswith("tuned ("):
+        source = source.partition(" on ")[0]  # on what and from what stands in the provenance
+    return " ".join(filter(None, (source, sha)))
 
 
 def _rank(run: Run) -> tuple[float, str]:

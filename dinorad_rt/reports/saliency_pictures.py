@@ -114,9 +114,9 @@ def add_saliency(page: Page, run: Run, request: GalleryRequest, say: Say) -> Non
     say(f"drawing what the answers of {run.label} rest on ({request.saliency})")
     gradients = request.saliency == "gradients"
     with opened_model(run, request.sources, gradients=gradients, say=say) as model:
-        asked = "the checkpoint in PyTorch" if gradients else model.words
+        words = "the program of the checkpoint, in PyTorch" if gradients else model.words
         page.paragraph(NO_EXPLANATION)
-        page.paragraph(f"{METHODS[request.saliency]} Asked was {asked}.", soft=True)
+        page.paragraph(f"{METHODS[request.saliency]} Asked was {words}.", soft=True)
         page.legend(
             [
                 Key(_hex(POSITIVE), "filled", "speaks for the answer"),
@@ -126,7 +126,8 @@ def add_saliency(page: Page, run: Run, request: GalleryRequest, say: Say) -> Non
         off = 0
         for right, title in TITLES.items():
             page.heading(title, level=4)
-            found = _some_drawn(known, right, samples, model, run, request)
+            asked = [(one, samples[one.sample_id]) for one in known if one.right is right]
+            found = _some_drawn(asked, model, run, request)
             for item in found:
                 page.panels(list(_pictures(item, run)), _caption(item, run, samples))
             off += sum(abs(item.score - item.answer.score) > MOST_OFF for item in found)
@@ -197,21 +198,15 @@ def drawn(
 
 
 def _some_drawn(
-    known: Sequence[Answer],
-    right: bool,
-    samples: Mapping[str, Sample],
-    model: Model,
-    run: Run,
-    request: GalleryRequest,
+    asked: Sequence[tuple[Answer, Sample]], model: Model, run: Run, request: GalleryRequest
 ) -> list[Drawn]:
-    """The first answers of a kind whose images may be shown."""
+    """The first answers whose images may be shown."""
     found: list[Drawn] = []
-    for answer in known:
+    for answer, sample in asked:
         if len(found) == request.queries:
             break
-        if answer.right is right:
-            item = drawn(answer, samples[answer.sample_id], model, run.results.task, request)
-            found += [] if item is None else [item]
+        item = drawn(answer, sample, model, run.results.task, request)
+        found += [] if item is None else [item]
     return found
 
 

@@ -73,7 +73,8 @@ def add_test_set(page: Page, test_set: TestSet, drawings: Sequence[Drawing]) -> 
     if test_set.results.task == "segmentation":
         page.table(
             rows := class_rows(test_set),
-            f"Masks of {test_set.name} by class; intervals by patient",
+            f"Masks of {test_set.name} by class, intervals by patient. Per case: the mean over "
+            "images or volumes; pooled: the pixels of all of them counted together",
             filterable=len(rows) > 8,
         )
     excluded = test_set.results.excluded_classes
