@@ -13,6 +13,7 @@ from dinorad_rt.files import claim_output_dir, sha256_json
 from dinorad_rt.pipeline import EngineRequest, Say, engine_for, silent
 from dinorad_rt.pipeline import embed as run_embed
 from dinorad_rt.protocols.registry import protocol_named, settings_for
+from dinorad_rt.words import count_of
 
 if TYPE_CHECKING:
     from dinorad_rt.datasets.dataset import Dataset
@@ -191,8 +192,8 @@ def evaluate_store(
     failed = {failure.sample_id for failure in store.failures()}
     if failed:
         results.notes.append(
-            f"{len(failed)} images could not be read and are missing here: see failures.parquet "
-            "in the store."
+            f"{count_of(len(failed), 'image')} could not be read, missing here: see "
+            "failures.parquet in the store."
         )
     return results
 

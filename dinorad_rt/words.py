@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 
-def counted(count: int, noun: str, plural: str | None = None) -> str:
+def count_of(count: int, noun: str, plural: str | None = None) -> str:
     """`1 image`, `2 images`; `plural` for nouns that take more than an s.
 
-    A noun of several words takes it at the end: `counted(2, "test image")`.
+    A noun of several words takes it at the end: `count_of(2, "test image")`.
     """
     if count == 1:
         return f"1 {noun}"
@@ -15,3 +15,8 @@ def counted(count: int, noun: str, plural: str | None = None) -> str:
         if noun.endswith(("s", "x", "ch", "sh")):
             plural = f"{noun}es"
     return f"{count} {plural}"
+
+
+def verb_of(count: int, singular: str, plural: str) -> str:
+    """The verb after a count: `is` after 1 image, `are` after 2."""
+    return singular if count == 1 else plural

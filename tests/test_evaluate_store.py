@@ -132,7 +132,7 @@ def test_nan_embeddings_are_refused_by_row() -> None:
 def test_unreadable_files_are_told() -> None:
     store = store_of()
     store.failed = [Failure("s", "x.dcm", "truncated"), Failure("s", "x.dcm", "slice 2", 2)]
-    assert any("1 images could not be read" in note for note in evaluate(store, "knn").notes)
+    assert any("1 image could not be read" in note for note in evaluate(store, "knn").notes)
 
 
 def test_what_does_not_exist_is_refused_by_name() -> None:

@@ -21,6 +21,7 @@ from dinorad_rt.files import claim_output_dir, read_json, write_json
 from dinorad_rt.pipeline import Say, silent
 from dinorad_rt.reports.results import RESULTS_FILE, Results
 from dinorad_rt.trackers import Tracker, track_results
+from dinorad_rt.words import count_of
 
 STUDY_FILE = "study.json"
 REPORT = "report"
@@ -125,7 +126,7 @@ class _Running:
             self._say(self._planned(name, known))
         done = sum(map(self._is_done, self._cells))
         self._say(
-            f"plan: {len(self._cells)} cells, {done} finished before, "
+            f"plan: {count_of(len(self._cells), 'cell')}, {done} finished before, "
             f"{len(self._cells) - done} to run; to go: {self._remaining()}"
         )
         self._save()
@@ -180,8 +181,9 @@ class _Running:
         splits = ", ".join(f"{count} {split}" for split, count in known["splits"].items())
         embeds = {cell.embeds for cell in mine}
         return (
-            f"plan: {name}, {known['task']}, {splits}: {len(mine)} cells, "
-            f"{sum(map(self._is_done, mine))} finished before; {len(embeds)} sets of embeddings, "
+            f"plan: {name}, {known['task']}, {splits}: {count_of(len(mine), 'cell')}, "
+            f"{sum(map(self._is_done, mine))} finished before; "
+            f"{count_of(len(embeds), 'set of embeddings', 'sets of embeddings')}, "
             f"{len(embeds & self._cached)} in the cache"
         )
 

@@ -11,6 +11,7 @@ import typer
 from dinorad_rt.cli import options
 from dinorad_rt.cli.console import note, print_json, progress_bar, warn
 from dinorad_rt.errors import DinoradError
+from dinorad_rt.words import count_of
 
 if TYPE_CHECKING:
     from dinorad_rt.datasets.dataset import Dataset
@@ -82,7 +83,8 @@ def embed(
         )
     failures = store.failures()
     if failures:
-        warn(f"{len(failures)} files could not be read: see failures.parquet in the store")
+        unread = count_of(len(failures), "file")
+        warn(f"{unread} could not be read: see failures.parquet in the store")
     if as_json:
         print_json(store.summary())
         return
@@ -99,8 +101,8 @@ def describe_dataset(dataset: Dataset) -> None:
     )
     patients = len({sample.patient for sample in dataset.samples})
     note(
-        f"{dataset.name}: {len(dataset.samples)} images ({counts}), {patients} patients, "
-        f"{dataset.task}, classes {', '.join(dataset.class_names)}"
+        f"{dataset.name}: {count_of(len(dataset.samples), 'image')} ({counts}), "
+        f"{count_of(patients, 'patient')}, {dataset.task}, classes {', '.join(dataset.class_names)}"
     )
     for text in dataset.notes:
         (warn if text.split()[0].isupper() and len(text.split()[0]) > 4 else note)(text)

@@ -10,6 +10,7 @@ import typer
 from dinorad_rt.cli import options
 from dinorad_rt.cli.console import note, print_json, progress_bar, warn
 from dinorad_rt.errors import DataError
+from dinorad_rt.words import count_of
 
 MASK_FORMATS = ("nifti", "dicom-seg")
 
@@ -61,7 +62,7 @@ def predict(
     with progress_bar("predicting", unit="items") as advance:
         done = run(model, path, out, choices, workers=workers, say=note, progress=advance)
     if done.failed:
-        warn(f"{done.failed} items got no answer: see the column reason")
+        warn(f"{count_of(done.failed, 'item')} got no answer: see the column reason")
     facts = {
         "results": str(done.folder / "predictions.csv"),
         "answered": str(done.answered),

@@ -11,6 +11,7 @@ from dinorad_rt.cli import options
 from dinorad_rt.cli.console import note, print_json, seldom, warn
 from dinorad_rt.cli.embed import describe_dataset
 from dinorad_rt.errors import UnknownNameError
+from dinorad_rt.words import count_of
 
 if TYPE_CHECKING:
     from dinorad_rt.datasets.prepare import Prepared
@@ -74,7 +75,7 @@ def prepare(
     prepared = prepare_dataset(opened, entry, root, counted(say))
     if out is not None:
         write_splits(opened, out)
-        note(f"splits of {len(opened.samples)} samples written to splits.csv in --out")
+        note(f"splits of {count_of(len(opened.samples), 'sample')} written to splits.csv in --out")
     _show(prepared, as_json)
 
 

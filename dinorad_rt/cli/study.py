@@ -9,6 +9,7 @@ import typer
 
 from dinorad_rt.cli.console import note, print_json, progress_bar
 from dinorad_rt.errors import CellsFailedError, StudyError
+from dinorad_rt.words import count_of
 
 if TYPE_CHECKING:
     from dinorad_rt.campaign import StudyOutcome
@@ -79,8 +80,9 @@ def study_from(
         for path in outcome.report[:3]:
             typer.echo(path)
     if outcome.failed:
+        number = count_of(len(outcome.failed), "cell or dataset", "cells or datasets")
         raise CellsFailedError(
-            f"{len(outcome.failed)} cells or datasets failed: {', '.join(outcome.failed)}.",
+            f"{number} failed: {', '.join(outcome.failed)}.",
             "Their reasons stand above. Run the same command again: what is finished is kept.",
         )
     return outcome

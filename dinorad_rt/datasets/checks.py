@@ -24,6 +24,7 @@ from dinorad_rt.files import sha256_json
 from dinorad_rt.identifiers import listed
 from dinorad_rt.studies.pseudonym import pseudonym
 from dinorad_rt.types import SPLITS, Split
+from dinorad_rt.words import count_of, verb_of
 
 MISSING_SHARE = 0.5
 """Part of listed files that may be missing before the table is taken for that of other data."""
@@ -157,7 +158,9 @@ def _without_repeats(records: Sequence[Record]) -> tuple[list[Record], list[str]
                 f"{listed([record.name])}.",
                 "Give each image one row; several findings of one image go into one cell: a|b.",
             )
-    return list(unique.values()), [f"{repeats} rows repeat others: left out"] if repeats else []
+    repeat = verb_of(repeats, "repeats another", "repeat others")
+    notes = [f"{count_of(repeats, 'row')} {repeat}: left out"] if repeats else []
+    return list(unique.values()), notes
 
 
 def _missing(records: Sequence[Record], traces: Sequence[str], root: Path) -> list[str]:
@@ -195,7 +198,10 @@ def _with_splits(
         how = f"made by patient, stratified, seed {seed}"
         notes = [f"{why}: split by patient, stratified ({parts}), seed {seed}; saved"]
         if kept and fresh:
-            notes.append(f"{kept} patients keep the split of an earlier run, {fresh} are new")
+            keep, are = verb_of(kept, "keeps", "keep"), verb_of(fresh, "is", "are")
+            notes.append(
+                f"{count_of(kept, 'patient')} {keep} the split of an earlier run, {fresh} {are} new"
+            )
         return made, how, notes
     if "test" not in given:
         moved = [replace(r, split="test") if r.split == "val" else r for r in records]
@@ -254,7 +260,8 @@ def _copies(records: Sequence[Record], same: list[list[int]]) -> tuple[int, list
         )
     if len(same) > len(crossing):
         inside = sum(len(group) - 1 for group in same) - sum(len(g) - 1 for g in crossing)
-        notes.append(f"{inside} images are byte-identical copies of one in the same split")
+        copies = verb_of(inside, "is a byte-identical copy", "are byte-identical copies")
+        notes.append(f"{count_of(inside, 'image')} {copies} of one in the same split")
     return count, notes
 
 

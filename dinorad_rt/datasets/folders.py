@@ -13,6 +13,7 @@ from dinorad_rt.datasets.splits import parse_split
 from dinorad_rt.errors import EmptyDataError, LabelError
 from dinorad_rt.studies.series import natural_key, visible_files
 from dinorad_rt.types import Split
+from dinorad_rt.words import count_of
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,6 @@ def _nothing(root: Path) -> EmptyDataError | LabelError:
     loose = [path for path in visible_files(root) if could_be_image(path)]
     if loose:
         return LabelError(
-            f"{root} holds {len(loose)} images, but nothing says their class.", layout
+            f"{root} holds {count_of(len(loose), 'image')}, but nothing says their class.", layout
         )
     return EmptyDataError(f"{root} holds no images.", layout)

@@ -15,6 +15,7 @@ from dinorad_rt.errors import DinoradError, LabelError
 from dinorad_rt.studies.dicom import load_header
 from dinorad_rt.studies.quiet import quiet
 from dinorad_rt.studies.series import SliceHeader, read_slice_header, visible_files
+from dinorad_rt.words import count_of
 
 _LEVELS = ("sop", "series", "study", "patient")
 _BURNED_IN = 0x00280301
@@ -81,7 +82,7 @@ def patients_from_headers(records: list[Record]) -> tuple[list[Record], list[str
     if by_study:
         note = "all DICOM files name one patient: each study counts as a patient of its own"
     else:
-        note = f"patients come from the DICOM headers: {len(patients)} patients"
+        note = f"patients come from the DICOM headers: {count_of(len(patients), 'patient')}"
     return filled, [note]
 
 

@@ -10,6 +10,7 @@ from dinorad_rt import identifiers
 from dinorad_rt.datasets.table import Table
 from dinorad_rt.errors import LabelError, TableError
 from dinorad_rt.types import Task
+from dinorad_rt.words import count_of
 
 NEGATIVE_WORDS = frozenset(
     "0 no none normal negative neg healthy benign control controls absent absence false "
@@ -184,9 +185,11 @@ def _labels_of_lists(cells: Sequence[str], column: str) -> Labels:
             row[at[name]] = 1
         rows.append(tuple(row))
     empty = sum(not parts for parts in lists)
-    notes = [f"column {column!r} holds lists separated by {SEPARATOR}: {len(names)} findings"]
+    notes = [
+        f"column {column!r} holds lists separated by {SEPARATOR}: {count_of(len(names), 'finding')}"
+    ]
     if empty:
-        notes.append(f"{empty} rows without any finding")
+        notes.append(f"{count_of(empty, 'row')} without any finding")
     return Labels("multilabel", tuple(names), tuple(rows), tuple(notes), (column,))
 
 

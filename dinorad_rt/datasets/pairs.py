@@ -15,6 +15,7 @@ from dinorad_rt.datasets.splits import parse_split
 from dinorad_rt.errors import EmptyDataError, MaskError, TableError
 from dinorad_rt.studies.series import natural_key, visible_files
 from dinorad_rt.types import Split
+from dinorad_rt.words import count_of
 
 DESCRIPTION = "dataset.json"
 _IMAGE_FOLDERS = frozenset("images image imgs img imagestr imagesva scans volumes".split())
@@ -138,11 +139,13 @@ def _of_folders(
     idle = len(by_name.keys() - used)
     notes = []
     if without:
-        notes.append(f"{without} images without a mask: left out")
+        notes.append(f"{count_of(without, 'image')} without a mask: left out")
     if idle:
-        notes.append(f"{idle} masks without an image: left out")
+        notes.append(f"{count_of(idle, 'mask')} without an image: left out")
     if channels:
-        notes.append(f"{channels} files of further channels (_0001, ...) left out: one is read")
+        notes.append(
+            f"{count_of(channels, 'file')} of further channels (_0001, ...) left out: one is read"
+        )
     return records, notes
 
 

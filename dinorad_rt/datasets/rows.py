@@ -22,6 +22,7 @@ from dinorad_rt.datasets.table import ALIASES, Table
 from dinorad_rt.errors import TableError
 from dinorad_rt.identifiers import listed
 from dinorad_rt.types import Split
+from dinorad_rt.words import count_of, verb_of
 
 _PROBED_ROWS = 50
 
@@ -201,11 +202,16 @@ def _files_by_uid(table: Table, layout: _Layout, locator: Locator) -> tuple[Pair
         cells = table.column(column)
         pairs = [(row, path) for row, cell in enumerate(cells) for path in by_id.get(cell, ())]
         if pairs:
-            notes = [f"labels are joined to DICOM files by {level}: {len(pairs)} images"]
+            notes = [
+                f"labels are joined to DICOM files by {level}: {count_of(len(pairs), 'image')}"
+            ]
             without = [cell for cell in cells if cell not in by_id]
             if without:
                 more = listed(without)
-                notes.append(f"{len(without)} rows name a {level} of which no file is here{more}")
+                count, verb = len(without), verb_of(len(without), "names", "name")
+                notes.append(
+                    f"{count_of(count, 'row')} {verb} a {level} of which no file is here{more}"
+                )
             joined = {path for _, path in pairs}
             rest = [str(one.path) for one in headers.headers if one.path not in joined]
             if rest:
@@ -279,7 +285,9 @@ def _unlisted(records: Sequence[Record]) -> list[str]:
                     found.append(str(path))
     if not found:
         return []
-    return [f"{len(found)} images beside the listed ones stand in no row{listed(sorted(found))}"]
+    stand = verb_of(len(found), "stands", "stand")
+    beside = f"{count_of(len(found), 'image')} beside the listed ones {stand} in no row"
+    return [beside + listed(sorted(found))]
 
 
 def _simple(name: str) -> str:

@@ -19,6 +19,7 @@ from dinorad_rt.datasets.masks import (
 )
 from dinorad_rt.datasets.record import Record
 from dinorad_rt.errors import LabelError, MaskError, UnreadableFileError
+from dinorad_rt.words import count_of
 
 MAX_GUESSED = 40
 """More different values than these are no classes but an image, unless the classes are named."""
@@ -45,7 +46,7 @@ def with_classes(
     usable = [one for one in records if one.mask is not None]
     notes = []
     if len(usable) < len(records):
-        notes.append(f"{len(records) - len(usable)} images without a mask: left out")
+        notes.append(f"{count_of(len(records) - len(usable), 'image')} without a mask: left out")
     if not usable:
         raise MaskError("No image has a mask.", "Check the mask column, or the labels folder.")
     parts = max(len(one.mask_parts) for one in usable)

@@ -17,6 +17,7 @@ from dinorad_rt.errors import EmptyDataError, LeakageError, TableError
 from dinorad_rt.identifiers import listed
 from dinorad_rt.studies.pseudonym import pseudonym
 from dinorad_rt.types import Split
+from dinorad_rt.words import count_of, verb_of
 
 _SUFFIXES = (".txt", ".csv", ".tsv", ".json")
 _LAYOUTS = (
@@ -92,9 +93,13 @@ def apply_split_list(records: Sequence[Record], lists: SplitList) -> tuple[list[
     without = [one.name for at, one in enumerate(records) if at not in chosen]
     notes = []
     if without:
-        notes.append(f"{len(without)} images stand in no split list: left out{listed(without)}")
+        stand = f"{count_of(len(without), 'image')} {verb_of(len(without), 'stands', 'stand')}"
+        notes.append(f"{stand} in no split list: left out{listed(without)}")
     if idle:
-        notes.append(f"{len(idle)} names of the split list have no image here{listed(idle)}")
+        have = verb_of(len(idle), "has", "have")
+        notes.append(
+            f"{count_of(len(idle), 'name')} of the split list {have} no image here{listed(idle)}"
+        )
     return [replace(records[at], split=chosen[at]) for at in sorted(chosen)], notes
 
 

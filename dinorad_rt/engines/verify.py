@@ -23,7 +23,7 @@ from dinorad_rt.errors import BuildError, DinoradError, LintError, ParityError, 
 from dinorad_rt.export.recipe import load_recipe
 from dinorad_rt.pipeline import EngineRequest, build_engine, engine_for, graph_for, load, silent
 from dinorad_rt.pipeline import embed as run_embed
-from dinorad_rt.words import counted
+from dinorad_rt.words import count_of
 
 if TYPE_CHECKING:
     from dinorad_rt.backbones.load import Backbone
@@ -259,7 +259,7 @@ def images_check(graph: Graph, gate: TaskGate) -> Check:
     return Check(
         "embeddings of your images",
         "passed" if fine else "failed",
-        f"worst cosine of {counted(gate.images, 'image')} {gate.cosine_min:.6f}, must be at least "
+        f"worst cosine of {count_of(gate.images, 'image')} {gate.cosine_min:.6f}, must be at least "
         f"{limit}",
         "" if fine else "Use --precision mixed or fp32, or keep blocks in FP32: --keep-fp32.",
         {"cosine_min": gate.cosine_min, "limit": limit},
@@ -273,15 +273,15 @@ def task_words(gate: TaskGate | SegmentationGate) -> str:
         return (
             f"Dice {gate.dice_reference:.4f} → {gate.dice_engine:.4f}, difference "
             f"{gate.difference:+.4f} [{gate.low:+.4f}, {gate.high:+.4f}]; same class for "
-            f"{gate.agreement:.3%} of the voxels; {counted(gate.volumes, 'validation volume')} of "
-            f"{counted(gate.patients, 'patient')}{missing}: {gate.reason}"
+            f"{gate.agreement:.3%} of the voxels; {count_of(gate.volumes, 'validation volume')} of "
+            f"{count_of(gate.patients, 'patient')}{missing}: {gate.reason}"
         )
     which = "test" if gate.k else "validation"  # a head of its own is asked about validation
     return (
         f"AUROC {gate.auroc_reference:.4f} → {gate.auroc_engine:.4f}, difference "
         f"{gate.difference:+.4f} [{gate.low:+.4f}, {gate.high:+.4f}]; same class "
         f"{gate.agreement:.2%}; worst cosine {gate.cosine_min:.6f}; "
-        f"{counted(gate.images, f'{which} image')} of {counted(gate.patients, 'patient')}: "
+        f"{count_of(gate.images, f'{which} image')} of {count_of(gate.patients, 'patient')}: "
         f"{gate.reason}"
     )
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from dinorad_rt.metrics.comparisons import Difference, equivalence_test, holm
 from dinorad_rt.metrics.intervals import LEVEL, RESAMPLES
-from dinorad_rt.words import counted
+from dinorad_rt.words import count_of
 
 LOWER_IS_BETTER = ("brier", "calibration_error", "hd95")
 MARGIN = 0.02
@@ -163,7 +163,7 @@ def verdict(found: Comparison, question: Question, pairs: int) -> str:
     numbers = (
         f"{what} {found.value_second:.3f} against {found.value_first:.3f}, difference "
         f"{found.difference:+.3f} [{found.low:+.3f}, {found.high:+.3f}], {p_text}, on the same "
-        f"{counted(found.n, question.judged)} of {counted(found.n_patients, 'patient')}"
+        f"{count_of(found.n, question.judged)} of {count_of(found.n_patients, 'patient')}"
     )
     if found.unpaired:
         numbers += f" ({found.unpaired} of them with a value in one run only)"

@@ -12,7 +12,7 @@ import numpy as np
 from dinorad_rt.errors import DataError, ProtocolError
 from dinorad_rt.metrics.classification import ratio
 from dinorad_rt.metrics.segmentation import VOLUME_METRICS
-from dinorad_rt.words import counted
+from dinorad_rt.words import count_of
 
 if TYPE_CHECKING:
     from dinorad_rt.reports.results import Results
@@ -131,7 +131,7 @@ def aligned_cases(first: CaseTable, other: CaseTable, name: str) -> np.ndarray:
         common = len(np.intersect1d(other.case_ids, first.case_ids))
         if common < max(len(other.case_ids), len(first.case_ids)):
             problem = (
-                f"it has {counted(len(other.case_ids), 'test volume')}, the first run "
+                f"it has {count_of(len(other.case_ids), 'test volume')}, the first run "
                 f"{len(first.case_ids)}, and {common} are the same"
             )
     if problem is None:

@@ -20,6 +20,7 @@ from dinorad_rt.studies.quiet import is_decoder_failure
 from dinorad_rt.studies.read import file_kind, is_image_file, read_study
 from dinorad_rt.studies.series import load_series, read_slice_header
 from dinorad_rt.studies.study import Study
+from dinorad_rt.words import count_of
 
 PROJECTIONS = frozenset({"CR", "DX", "MG", "RF", "XA", "US", "OT"})
 """DICOM modalities whose files are images of their own, also where a series holds several."""
@@ -88,7 +89,7 @@ def find_items(path: Path, say: Say = silent) -> tuple[Item, ...]:
     items += [Item("", "", (file,)) for file in paths if file not in dicom and is_image_file(file)]
     if not items:
         raise EmptyDataError(
-            f"{path} holds {len(paths)} files, but no image.",
+            f"{path} holds {count_of(len(paths), 'file')}, but no image.",
             "Give DICOM, NIfTI, PNG, JPEG or TIFF files; see: dinorad-rt inspect PATH",
         )
     others = len(paths) - len({file for item in items for file in item.files})

@@ -13,6 +13,7 @@ import numpy as np
 
 from dinorad_rt.errors import LeakageError, ProtocolError
 from dinorad_rt.types import SPLITS, Split, Task
+from dinorad_rt.words import count_of, verb_of
 
 if TYPE_CHECKING:
     from dinorad_rt.datasets.dataset import Dataset
@@ -107,9 +108,10 @@ def check_patients(patients: Mapping[Split, np.ndarray]) -> None:
         for second in names[i + 1 :]:
             both = np.intersect1d(patients[first].astype(str), patients[second].astype(str))
             if len(both):
+                stand = verb_of(len(both), "stands", "stand")
                 raise LeakageError(
-                    f"{len(both)} patients stand in {first} and in {second}, such as {both[0]}: "
-                    "test results would be too good.",
+                    f"{count_of(len(both), 'patient')} {stand} in {first} and in {second}, such as "
+                    f"{both[0]}: test results would be too good.",
                     "Give each patient one split, or leave the split column out: a split by "
                     "patient is then made.",
                 )

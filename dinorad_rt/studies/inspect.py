@@ -17,6 +17,7 @@ from dinorad_rt.studies.read import file_kind, read_study
 from dinorad_rt.studies.series import read_slice_header
 from dinorad_rt.studies.sheet import MAX_SERIES, contact_sheet
 from dinorad_rt.studies.study import Study
+from dinorad_rt.words import count_of
 
 __all__ = ["MAX_SERIES", "InspectedSeries", "Inspection", "contact_sheet", "inspect_path"]
 
@@ -99,7 +100,9 @@ def inspect_path(path: str | Path) -> Inspection:
         problems.append(f"the DICOMDIR names {missing} more images that are not there")
     others += sum(not one.is_image for one in headers.values())
     if not series and not problems + more:
-        raise EmptyDataError(f"{path} holds {len(paths)} files, but no image.", "Check the path.")
+        raise EmptyDataError(
+            f"{path} holds {count_of(len(paths), 'file')}, but no image.", "Check the path."
+        )
     return Inspection(tuple(series), (*_numbered(series), *problems, *more), others)
 
 

@@ -30,6 +30,7 @@ from dinorad_rt.training.parallel import device_for, is_main_process
 from dinorad_rt.training.probe import evenly, standardise, start_from_probe
 from dinorad_rt.training.run_folder import ADAPTER_FOLDER
 from dinorad_rt.training.splits import check_training_splits
+from dinorad_rt.words import count_of
 
 if TYPE_CHECKING:
     from dinorad_rt.datasets.dataset import Dataset
@@ -175,7 +176,7 @@ def _decode(
     found = []
     for split in ("train", "val"):
         samples = dataset.of_split(split)
-        say(f"decoding {len(samples)} {split} images")
+        say(f"decoding {count_of(len(samples), f'{split} image')}")
         bank = ImageBank(samples, spec, multilabel=dataset.task == "multilabel", workers=workers)
         _tell_failures(bank, split, say)
         found.append(bank)
@@ -184,7 +185,7 @@ def _decode(
 
 def _tell_failures(bank: ImageBank, split: str, say: Say) -> None:
     for reason, count in bank.failed.most_common(3):
-        say(f"{count} {split} images cannot be read and are left out: {reason}")
+        say(f"{count_of(count, f'{split} image')} cannot be read, left out: {reason}")
 
 
 def _start_head(job: ClassifyJob, say: Say) -> None:
@@ -224,7 +225,7 @@ def _test(
     stored = stored_results(out)
     if stored is not None:
         return stored
-    say(f"evaluating {len(samples)} test images")
+    say(f"evaluating {count_of(len(samples), 'test image')}")
     start = time.perf_counter()
     bank = ImageBank(samples, spec, multilabel=dataset.task == "multilabel", workers=workers)
     _tell_failures(bank, "test", say)

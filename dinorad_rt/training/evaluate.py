@@ -21,6 +21,7 @@ from dinorad_rt.training.export import LOGITS, export_tuned
 from dinorad_rt.training.judged import judge_scores
 from dinorad_rt.training.scores import probabilities
 from dinorad_rt.types import Precision
+from dinorad_rt.words import count_of
 
 if TYPE_CHECKING:
     from dinorad_rt.datasets.dataset import Dataset, Sample
@@ -303,10 +304,8 @@ def _notes(found: Logits, gate: TaskGate | None, tuned: TunedModel, dataset: Dat
             f"This is other data than the run was trained on ({tuned.facts['data']['name']})."
         )
     if found.failed:
-        notes.append(
-            f"{len(found.failed)} images or slices could not be read and are missing here: "
-            f"{found.failed[0]}"
-        )
+        unread = count_of(len(found.failed), "image or slice", "images or slices")
+        notes.append(f"{unread} could not be read, missing here: {found.failed[0]}")
     return notes
 
 

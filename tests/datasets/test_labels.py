@@ -33,7 +33,7 @@ def test_lists_are_encoded_as_sklearn_does(write_table: WriteTable) -> None:
     expected = encoder.fit_transform([[p for p in cell.split("|") if p] for cell in cells])
     assert list(labels.class_names) == list(encoder.classes_)
     assert np.array_equal(labels.rows, expected)
-    assert any("1 rows without any finding" in note for note in labels.notes)
+    assert any("1 row without any finding" in note for note in labels.notes)
 
 
 @pytest.mark.parametrize(

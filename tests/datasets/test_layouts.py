@@ -258,7 +258,7 @@ def test_published_split_lists_are_followed(tmp_path: Path) -> None:
     )
     dataset = dataset_named("montgomery", tmp_path / "mc", splits=tmp_path / "one.csv")
     assert splits_of(dataset) == {"train": 6, "val": 0, "test": 6}
-    assert any("1 names of the split list have no image here" in note for note in dataset.notes)
+    assert any("1 name of the split list has no image here" in note for note in dataset.notes)
 
 
 def test_slices_are_called_as_the_study_wrote_them(tmp_path: Path) -> None:
@@ -296,7 +296,7 @@ def test_slices_of_several_sizes_are_framed(tmp_path: Path) -> None:
     Image.fromarray(large).save(folder / "10.png")
     before = tree_of(root)
     dataset = dataset_named("sars-cov-2-ct", root)
-    assert any("slices of 1 patients differ in size" in note for note in dataset.notes)
+    assert any("slices of 1 patient differ in size" in note for note in dataset.notes)
     (sample,) = (one for one in dataset.samples if one.path.suffix == ".npy")
     pixels = read_study(sample.path).pixels
     small = np.asarray(Image.open(folder / "1.png"))

@@ -159,7 +159,7 @@ def test_missing_masks(tmp_path: Path, write_table: WriteTable) -> None:
     masks = [f"labelsTr/case_{n:02d}.nii.gz" for n in range(5)] + ["nowhere.nii.gz"]
     dataset = open_dataset(write_table("image,mask", list(zip(names, masks, strict=True))))
     assert len(dataset.samples) == 5
-    assert any("1 images without a mask: left out" in note for note in dataset.notes)
+    assert any("1 image without a mask: left out" in note for note in dataset.notes)
     with pytest.raises(TableError, match="column for the mask"):
         open_dataset(write_table("image,age", [(n, 1) for n in names]), task="segmentation")
     with pytest.raises(MaskError, match="No image has a mask"):

@@ -148,7 +148,7 @@ def test_a_few_missing_files_are_said_and_many_refused(
     dataset = open_dataset(table)
     assert len(dataset.samples) == 20
     assert any("2 of 20 listed files do not exist" in note for note in dataset.notes)
-    assert any("1 images beside the listed ones" in note for note in dataset.notes)
+    assert any("1 image beside the listed ones" in note for note in dataset.notes)
     shutil.rmtree(tmp_path / "img")
     with pytest.raises(EmptyDataError, match="20 of 20 listed files do not exist") as caught:
         open_dataset(table)

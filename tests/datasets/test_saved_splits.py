@@ -65,7 +65,7 @@ def test_copies_across_given_splits_are_told(
     (note,) = (n for n in dataset.notes if n.startswith("COPIES ACROSS SPLITS"))
     assert "2 images are byte-identical to one in another split, 1 of them in test" in note
     assert "0.png" not in note and dataset.facts["copies_across_splits"] == 2
-    assert "1 images are byte-identical copies of one in the same split" in dataset.notes
+    assert "1 image is a byte-identical copy of one in the same split" in dataset.notes
     with kept():
         (note,) = (n for n in open_dataset(table).notes if n.startswith("COPIES"))
     assert "img/0.png (train) = img/19.png (test)" in note

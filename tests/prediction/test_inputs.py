@@ -79,7 +79,7 @@ def test_nothing_to_read_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(EmptyDataError, match="exist"):
         find_items(tmp_path / "none")
     (tmp_path / "notes.txt").write_text("hello")
-    with pytest.raises(EmptyDataError, match="1 files, but no image"):
+    with pytest.raises(EmptyDataError, match="1 file, but no image"):
         find_items(tmp_path)
 
 

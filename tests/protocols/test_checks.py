@@ -34,7 +34,7 @@ def test_a_patient_in_two_splits_is_refused(make_table: Make, split: str) -> Non
     names = tables["test"].patients.copy()
     names[:2] = tables[split].patients[0]
     tables["test"] = replace(tables["test"], patients=names)
-    with pytest.raises(LeakageError, match=f"1 patients stand in {split} and in test"):
+    with pytest.raises(LeakageError, match=f"1 patient stands in {split} and in test"):
         check_truth(truth_of_tables(tables, INFO))  # type: ignore[arg-type]
     check_truth(truth_of_tables(splits(make_table), INFO))  # type: ignore[arg-type]
 

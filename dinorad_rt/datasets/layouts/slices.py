@@ -24,6 +24,7 @@ from dinorad_rt.datasets.record import Record
 from dinorad_rt.datasets.stacks import volumes_of_folders
 from dinorad_rt.errors import EmptyDataError, TableError
 from dinorad_rt.optional import require
+from dinorad_rt.words import count_of
 
 SARS_FOLDERS = ("Covid", "Healthy", "Others")
 SARS_PATIENTS = 210
@@ -49,7 +50,8 @@ def sars_cov_2(root: Path, wishes: Wishes) -> Listing:
         for (path, sick), place, split in zip(patients, places, splits, strict=True)
     )
     padded = sum(place.suffix == ".npy" for place in places)
-    more = [f"slices of {padded} patients differ in size: smaller ones are framed in black"]
+    whose = count_of(padded, "patient")
+    more = [f"slices of {whose} differ in size: smaller ones are framed in black"]
     notes = (
         positive_note(("no COVID-19", "COVID-19")),
         *other_count(len(patients), SARS_PATIENTS, "patients"),

@@ -16,6 +16,7 @@ from dinorad_rt.datasets.pairs import DESCRIPTION, classes_of_description, read_
 from dinorad_rt.datasets.record import Record
 from dinorad_rt.errors import LabelError, UnreadableFileError
 from dinorad_rt.types import Split
+from dinorad_rt.words import count_of
 
 AMOS_ORGANS = (
     "background",
@@ -146,7 +147,7 @@ def btcv(root: Path, wishes: Wishes, *, by_slice: bool = False) -> Listing:
     notes = other_count(len(images), BTCV_VOLUMES, "volumes")
     unlabelled = len(files_in(base / "Testing" / "img", *_VOLUMES))
     if unlabelled:
-        notes.append(f"{unlabelled} volumes of Testing have no labels: left out")
+        notes.append(f"{count_of(unlabelled, 'volume')} of Testing without labels: left out")
     parts = () if (base / "Training" / "label").is_dir() else ("Training/label",)
     records = _slices(base, volumes, wishes) if by_slice else _whole(base, volumes)
     return _listing(base, records, (BTCV_ORGANS, notes, parts), BTCV_VOLUMES)

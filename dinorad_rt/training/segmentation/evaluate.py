@@ -27,6 +27,7 @@ from dinorad_rt.metrics.segmentation import (
 )
 from dinorad_rt.studies.read import read_study
 from dinorad_rt.training.segmentation.predict import AnySegmenter, segment_study
+from dinorad_rt.words import count_of
 
 if TYPE_CHECKING:
     from dinorad_rt.datasets.dataset import Dataset, Sample
@@ -165,10 +166,11 @@ def judge_cases(
     patients = np.asarray([case.patient for case in cases])
     metrics = segmentation_metrics(scores, patients, dataset.class_names, seed=seed)
     notes = convention_notes(scores, dataset.class_names, tolerance)
-    if len(set(patients.tolist())) < 30:
+    distinct = len(set(patients.tolist()))
+    if distinct < 30:
         notes.append(
-            f"{len(set(patients.tolist()))} test patients: bootstrap intervals of so few tend to "
-            "be too narrow."
+            f"{count_of(distinct, 'test patient')}: bootstrap intervals of so few tend to be too "
+            "narrow."
         )
     return Results(
         protocol="segmentation",

@@ -54,6 +54,7 @@ from dinorad_rt.training.segmentation.work import (
     check_dataset,
     scratch_spec,
 )
+from dinorad_rt.words import count_of
 
 if TYPE_CHECKING:
     from dinorad_rt.backbones.load import Backbone
@@ -160,7 +161,7 @@ def _prepare_patches(work: Work, network: Network) -> Prepared:
         for kind in ("volumes", "volume masks")
     )
     samples = [*work.samples("train"), *work.samples("val")]
-    work.say(f"reading {len(samples)} volumes")
+    work.say(f"reading {count_of(len(samples), 'volume')}")
     fill_volumes(
         (volumes, masks), samples, spec, settings.spacing, work.classes, progress=work.progress
     )
@@ -209,7 +210,8 @@ def _stores(
     samples = [*work.samples("train"), *work.samples("val")]
     todo = len(tokens.missing(samples))
     if todo:
-        work.say(f"computing patch tokens of {todo} images or volumes, once")
+        what = count_of(todo, "image or volume", "images or volumes")
+        work.say(f"computing patch tokens of {what}, once")
         fill_tokens(
             tokens,
             samples,
@@ -282,7 +284,7 @@ def _slice_job(
     masks = _filled_masks(work, spec)
     greys = ArrayStore.open(question_of("greys", work.dataset, spec))
     samples = [*work.samples("train"), *work.samples("val")]
-    work.say(f"reading {len(samples)} images or volumes")
+    work.say(f"reading {count_of(len(samples), 'image or volume', 'images or volumes')}")
     fill_greys(greys, samples, spec, workers=work.workers, progress=work.progress)
     train, val = (_usable(work, split, greys, masks) for split in ("train", "val"))
     augment = slice_augmentation(work.settings.augmentation, mirror=work.mirror)

@@ -20,6 +20,7 @@ from dinorad_rt.training.parallel import is_main_process
 from dinorad_rt.training.segmentation.evaluate import judge_cases, segment_cases, write_results
 from dinorad_rt.training.segmentation.prepare import prepare
 from dinorad_rt.training.segmentation.work import Prepared, Work
+from dinorad_rt.words import count_of
 
 if TYPE_CHECKING:
     from dinorad_rt.datasets.dataset import Dataset
@@ -127,7 +128,9 @@ def _judge(
 
     settings, dataset = work.settings, work.dataset
     samples = dataset.of_split("test")
-    work.say(f"segmenting {len(samples)} test images or volumes")
+    work.say(
+        f"segmenting {count_of(len(samples), 'test image or volume', 'test images or volumes')}"
+    )
     start = time.perf_counter()
     with prepared.open() as segmenter:
         cases, failed = segment_cases(

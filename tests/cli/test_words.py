@@ -1,0 +1,39 @@
+"""One image, two images: what messages say of counts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dinorad_rt.cli import embed
+from dinorad_rt.datasets.dataset import Dataset, Sample
+from dinorad_rt.words import count_of, verb_of
+
+
+@pytest.mark.parametrize(
+    ("count", "noun", "text"),
+    [
+        (0, "image", "0 images"),
+        (1, "image", "1 image"),
+        (2, "test image", "2 test images"),
+        (2, "study", "2 studies"),
+        (2, "class", "2 classes"),
+        (1, "class", "1 class"),
+    ],
+)
+def test_nouns(count: int, noun: str, text: str) -> None:
+    assert count_of(count, noun) == text
+
+
+def test_irregular_nouns_and_verbs() -> None:
+    assert count_of(2, "image or slice", "images or slices") == "2 images or slices"
+    assert (verb_of(1, "is", "are"), verb_of(0, "is", "are")) == ("is", "are")
+
+
+@pytest.mark.parametrize(("count", "told"), [(1, "1 image ("), (2, "2 images (")])
+def test_a_dataset_is_described(count: int, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    samples = tuple(Sample(f"s{i}", Path("x"), "p", "test", (0,)) for i in range(count))
+    embed.describe_dataset(Dataset("toy", "binary", ("no", "yes"), samples, "f", "s"))
+    words = capsys.readouterr().err
+    assert told in words and ", 1 patient, binary" in words
