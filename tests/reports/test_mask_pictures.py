@@ -23,7 +23,8 @@ from dinorad_rt.reports.answering import Model, Sources, opened_model
 from dinorad_rt.reports.gallery import GalleryRequest, gallery_for
 from dinorad_rt.reports.mask_numbers import class_rows, dice_of_patients, mask_drawings
 from dinorad_rt.reports.outlines import COLOURS, outlines, style_of
-from dinorad_rt.reports.report import Extras, write_report
+from dinorad_rt.reports.page import Page
+from dinorad_rt.reports.report import write_report
 from dinorad_rt.reports.runs import Material, read_material
 
 
@@ -54,9 +55,15 @@ def model(monkeypatch: pytest.MonkeyPatch) -> Model:
     return stand_in
 
 
-def report_of(material: Material, out: Path, *requests: GalleryRequest) -> str:
-    gallery = gallery_for(material, *requests) if requests else None
-    return write_report(material, out, Extras(gallery=gallery))[0].read_text(encoding="utf-8")
+def report_of(material: Material, out: Path) -> str:
+    return write_report(material, out)[0].read_text(encoding="utf-8")
+
+
+def pictures_of(material: Material, request: GalleryRequest) -> str:
+    """A page of the pictures alone."""
+    page = Page("Pictures")
+    gallery_for(material, request)(page)
+    return page.render()
 
 
 def test_numbers_by_class_equal_the_results(material: Material, tmp_path: Path) -> None:
@@ -113,14 +120,14 @@ def test_a_run_without_its_cases_has_a_table_and_no_plot(
     (folder / "cases.parquet").unlink()
     alone = read_material([folder])
     assert class_rows(alone.test_sets[0]) and not list(mask_drawings(alone.test_sets[0]))
-    text = report_of(alone, tmp_path / "out", GalleryRequest(dataset, 1))
+    text = pictures_of(alone, GalleryRequest(dataset, 1))
     assert "cases.parquet is not beside the results" in text and "<img" not in text
 
 
 def test_worst_median_and_best_are_outlined(
     material: Material, dataset: Dataset, model: Model, tmp_path: Path
 ) -> None:
-    text = report_of(material, tmp_path, GalleryRequest(dataset, 1))
+    text = pictures_of(material, GalleryRequest(dataset, 1))
     tree = Tree(text)
     assert_self_contained(text)
     cases = mask_pictures.cases_of(material.runs[0])
@@ -150,7 +157,7 @@ def test_worst_median_and_best_are_outlined(
 def test_the_outlines_lie_where_the_masks_end(
     material: Material, dataset: Dataset, model: Model, tmp_path: Path
 ) -> None:
-    tree = Tree(report_of(material, tmp_path, GalleryRequest(dataset, 1)))
+    tree = Tree(pictures_of(material, GalleryRequest(dataset, 1)))
     image, reference, prediction = (
         np.asarray(picture.convert("RGB")).astype(int) for picture in tree.pictures()[:3]
     )
@@ -166,7 +173,7 @@ def test_the_outlines_lie_where_the_masks_end(
 def test_nobody_is_named(
     material: Material, dataset: Dataset, model: Model, tmp_path: Path
 ) -> None:
-    text = report_of(material, tmp_path, GalleryRequest(dataset, 2))
+    text = pictures_of(material, GalleryRequest(dataset, 2))
     for sample in dataset.samples:
         for word in (SECRET, sample.sample_id, sample.patient, str(sample.path.parent)):
             assert word not in text
@@ -183,7 +190,7 @@ def test_a_model_that_answers_otherwise_is_told(
 ) -> None:
     blind = replace(thresholds(), scores=lambda pixels: -thresholds().scores(pixels))
     object.__setattr__(model, "segmenter", blind)
-    text = report_of(material, tmp_path, GalleryRequest(dataset, 1))
+    text = pictures_of(material, GalleryRequest(dataset, 1))
     assert "3 of these cases have another Dice now" in text
 
 
@@ -204,7 +211,7 @@ def test_what_may_not_be_shown_gives_way_to_the_next(
         return None if sample.sample_id in hidden else read(sample, burned_in=burned_in)
 
     monkeypatch.setattr(mask_pictures, "shown_study", forbidding)
-    text = report_of(material, tmp_path, GalleryRequest(dataset, 1))
+    text = pictures_of(material, GalleryRequest(dataset, 1))
     dice = np.sort(cases.values("dice"))
     assert f"Worst: Dice {dice[1]:.3f}" in text and f"Best: Dice {dice[3]:.3f}" in text
     assert len(Tree(text).named("img")) == 9

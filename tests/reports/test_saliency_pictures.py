@@ -21,7 +21,8 @@ from dinorad_rt.preprocessing.spec import PreprocessSpec
 from dinorad_rt.reports import saliency_pictures
 from dinorad_rt.reports.answering import Model
 from dinorad_rt.reports.gallery import GalleryRequest, gallery_for
-from dinorad_rt.reports.report import Extras, write_report
+from dinorad_rt.reports.page import Page
+from dinorad_rt.reports.report import write_report
 from dinorad_rt.reports.runs import Material, read_material
 from dinorad_rt.reports.saliency_pictures import answers_of, where
 from dinorad_rt.training.judged import judge_scores
@@ -106,9 +107,15 @@ def torch_logits(pixels: Any) -> Any:
     return torch.stack([torch.zeros_like(corner), 8 * corner - 4], dim=1)
 
 
-def report_of(material: Material, out: Path, *requests: GalleryRequest) -> str:
-    gallery = gallery_for(material, *requests) if requests else None
-    return write_report(material, out, Extras(gallery=gallery))[0].read_text(encoding="utf-8")
+def report_of(material: Material, out: Path) -> str:
+    return write_report(material, out)[0].read_text(encoding="utf-8")
+
+
+def pictures_of(material: Material, request: GalleryRequest) -> str:
+    """A page of the pictures alone."""
+    page = Page("Pictures")
+    gallery_for(material, request)(page)
+    return page.render()
 
 
 def test_answers_come_with_the_most_confident_first(material: Material) -> None:
@@ -142,7 +149,7 @@ def test_without_the_wish_there_is_no_picture(material: Material, tmp_path: Path
 def test_right_and_wrong_answers_are_explained(
     method: Any, material: Material, dataset: Dataset, model: Model, tmp_path: Path
 ) -> None:
-    text = report_of(material, tmp_path, GalleryRequest(dataset, 2, saliency=method))
+    text = pictures_of(material, GalleryRequest(dataset, 2, saliency=method))
     tree = Tree(text)
     assert_self_contained(text)
     assert "It is no explanation of a diagnosis" in text
@@ -168,7 +175,7 @@ def test_right_and_wrong_answers_are_explained(
 def test_the_map_lies_where_the_answer_comes_from(
     material: Material, dataset: Dataset, model: Model, tmp_path: Path
 ) -> None:
-    tree = Tree(report_of(material, tmp_path, GalleryRequest(dataset, 1)))
+    tree = Tree(pictures_of(material, GalleryRequest(dataset, 1)))
     plain, painted = (np.asarray(picture).astype(int) for picture in tree.pictures()[:2])
     assert np.ptp(plain, axis=2).max() == 0
     colour = np.ptp(painted, axis=2)
@@ -179,7 +186,7 @@ def test_the_map_lies_where_the_answer_comes_from(
 def test_nobody_is_named(
     material: Material, dataset: Dataset, model: Model, tmp_path: Path
 ) -> None:
-    text = report_of(material, tmp_path, GalleryRequest(dataset, 4))
+    text = pictures_of(material, GalleryRequest(dataset, 4))
     for sample in dataset.samples:
         for word in (SECRET, sample.sample_id, sample.patient, str(sample.path.parent)):
             assert word not in text
@@ -189,7 +196,7 @@ def test_a_model_that_answers_otherwise_is_told(
     material: Material, dataset: Dataset, model: Model, tmp_path: Path
 ) -> None:
     object.__setattr__(model, "infer", lambda pixels: logits(pixels) + np.float32([0, 2]))
-    text = report_of(material, tmp_path, GalleryRequest(dataset, 1))
+    text = pictures_of(material, GalleryRequest(dataset, 1))
     assert "of these answers have another score now" in text
 
 
@@ -208,7 +215,7 @@ def test_what_may_not_be_shown_gives_way_to_the_next(
         return None if sample.sample_id in hidden else read(sample, burned_in=burned_in)
 
     monkeypatch.setattr(saliency_pictures, "shown_study", forbidding)
-    text = report_of(material, tmp_path, GalleryRequest(dataset, 1))
+    text = pictures_of(material, GalleryRequest(dataset, 1))
     second = next(a for a in answers[1:] if a.right)
     assert f"with a score of {second.score:.3f}" in text and "None that may be shown" in text
     assert len(Tree(text).named("img")) == 2
