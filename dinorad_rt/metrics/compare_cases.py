@@ -25,7 +25,7 @@ from dinorad_rt.metrics.answers import (
     corrected,
 )
 from dinorad_rt.metrics.by_patient import defined_mean_by_patient
-from dinorad_rt.metrics.cases import CaseTable, aligned_cases, check_conventions
+from dinorad_rt.metrics.cases import CASES_FILE, CaseTable, aligned_cases, check_conventions
 from dinorad_rt.metrics.compare import compare_runs, run_names
 from dinorad_rt.metrics.comparisons import mean_swap, paired_bootstrap, permutation_test
 from dinorad_rt.metrics.intervals import RESAMPLES
@@ -212,7 +212,7 @@ def _table_of(run: Results | Path, results: Results) -> CaseTable:
     if not isinstance(run, Path):
         raise ProtocolError(
             f"The results of a segmenter on {results.dataset} hold no scores of single volumes.",
-            "Give the folder of the run, which has cases.parquet.",
+            f"Give the folder of the run, which has {CASES_FILE}.",
         )
     return CaseTable.open(run, results)
 

@@ -22,6 +22,7 @@ from dinorad_rt.training.settings import TrainSettings
 
 from .segmentation.conftest import CLASSES, write_volumes
 from .segmentation.test_run import SCRATCH
+from .test_classify import run_of
 
 Verified = Callable[..., tuple[int, dict[str, Any]]]
 
@@ -92,3 +93,16 @@ def test_what_cannot_be_asked_of_a_run(run: Path, data: Path, tmp_path: Path) ->
     assert isinstance(done.exception, ProtocolError) and "--graph" in done.exception.problem
     done = CliRunner().invoke(app, [*words, "--dataset", "phantom"])
     assert isinstance(done.exception, RunError) and "segments" in done.exception.problem
+
+
+def test_a_classifier_is_checked_down_to_its_auroc(
+    images: Callable[..., Path], tmp_path: Path, cache: Path
+) -> None:
+    folder = images(tmp_path / "images")
+    run_of(open_dataset(folder), tmp_path / "run", epochs=1)
+    code, report = verified(tmp_path / "run", "--data", str(folder))
+    gate = report["checks"][-1]
+    assert (code, gate["verdict"], report["weights_kind"]) == (0, "undecided", "random")
+    assert "6 validation images of 6 patients" in gate["text"]
+    assert abs(gate["numbers"]["difference"]) < 1e-6 and gate["numbers"]["agreement"] == 1
+    assert "worst cosine 1.0" in report["checks"][0]["text"]

@@ -17,6 +17,7 @@ from dinorad_rt.datasets.masks import read_mask
 from dinorad_rt.embeddings.decode import reason_of
 from dinorad_rt.errors import DinoradError, EmptyDataError, EngineError, LabelError, MaskError
 from dinorad_rt.files import atomic_path, write_json
+from dinorad_rt.metrics.cases import CASES_FILE
 from dinorad_rt.metrics.segmentation import (
     VOLUME_METRICS,
     CaseScores,
@@ -32,8 +33,6 @@ from dinorad_rt.words import count_of
 if TYPE_CHECKING:
     from dinorad_rt.datasets.dataset import Dataset, Sample
     from dinorad_rt.reports.results import Results
-
-CASES_FILE = "cases.parquet"
 
 
 @dataclass(frozen=True, eq=False)
