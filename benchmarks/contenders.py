@@ -152,6 +152,12 @@ def _pixels(job: Mapping[str, Any]) -> np.ndarray:
     return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
 
 
+def _torch_type(job: Mapping[str, Any]) -> Any:
+    import torch
+
+    return {"bf16": torch.bfloat16, "fp32": torch.float32}[job["precision"]]
+
+
 @contextmanager
 def ours(job: Mapping[str, Any]) -> Iterator[Call]:
     """An engine of ours through its runner, copies in and out included."""
@@ -176,13 +182,13 @@ def ours(job: Mapping[str, Any]) -> Iterator[Call]:
 
 @contextmanager
 def pytorch(job: Mapping[str, Any]) -> Iterator[Call]:
-    """The timm module in eager mode or compiled, weights and input in BF16 (or FP32)."""
+    """The timm module in eager mode or compiled, weights and input in the job's precision."""
     import torch
 
     from dinorad_rt.backbones.load import load_backbone
 
     torch.set_num_threads(job["threads"])
-    dtype = getattr(torch, job.get("dtype", "bfloat16"))
+    dtype = _torch_type(job)
     backbone = load_backbone(job["model"], weights="random", image_size=job["size"])
     module: Any = backbone.module.to(dtype)
     if job["compile"]:
@@ -216,7 +222,7 @@ def onnxruntime(job: Mapping[str, Any]) -> Iterator[Call]:
 
 @contextmanager
 def openvino(job: Mapping[str, Any]) -> Iterator[Call]:
-    """Bare OpenVINO tuned by hand: static batch, streams, hint bf16 on the FP32 ONNX file."""
+    """Bare OpenVINO tuned by hand: static batch, streams, a hint of precision, FP32 ONNX."""
     import openvino as ov
 
     core = ov.Core()
@@ -225,7 +231,7 @@ def openvino(job: Mapping[str, Any]) -> Iterator[Call]:
     config = {
         "NUM_STREAMS": job["streams"],
         "INFERENCE_NUM_THREADS": job["threads"],
-        "INFERENCE_PRECISION_HINT": "bf16",
+        "INFERENCE_PRECISION_HINT": {"bf16": "bf16", "fp32": "f32"}[job["precision"]],
         **job.get("config", {}),
     }
     compiled = core.compile_model(model, "CPU", config)
@@ -255,7 +261,7 @@ def product(job: Mapping[str, Any]) -> Iterator[Call]:
     import torch
 
     torch.set_num_threads(job["threads"])
-    dtype = getattr(torch, job.get("dtype", "bfloat16"))
+    dtype = _torch_type(job)
     left, right = (torch.randn(job["side"], job["side"]).to(dtype) for _ in range(2))
 
     def call(times: int) -> None:

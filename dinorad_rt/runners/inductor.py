@@ -297,7 +297,7 @@ def _program(graph: Graph, plan: Plan) -> Any:
         from torch.export.passes import move_to_device_pass
 
         program = move_to_device_pass(program, device)
-    example = torch.zeros((plan.batch, *list(graph.input_shape)[-3:]), device=device)
+    example = torch.zeros((plan.batch, *graph.input_shape), device=device)
     try:
         fixed = torch.export.export(program.module(), (example,))
         if device == "cpu":
@@ -353,15 +353,19 @@ def _quiet() -> Iterator[None]:
 
     loggers = [logging.getLogger(name) for name in ("torch.utils.cpp_extension", "torch._inductor")]
     levels = [log.level for log in loggers]
-    shown, choices.PRINT_AUTOTUNE = choices.PRINT_AUTOTUNE, False
+    talking = {"PRINT_AUTOTUNE": False, "_log_autotune_choices_stats": lambda *_: None}
+    kept = {name: getattr(choices, name) for name in talking if hasattr(choices, name)}
     try:
+        for name in kept:
+            setattr(choices, name, talking[name])
         for log in loggers:
             log.setLevel(logging.ERROR)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # deprecations within PyTorch itself
             yield
     finally:
-        choices.PRINT_AUTOTUNE = shown
+        for name, value in kept.items():
+            setattr(choices, name, value)
         for log, level in zip(loggers, levels, strict=True):
             log.setLevel(level)
 
