@@ -55,6 +55,11 @@ class Backbone:
     weights: WeightsInfo
     image_size: int
 
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(3, image_size, image_size) of one image."""
+        return 3, self.image_size, self.image_size
+
 
 def load_backbone(
     name: str,

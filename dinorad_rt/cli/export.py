@@ -34,8 +34,9 @@ def export(
     build, embed and eval find it.
 
     With --checkpoint the run's adapters are merged, and backbone and head (or decoder) become one
-    graph with the output `logits`. With --data of the run too, an engine is built from it and
-    compared with PyTorch on the validation images: the task gate.
+    graph with the output `logits`; a 3D network takes patches. With --data of the run too, an
+    engine is built from it and compared with PyTorch on the validation images: the task gate,
+    AUROC or Dice with the interval of their difference. What fails it is refused.
     """
     if checkpoint is not None:
         from dinorad_rt.cli.checkpoints import export_checkpoint
@@ -72,7 +73,7 @@ def print_graph(manifest: dict[str, object], path: str) -> None:
     rows = {"graph": path}
     rows |= {
         key: _text(manifest[key])
-        for key in ("model", "weights", "precision", "image_size", "outputs", "opset", "parity")
+        for key in ("model", "weights", "precision", "input_shape", "outputs", "opset", "parity")
         if key in manifest
     }
     print_table(key_value_table("Exported", rows))

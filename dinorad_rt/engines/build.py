@@ -137,7 +137,7 @@ def build_facts(graph: Graph, plan: Plan, parts: dict[str, Any]) -> dict[str, An
         "backend": plan.backend,
         "backend_version": plan.version,
         "batch": plan.batch,
-        "input_shape": list(graph.input_shape)[-3:],
+        "input_shape": list(graph.input_shape),
         "outputs": {name: list(shape) for name, shape in graph.outputs.items()},
         "settings": dict(plan.settings),
         "device": dict(plan.device),

@@ -111,10 +111,9 @@ class Engine:
         return int(self.manifest["batch"])
 
     @property
-    def input_shape(self) -> tuple[int, int, int]:
-        """Shape of one row of `pixel_values`: (3, height, width)."""
-        channels, height, width = self.manifest["input_shape"]
-        return int(channels), int(height), int(width)
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one row of `pixel_values`: (3, height, width), or (1, slices, height, width)."""
+        return tuple(int(side) for side in self.manifest["input_shape"])
 
     @property
     def outputs(self) -> dict[str, tuple[int, ...]]:

@@ -8,7 +8,7 @@ Runtime lacks, and what an engine adds is its own.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,27 +28,34 @@ if TYPE_CHECKING:
 PROBE_VERSION = 1
 _BLACK, _WHITE = -2.1, 2.6
 """Roughly 0 and 1 after the usual normalisation."""
+_BLOCK = (7, 9, 13)
+"""Sides of the blocks with sharp edges along slices, rows and columns."""
 
 
-def probe_images(input_shape: tuple[int, int, int], seed: int = 0) -> np.ndarray:
+def probe_images(input_shape: Sequence[int], seed: int = 0) -> np.ndarray:
     """Four normalised images: noise, a smooth one like a radiograph, black, and sharp edges.
 
+    Args:
+        input_shape: (channels, *sides), one to three sides.
+        seed: of noise and waves.
+
     Returns:
-        (4, 3, height, width) float32, the same for the same shape and seed.
+        (4, channels, *sides) float32, the same for the same shape and seed.
     """
     rng = np.random.default_rng(seed)
-    channels, height, width = input_shape
-    y, x = np.meshgrid(np.linspace(0, 1, height), np.linspace(0, 1, width), indexing="ij")
-    smooth = np.zeros((height, width))
+    sides = tuple(input_shape[1:])
+    axes = np.meshgrid(*(np.linspace(0, 1, side) for side in sides), indexing="ij")
+    smooth = np.zeros(sides)
     for _ in range(6):
-        fy, fx, phase = rng.uniform(0.5, 6), rng.uniform(0.5, 6), rng.uniform(0, 2 * np.pi)
-        smooth += np.cos(2 * np.pi * (fy * y + fx * x) + phase)
+        waves, phase = [rng.uniform(0.5, 6) for _ in sides], rng.uniform(0, 2 * np.pi)
+        smooth += np.cos(2 * np.pi * sum(f * a for f, a in zip(waves, axes, strict=True)) + phase)
     smooth = _BLACK + (_WHITE - _BLACK) * (smooth - smooth.min()) / np.ptp(smooth)
-    squares = (np.arange(height)[:, None] // 9 + np.arange(width)[None, :] // 13) % 2
+    places = zip(np.indices(sides, sparse=True), _BLOCK[-len(sides) :], strict=True)
+    squares = sum(place // step for place, step in places) % 2
     edges = np.where(squares == 0, _BLACK, _WHITE)
-    black = np.full((height, width), _BLACK)
+    black = np.full(sides, _BLACK)
     grey = np.stack([np.broadcast_to(image, input_shape) for image in (smooth, black, edges)])
-    noise = rng.standard_normal((1, channels, height, width))
+    noise = rng.standard_normal((1, *input_shape))
     return np.concatenate([noise, grey]).astype(np.float32)
 
 

@@ -83,10 +83,9 @@ class Graph:
         return str(self.manifest["sha256"])
 
     @property
-    def input_shape(self) -> tuple[int, int, int]:
-        """(3, H, W) of one image."""
-        channels, height, width = self.manifest["input_shape"]
-        return int(channels), int(height), int(width)
+    def input_shape(self) -> tuple[int, ...]:
+        """(3, H, W) of one image, or (1, D, H, W) of one patch of a volume."""
+        return tuple(int(side) for side in self.manifest["input_shape"])
 
     @property
     def outputs(self) -> dict[str, tuple[int, ...]]:

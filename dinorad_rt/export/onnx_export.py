@@ -258,9 +258,8 @@ def _result_facts(
 ) -> dict[str, Any]:
     output = next(node for node in program.graph.nodes if node.op == "output")
     shapes = [[int(side) for side in node.meta["val"].shape[1:]] for node in output.args[0]]
-    side = backbone.image_size
     return {
-        "input_shape": [3, side, side],
+        "input_shape": list(backbone.input_shape),
         "outputs": dict(zip(names, shapes, strict=True)),
     }
 

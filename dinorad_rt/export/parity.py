@@ -67,7 +67,7 @@ def check_graph(
     report = check_outputs(
         checked,
         lambda images: reference_rows(backbone, images, recipe, dense=dense),
-        backbone.image_size,
+        backbone.input_shape,
         say,
     )
     if report.faults or report.arithmetic:
@@ -122,18 +122,21 @@ class Report:
 
 
 def check_outputs(
-    checked: Checked, reference: Callable[[np.ndarray], Rows], side: int, say: Say
+    checked: Checked,
+    reference: Callable[[np.ndarray], Rows],
+    input_shape: Sequence[int],
+    say: Say,
 ) -> Report:
     """Compare a graph with its model on probe images, without judging.
 
     Args:
         checked: the graph.
-        reference: images (count, 3, side, side) → outputs by the model's own code in FP32.
-        side: of the images.
+        reference: images (count, *input_shape) → outputs by the model's own code in FP32.
+        input_shape: (3, H, W) of images, (1, D, H, W) of patches of volumes.
         say: told of each step.
     """
     recipe, precision = checked.recipe, checked.precision
-    images = probe_images((3, side, side))[: recipe.images]
+    images = probe_images(input_shape)[: recipe.images]
     say(f"parity: PyTorch FP32 on {len(images)} images")
     wanted = reference(images)
     numbers: dict[str, Any] = {"images": len(images), "batches": list(recipe.batches)}

@@ -22,7 +22,8 @@ from dinorad_rt.export.recipe import Typing
 
 TORCH_TYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 _ATTENTION = "scaled_dot_product_attention"
-_MATRIX = {"linear", "matmul", "bmm", "mm", "addmm", "baddbmm", "conv1d", "conv2d", _ATTENTION}
+_CONVOLUTIONS = {f"conv{kind}{dims}d" for kind in ("", "_transpose") for dims in (1, 2, 3)}
+_MATRIX = {"linear", "matmul", "bmm", "mm", "addmm", "baddbmm", _ATTENTION} | _CONVOLUTIONS
 _ROLES = {
     "normalisation": {"layer_norm", "batch_norm", "group_norm", "instance_norm", "rms_norm"},
     "softmax": {"softmax"},

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,17 +58,19 @@ def export_program(
     recipe.output_names(dense=dense)
     module = traced_module(backbone, recipe, dense=dense)
     typing = recipe.typing(precision, keep_fp32)
-    program = trace_program(module, backbone.image_size, typing, backbone.spec.name)
+    program = trace_program(module, backbone.input_shape, typing, backbone.spec.name)
     _check_kept(program, precision, keep_fp32)
     return program
 
 
-def trace_program(module: nn.Module, size: int, typing: Typing, name: str) -> ExportedProgram:
-    """Trace a module of images, fold its constants and type it.
+def trace_program(
+    module: nn.Module, input_shape: Sequence[int], typing: Typing, name: str
+) -> ExportedProgram:
+    """Trace a module, fold its constants and type it.
 
     Args:
-        module: in eval mode; takes pixel_values (batch, 3, size, size), gives a tuple.
-        size: side of the images.
+        module: in eval mode; takes pixel_values (batch, *input_shape), gives a tuple.
+        input_shape: (3, H, W) of images, (1, D, H, W) of patches of volumes.
         typing: from `Recipe.typing`.
         name: of the model, for errors.
 
@@ -83,12 +86,12 @@ def trace_program(module: nn.Module, size: int, typing: Typing, name: str) -> Ex
     try:
         program = torch.export.export(
             module,
-            (torch.zeros(TRACE_BATCH, 3, size, size),),
+            (torch.zeros(TRACE_BATCH, *input_shape),),
             dynamic_shapes={"pixel_values": {0: batch}},
         )
     except Exception as error:  # the tracer raises whatever the model's code or a guard raises
         raise ExportError(
-            f"{name} cannot be traced at {size} px: {_first_line(error)}",
+            f"{name} cannot be traced at {size_words(input_shape)}: {_first_line(error)}",
             "Export another backbone (dinorad-rt list models), or report this one to us.",
         ) from error
     drop_training(program)
@@ -97,6 +100,14 @@ def trace_program(module: nn.Module, size: int, typing: Typing, name: str) -> Ex
     apply_typing(program, typing)
     _forget_origin(program)
     return program
+
+
+def size_words(input_shape: Sequence[int]) -> str:
+    """`224 px` of square images, `32 x 48 x 32` of others."""
+    sides = input_shape[1:]
+    if len(sides) == 2 and sides[0] == sides[1]:
+        return f"{sides[0]} px"
+    return " x ".join(map(str, sides))
 
 
 def _check_kept(program: ExportedProgram, precision: Precision, keep_fp32: tuple[str, ...]) -> None:

@@ -6,14 +6,14 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 from dinorad_rt.errors import ExportError, unknown_name
 from dinorad_rt.files import sha256_json
 from dinorad_rt.paths import recipe_dir
 from dinorad_rt.types import PRECISIONS, Precision
 
-GraphKind = Literal["tokens", "sam", "pooled"]
+GraphKind = Literal["tokens", "sam", "pooled", "network"]
 LowType = Literal["fp16", "bf16"]
 COMMON = "common"
 ROLES = ("normalisation", "softmax", "layer_scale", "residual", "pooling")
@@ -75,9 +75,9 @@ class Recipe:
 
     Attributes:
         family: name of the file.
-        graph: which traced form: `tokens`, `sam` or `pooled`.
+        graph: which traced form: `tokens`, `sam`, `pooled`, or `network` (trained from scratch).
         opset: ONNX operator set.
-        cls_blocks: rows of the output `cls`.
+        cls_blocks: rows of the output `cls`; 0 if there is none.
         patch_blocks: blocks of the dense output `patch_tokens`; 0 if there is none.
         forbidden: ONNX operators that may not occur.
         at_most: ONNX operator → greatest number in a graph.
@@ -119,6 +119,8 @@ class Recipe:
                 "dense graph of them.",
                 "Leave out --dense, or choose a vision transformer: dinorad-rt list models",
             )
+        if self.graph == "network":
+            return ("logits",)
         if self.graph != "tokens":
             return ("cls",)
         return ("cls", "patch_mean", "patch_tokens") if dense else ("cls", "patch_mean")
@@ -172,9 +174,9 @@ def _recipe(family: str, table: Mapping[str, Any]) -> Recipe:
     lint, parity, mixed = table["lint"], table["parity"], table["precision"]["mixed"]
     return Recipe(
         family=family,
-        graph=cast(GraphKind, _one_of(table["graph"], ("tokens", "sam", "pooled"))),
+        graph=cast(GraphKind, _one_of(table["graph"], get_args(GraphKind))),
         opset=int(table["opset"]),
-        cls_blocks=int(outputs["cls"]),
+        cls_blocks=int(outputs.get("cls", 0)),
         patch_blocks=int(outputs.get("patch_tokens", 0)),
         forbidden=tuple(lint["forbidden"]),
         at_most={str(name): int(count) for name, count in lint["at_most"].items()},

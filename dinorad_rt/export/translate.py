@@ -53,6 +53,7 @@ def translations(*, softmax_fp32: bool) -> dict[Any, Callable[..., Any]]:
     return {
         torch.ops.aten.linear.default: linear,
         torch.ops.aten.scaled_dot_product_attention.default: attention,
+        torch.ops.aten.conv3d.default: conv3d,
         torch.ops.aten.adaptive_avg_pool2d.default: adaptive_average,
         torch.ops.aten.roll.default: roll,
     }
@@ -62,6 +63,32 @@ def linear(x: Any, weight: Any, bias: Any = None) -> Any:
     """A matrix product that keeps the batch axis, never a Gemm on flattened rows."""
     product = op.MatMul(x, op.Transpose(weight, perm=[1, 0]))
     return product if bias is None else op.Add(product, bias)
+
+
+def conv3d(
+    x: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Sequence[int] = (1, 1, 1),
+    padding: Sequence[int] = (0, 0, 0),
+    dilation: Sequence[int] = (1, 1, 1),
+    groups: int = 1,
+) -> Any:
+    """The exporter's own gives a convolution without a bias one of the wrong shape."""
+    step, border, spread = (_each(value, 3) for value in (stride, padding, dilation))
+    given = {
+        "strides": step,
+        "pads": [*border, *border],
+        "dilations": spread,
+        "group": int(groups),
+    }
+    return op.Conv(x, weight, **given) if bias is None else op.Conv(x, weight, bias, **given)
+
+
+def _each(values: Sequence[int], count: int) -> list[int]:
+    """One number stands for all sides."""
+    sides = [int(value) for value in values]
+    return sides * count if len(sides) == 1 else sides
 
 
 def adaptive_average(x: Any, output_size: Sequence[int]) -> Any:
@@ -88,7 +115,7 @@ def roll(x: Any, shifts: Sequence[int], dims: Sequence[int] = ()) -> Any:
             axis = op.Constant(value_ints=[int(dim)])
             tail = op.Slice(x, place, op.Constant(value_ints=[size]), axis)
             head = op.Slice(x, op.Constant(value_ints=[0]), place, axis)
-            shape = x.shape
+            shape, kind = x.shape, x.type
             x = op.Concat(tail, head, axis=int(dim))
-            x.shape = shape
+            x.shape, x.type = shape, kind
     return x

@@ -39,8 +39,8 @@ class Bundle:
     Attributes:
         folder: where it lies.
         facts: content of bundle.json.
-        graph: verified; output `logits` is (batch, classes), or (batch, classes, H, W) for
-            segmentation.
+        graph: verified; output `logits` is (batch, classes), or (batch, classes, *sides) for
+            segmentation by slices (H, W) or patches (D, H, W).
     """
 
     folder: Path

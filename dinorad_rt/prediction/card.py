@@ -57,11 +57,17 @@ def _model(facts: Facts) -> Iterator[str]:
         "backbone": backbone.get("name") or backbone.get("model") or "trained from scratch",
         "trained by": method.get("protocol") or (training.get("model") or {}).get("name"),
         "graph": f"{facts['precision']}, SHA-256 {facts['graph']['sha256'][:16]}…",
-        "input": f"{facts['preprocessing']['image_size']} px, preset "
-        f"{facts['preprocessing']['preset']}",
+        "input": f"{_input(training, facts)}, preset {facts['preprocessing']['preset']}",
         "licence of the weights below": facts["licence"] or "not stated",
     }
     yield from _table(rows)
+
+
+def _input(training: Mapping[str, Any], facts: Facts) -> str:
+    network = training.get("model") or {}
+    if network.get("dims") == 3:
+        return f"patches of {' x '.join(map(str, network['patch']))} voxels"
+    return f"{facts['preprocessing']['image_size']} px"
 
 
 def _data(facts: Facts) -> Iterator[str]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dinorad_rt.embeddings.decode import Bad, Decoder
-from dinorad_rt.errors import EngineError
+from dinorad_rt.embeddings.decode import Bad, Decoder, reason_of
+from dinorad_rt.errors import DataError, EngineError
 from dinorad_rt.prediction.bundle import LOGITS, Bundle
 from dinorad_rt.prediction.inputs import Item
 from dinorad_rt.studies.study import Study
@@ -33,6 +34,8 @@ def segment(bundle: Bundle, runner: AbstractRunner, item: Item, study: Study) ->
     Raises:
         EngineError: scores are NaN or infinite.
     """
+    if len(runner.input_shape) == 4:
+        return _whole(bundle, runner, item, study)
     decoder, spec = Decoder(bundle.preprocessing), bundle.preprocessing
     shown = study.displayed()
     shape = shown.pixels.shape[1:3]
@@ -45,13 +48,35 @@ def segment(bundle: Bundle, runner: AbstractRunner, item: Item, study: Study) ->
             return bad
         pixels = np.stack([image.pixels for image in images if not isinstance(image, Bad)])
         for index, scores in zip(span, runner.infer(pixels)[LOGITS], strict=True):
-            if not np.isfinite(scores).all():
-                raise EngineError(
-                    "The engine gave NaN or infinite scores; no mask is written.",
-                    "Build the engine in a wider precision: --precision fp32, or bf16.",
-                )
+            _check_finite(scores)
             mask[index] = scores_to_study(scores, shape, spec, in_plane(shown)).argmax(axis=0)
     return undisplayed(mask, study)
+
+
+def _whole(bundle: Bundle, runner: AbstractRunner, item: Item, study: Study) -> np.ndarray | Bad:
+    """By a 3-D network, patch by patch."""
+    from dinorad_rt.training.segmentation.predict import patch_segmenter, segment_study
+
+    spacing = bundle.graph.manifest.get("spacing")
+    segmenter = patch_segmenter(runner, bundle.preprocessing, len(bundle.class_names), spacing)
+
+    def scores(volume: np.ndarray) -> np.ndarray:
+        found = segmenter.scores(volume)
+        _check_finite(found)
+        return found
+
+    try:
+        return segment_study(replace(segmenter, scores=scores), study)
+    except DataError as error:
+        return Bad(reason_of(error, item.files[0]))
+
+
+def _check_finite(scores: np.ndarray) -> None:
+    if not np.isfinite(scores).all():
+        raise EngineError(
+            "The engine gave NaN or infinite scores; no mask is written.",
+            "Build the engine in a wider precision: --precision fp32, or bf16.",
+        )
 
 
 def volumes_ml(mask: np.ndarray, study: Study, classes: int) -> np.ndarray:

@@ -112,7 +112,8 @@ class AbstractRunner(ABC):
 
     Attributes:
         backend: name of the backend.
-        input_shape: (3, height, width) of one image.
+        input_shape: (3, height, width) of one image, or (1, slices, height, width) of one patch
+            of a volume.
         batch: rows per call of the engine; `infer` accepts any number and pads or splits.
         outputs: name → shape of one row.
         look_ahead: calls in flight at most while a stream runs.
@@ -146,12 +147,12 @@ class AbstractRunner(ABC):
         """Run the engine on normalised images.
 
         Args:
-            pixel_values: (batch, 3, height, width) float32, any batch from 1 up.
+            pixel_values: (batch, *input_shape) float32, any batch from 1 up.
 
         Returns:
             Output name → float32 array with the same batch as first axis: `cls` (batch, blocks,
             dim), `patch_mean` (batch, dim), and for dense graphs `patch_tokens` (batch, blocks,
-            tokens, dim). The arrays are the caller's own.
+            tokens, dim); `logits` of a trained run. The arrays are the caller's own.
 
         Raises:
             EngineError: used outside `with`, while a stream runs, or an input of another shape or
@@ -232,11 +233,11 @@ class AbstractRunner(ABC):
 
     def _check_input(self, pixel_values: np.ndarray) -> None:
         expected = self.input_shape
-        if pixel_values.ndim != 4 or pixel_values.shape[1:] != expected:
+        if pixel_values.shape[1:] != expected:
             raise EngineError(
                 f"The engine takes (batch, {', '.join(map(str, expected))}); got "
                 f"{pixel_values.shape}.",
-                "Preprocess to the engine's image size, or build an engine with --image-size.",
+                "Preprocess to the engine's size, or export and build for another one.",
             )
         if pixel_values.dtype != np.float32:
             raise EngineError(

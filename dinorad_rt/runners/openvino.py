@@ -120,7 +120,7 @@ def build(graph: Graph, plan: Plan, folder: Path, *, say: Say | None = None) -> 
     core = openvino.Core()
     try:
         model = core.read_model(graph.path)
-        model.reshape({0: [plan.batch, *list(graph.input_shape)[-3:]]})
+        model.reshape({0: [plan.batch, *graph.input_shape]})
         openvino.save_model(model, folder / _MODEL, compress_to_fp16=False)
         return prove(core, model, graph, plan)
     except RuntimeError as error:

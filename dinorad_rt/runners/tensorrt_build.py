@@ -175,7 +175,7 @@ def _config(trt: Any, builder: Any, graph: Graph, plan: Plan) -> Any:
         config.num_compute_capabilities = 1
         config.set_compute_capability(_member(trt.ComputeCapability, target.upper(), plan), 0)
     for rows in settings["buckets"]:
-        shape = (int(rows), *list(graph.input_shape)[-3:])
+        shape = (int(rows), *graph.input_shape)
         profile = builder.create_optimization_profile()
         profile.set_shape(INPUT, shape, shape, shape)
         config.add_optimization_profile(profile)

@@ -157,7 +157,7 @@ class TensorRTRunner(AbstractRunner):
         taken = context.set_optimization_profile_async(index, slot.stream.handle)
         if not (taken and context.set_input_shape(INPUT, (rows, *self.input_shape))):
             raise EngineError(
-                f"The engine does not take batches of {rows} at {self.input_shape[-1]} px, as its "
+                f"The engine does not take {rows} rows of {self.input_shape}, as its "
                 f"manifest says; it has {self._engine.num_optimization_profiles} profiles.",
                 "Build it again: dinorad-rt build",
             )

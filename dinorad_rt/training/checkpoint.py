@@ -69,6 +69,20 @@ class TunedModel:
         """Input side in pixels."""
         return self.preprocessing.image_size
 
+    @property
+    def patch(self) -> tuple[int, int, int] | None:
+        """(slices, rows, columns) that a 3-D network takes; None for models of images."""
+        network = self.facts.get("model") or {}
+        if network.get("dims") != 3:
+            return None
+        slices, rows, columns = (int(side) for side in network["patch"])
+        return slices, rows, columns
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one row: (3, H, W) of images, (1, D, H, W) of patches of volumes."""
+        return (3, self.image_size, self.image_size) if self.patch is None else (1, *self.patch)
+
 
 def load_tuned(run: Path | str, *, weights: str | Path | None = None) -> TunedModel:
     """Load the best checkpoint of a run.

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 LOGITS = "logits"
 TUNED_VERSION = 1
 """Raised whenever the same run gives another graph than before; part of every key."""
-_SCRATCH_FAMILY = "cnn"
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ def export_tuned(
             "INT8 is calibrated for embeddings only; a tuned graph cannot be typed so.",
             "Use --precision fp16, bf16, mixed or fp32.",
         )
-    recipe = load_recipe(tuned.backbone.spec.family if tuned.backbone else _SCRATCH_FAMILY)
+    recipe = load_recipe(_family_of(tuned))
     facts = _request_facts(tuned, recipe, precision, tuple(keep_fp32))
     key = sha256_json(facts)
     facts["key"] = key
@@ -115,29 +114,32 @@ def _export(
 ) -> Graph:
     from dinorad_rt.export.onnx_export import new_folder, write_onnx
     from dinorad_rt.export.parity import Checked, check_outputs, raise_faults
-    from dinorad_rt.export.program import save_program, trace_program
+    from dinorad_rt.export.program import save_program, size_words, trace_program
 
-    precision, size = facts["precision"], tuned.image_size
+    precision, size = facts["precision"], size_words(tuned.input_shape)
     item = _traceable(tuned, recipe)
     typing = recipe.typing(precision, tuple(facts["keep_fp32"]))
-    say(f"tracing {facts['title']} at {size} px ({precision})")
-    program = trace_program(item.module, size, typing, str(facts["title"]))
+    say(f"tracing {facts['title']} at {size} ({precision})")
+    program = trace_program(item.module, tuned.input_shape, typing, str(facts["title"]))
     with new_folder(folder) as part:
         say("writing the graph")
         lint = write_onnx(program, part / MODEL, recipe, typing, item.names)
         save_program(program, part / PROGRAM)
         checked = Checked(recipe, program, part / MODEL, item.names, precision)
         report = check_outputs(
-            checked, lambda images: reference_outputs(tuned, images, recipe), size, say
+            checked,
+            lambda images: reference_outputs(tuned, images, recipe),
+            tuned.input_shape,
+            say,
         )
-        raise_faults(report, f"The {precision} graph of {facts['title']} at {size} px", precision)
+        raise_faults(report, f"The {precision} graph of {facts['title']} at {size}", precision)
         output = next(node for node in program.graph.nodes if node.op == "output")
         shapes = [[int(side) for side in node.meta["val"].shape[1:]] for node in output.args[0]]
         write_manifest(
             part,
             {
                 **facts,
-                "input_shape": [3, size, size],
+                "input_shape": list(tuned.input_shape),
                 "outputs": dict(zip(item.names, shapes, strict=True)),
                 "opset": recipe.opset,
                 "lint": lint,
@@ -169,11 +171,23 @@ def _traceable(tuned: TunedModel, recipe: Recipe) -> _Traceable:
     return _Traceable(graph.eval(), (*recipe.output_names(), LOGITS), recipe)
 
 
+def _family_of(tuned: TunedModel) -> str:
+    if tuned.backbone is not None:
+        return tuned.backbone.spec.family
+    from dinorad_rt.training.segmentation.baselines import network_named
+
+    return network_named(str(tuned.facts["model"]["name"])).family
+
+
 def _request_facts(
     tuned: TunedModel, recipe: Recipe, precision: Precision, keep_fp32: tuple[str, ...]
 ) -> dict[str, Any]:
     """Everything that decides the graph, in plain values: the content of its key."""
     model, weights = _source(tuned)
+    if tuned.patch is None:
+        size: dict[str, Any] = {"image_size": tuned.image_size}
+    else:
+        size = {"patch": list(tuned.patch), "spacing": tuned.facts["model"]["spacing"]}
     return {
         "format": FORMAT,
         "tuned_version": TUNED_VERSION,
@@ -182,7 +196,7 @@ def _request_facts(
         "family": recipe.family,
         "weights": weights,
         "weights_kind": weights["kind"],
-        "image_size": tuned.image_size,
+        **size,
         "mean": list(tuned.preprocessing.mean),
         "std": list(tuned.preprocessing.std),
         "precision": precision,

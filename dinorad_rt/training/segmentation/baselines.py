@@ -36,6 +36,7 @@ class Network:
         width: features of the first level, unless the user says another.
         width_step: the width is a multiple of it.
         side_step: sides of the input are multiples of it.
+        family: recipe by which it is exported.
         build: (classes, size, width) → module; size is the side of the slice (2-D only).
     """
 
@@ -44,6 +45,7 @@ class Network:
     width: int
     width_step: int
     side_step: int
+    family: str
     build: Callable[[int, int, int], nn.Module]
 
 
@@ -168,10 +170,10 @@ def _monai(name: str, **options: Any) -> nn.Module:
 NETWORKS: dict[str, Network] = {
     network.name: network
     for network in (
-        Network("unet", 2, 64, 1, 16, _unet),
-        Network("transunet", 2, 768, 64, 16, _transunet),
-        Network("unet3d", 3, 16, 1, 16, _unet3d),
-        Network("segresnet", 3, 16, 8, 8, _segresnet),
-        Network("swinunetr", 3, 24, 12, 32, _swinunetr),
+        Network("unet", 2, 64, 1, 16, "cnn", _unet),
+        Network("transunet", 2, 768, 64, 16, "cnn", _transunet),
+        Network("unet3d", 3, 16, 1, 16, "volume", _unet3d),
+        Network("segresnet", 3, 16, 8, 8, "volume", _segresnet),
+        Network("swinunetr", 3, 24, 12, 32, "windows3d", _swinunetr),
     )
 }

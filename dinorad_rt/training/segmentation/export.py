@@ -14,6 +14,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from dinorad_rt.errors import ExportError
 from dinorad_rt.export.graphs.build import traced_module
+from dinorad_rt.export.graphs.volume import with_fixed_masks
 from dinorad_rt.export.recipe import load_recipe
 
 if TYPE_CHECKING:
@@ -40,14 +41,14 @@ class SegmentationGraph(nn.Module):
 
 
 class NetworkGraph(nn.Module):
-    """A 2-D network from scratch in the same form."""
+    """A network from scratch in the same form: of images, or of patches of volumes."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor]:
-        """pixel_values (batch, 3, H, W) → `logits` (batch, classes, H, W)."""
+        """(batch, 3, H, W) or (batch, 1, D, H, W) → `logits` (batch, classes, *sides)."""
         return (self.network(pixel_values),)
 
 
@@ -61,16 +62,13 @@ def segmentation_graph(tuned: TunedModel) -> nn.Module:
         Module from pixel_values to a tuple of one output, named `predict.LOGITS`.
 
     Raises:
-        ExportError: a 3-D network, which takes patches of volumes and no images.
+        ExportError: the run holds no decoder.
     """
-    network = tuned.facts.get("model")
-    if network is not None and network["dims"] == 3:
-        raise ExportError(
-            f"{network['name']} takes patches of volumes; exported graphs take images.",
-            "Export a 2-D model, or use this run in PyTorch: dinorad-rt predict",
-        )
     if tuned.backbone is None:
-        return NetworkGraph(fold_batch_norms(tuned.module)).eval()
+        network = fold_batch_norms(tuned.module)
+        if tuned.patch is not None:
+            network = with_fixed_masks(network, tuned.patch)
+        return NetworkGraph(network).eval()
     recipe = load_recipe(tuned.backbone.spec.family)
     embedding = traced_module(tuned.backbone, recipe, dense=True)
     decoder = tuned.module.decoder

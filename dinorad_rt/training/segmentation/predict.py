@@ -183,7 +183,10 @@ def volume_segmenter(
 
 
 def patch_segmenter(
-    runner: AbstractRunner, spec: PreprocessSpec, classes: int, spacing: Spacing | None = None
+    runner: AbstractRunner,
+    spec: PreprocessSpec,
+    classes: int,
+    spacing: Sequence[float] | None = None,
 ) -> VolumeSegmenter:
     """An open engine of a 3-D network, by sliding windows of its own patch.
 
@@ -191,11 +194,14 @@ def patch_segmenter(
         runner: takes patches (batch, 1, slices, height, width), gives `logits`.
         spec: intensity rule of the volume.
         classes: with the background.
-        spacing: that the network was trained at, in mm; None for the files' own.
+        spacing: (slice, row, column) that the network was trained at, in mm; None for the files'
+            own.
     """
     import torch
 
     from dinorad_rt.training.segmentation.jobs import sliding_logits
+
+    step = None if spacing is None else (spacing[0], spacing[1], spacing[2])
 
     def network(patches: torch.Tensor) -> torch.Tensor:
         return torch.from_numpy(runner.infer(patches.contiguous().numpy())[LOGITS])
@@ -205,7 +211,7 @@ def patch_segmenter(
         array: np.ndarray = sliding_logits(network, grey, patch, rows=runner.batch)[0].numpy()
         return array
 
-    return VolumeSegmenter(spec, classes, scores, spacing)
+    return VolumeSegmenter(spec, classes, scores, step)
 
 
 def graph_segmenter(
@@ -221,5 +227,4 @@ def graph_segmenter(
     """
     if len(runner.input_shape) == 3:
         return runner_segmenter(runner, spec, classes)
-    step = None if spacing is None else (spacing[0], spacing[1], spacing[2])
-    return patch_segmenter(runner, spec, classes, step)
+    return patch_segmenter(runner, spec, classes, spacing)

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from dinorad_rt.datasets.dataset import Dataset
-from dinorad_rt.errors import ExportError, RunError
+from dinorad_rt.errors import RunError
 from dinorad_rt.studies.read import read_study
 from dinorad_rt.training.checkpoint import load_tuned
 from dinorad_rt.training.evaluate import RunRequest, evaluate_run
@@ -25,7 +25,7 @@ from dinorad_rt.training.segmentation.predict import LOGITS, SliceSegmenter, seg
 from dinorad_rt.training.segmentation.run import train_segmentation
 from dinorad_rt.training.settings import TrainSettings
 
-from .test_run import ENGINE, PATCHES, SCRATCH, TOKENS
+from .test_run import ENGINE, SCRATCH, TOKENS
 
 Loop = Callable[..., TrainSettings]
 
@@ -92,9 +92,6 @@ def test_networks_from_scratch(volumes: Dataset, loop: Loop, tmp_path: Path) -> 
         torch.testing.assert_close(
             segmentation_graph(tuned)(pixels)[0], tuned.module(pixels), atol=1e-4, rtol=1e-3
         )
-    train_segmentation(PATCHES, loop(epochs=1), volumes, tmp_path / "deep")
-    with pytest.raises(ExportError, match="patches of volumes"):
-        segmentation_graph(load_tuned(tmp_path / "deep"))
 
 
 def _nodes(path: Path) -> list[object]:
