@@ -26,6 +26,7 @@ from dinorad_rt.reports.runs import Material, Run
 from dinorad_rt.reports.saliency_pictures import add_saliency
 from dinorad_rt.reports.sections import RANDOM
 from dinorad_rt.reports.viewing import CAUTION
+from dinorad_rt.words import counted
 
 if TYPE_CHECKING:
     from dinorad_rt.datasets.dataset import Dataset
@@ -80,6 +81,11 @@ def gallery_for(
             "Give the gallery the dataset of the runs, with the same options.",
         )
 
+    fingerprints = {request.dataset.fingerprint for request in requests}
+    others = sum(_fingerprint(run) not in fingerprints for run in material.runs)
+    if others:
+        say(f"no pictures of {counted(others, 'run')}: judged on other data")
+
     def add(page: Page) -> None:
         page.heading("Pictures")
         page.paragraph(CAUTION)
@@ -102,8 +108,7 @@ def _fitting(material: Material, request: GalleryRequest) -> list[Run]:
     fingerprint = request.dataset.fingerprint
     found: dict[str, Run] = {}
     for run in material.runs:
-        data = run.results.provenance.get("dataset") or {}
-        if data.get("fingerprint") == fingerprint and run.results.task == request.dataset.task:
+        if _fingerprint(run) == fingerprint and run.results.task == request.dataset.task:
             found.setdefault(_identity(run), run)
     on_engines = {digest_of(run) for run in found.values() if "run" in run.results.provenance}
     return [
@@ -113,6 +118,10 @@ def _fitting(material: Material, request: GalleryRequest) -> list[Run]:
         or not is_trained(run)
         or digest_of(run) not in on_engines
     ]
+
+
+def _fingerprint(run: Run) -> str | None:
+    return (run.results.provenance.get("dataset") or {}).get("fingerprint")
 
 
 def _identity(run: Run) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from fake_masks import CLASSES, SECRET, SPEC, judged, thresholds, write_images
+from fake_runs import fake_run
 from page_tree import Tree, assert_self_contained
 
 from dinorad_rt.datasets.dataset import Dataset
@@ -253,3 +254,15 @@ def test_a_model_that_is_nowhere_is_asked_for(material: Material, cache: Path) -
         opened_model(material.runs[0], Sources()),
     ):
         pass
+
+
+def test_runs_on_other_data_are_told(
+    material: Material, dataset: Dataset, model: Model, tmp_path: Path
+) -> None:
+    fake_run(tmp_path / "other")
+    (folder,) = [run.folder for run in material.runs]
+    assert folder is not None
+    said: list[str] = []
+    both = read_material([folder, tmp_path / "other"])
+    gallery_for(both, GalleryRequest(dataset, 1), say=said.append)
+    assert said == ["no pictures of 1 run: judged on other data"]
