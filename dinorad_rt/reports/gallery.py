@@ -26,7 +26,7 @@ from dinorad_rt.reports.runs import Material, Run
 from dinorad_rt.reports.saliency_pictures import add_saliency
 from dinorad_rt.reports.sections import RANDOM
 from dinorad_rt.reports.viewing import CAUTION
-from dinorad_rt.words import counted
+from dinorad_rt.words import count_of
 
 if TYPE_CHECKING:
     from dinorad_rt.datasets.dataset import Dataset
@@ -84,7 +84,7 @@ def gallery_for(
     fingerprints = {request.dataset.fingerprint for request in requests}
     others = sum(_fingerprint(run) not in fingerprints for run in material.runs)
     if others:
-        say(f"no pictures of {counted(others, 'run')}: judged on other data")
+        say(f"no pictures of {count_of(others, 'run')}: judged on other data")
 
     def add(page: Page) -> None:
         page.heading("Pictures")
