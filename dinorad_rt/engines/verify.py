@@ -291,7 +291,7 @@ def task_fix(gate: TaskGate | SegmentationGate) -> str:
     if gate.verdict == "failed":
         return "Use --precision mixed or fp32, or keep the blocks with the largest error in FP32."
     if gate.verdict == "undecided":
-        return "Give more test patients: with these the answer stays open."
+        return "Give more patients: with these the answer stays open."
     return ""
 
 

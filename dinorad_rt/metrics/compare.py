@@ -104,7 +104,7 @@ def run_names(runs: Sequence[Results], folders: Sequence[str]) -> list[str]:
         facts.append([*(str(part or "") for part in parts), run.protocol, run.preset])
     varied = [i for i in range(5) if len({row[i] for row in facts}) > 1]
     names = [" ".join(row[i] for i in varied if row[i]) for row in facts]
-    if len(set(names)) < len(names):
+    if len(set(names)) < len(names) or not all(names):
         names = list(folders)
     if len(set(names)) < len(names):
         names = [f"run {index}" for index in range(1, len(names) + 1)]

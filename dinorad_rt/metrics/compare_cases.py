@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from dinorad_rt.reports.results import Results
 
 DEFAULT_METRICS = ("dice", "hd95", "nsd")
+ENGINE_FOLDER = "engine"
+"""Where `eval --checkpoint RUN` writes, below the run."""
 
 
 @dataclass(frozen=True)
@@ -218,14 +220,17 @@ def _table_of(run: Results | Path, results: Results) -> CaseTable:
 
 
 def _folder_names(runs: Sequence[Results | Path]) -> list[str]:
-    """Last part of each folder; with the one above where several are alike (RUN/engine)."""
+    """Last part of each folder; with the one above where it tells nothing (RUN/engine)."""
     folders = [
         (run if run.is_dir() else run.parent).resolve() if isinstance(run, Path) else None
         for run in runs
     ]
-    names = ["" if folder is None else folder.name for folder in folders]
-    if len(set(names)) < len(names):
-        names = [
-            "" if folder is None else f"{folder.parent.name}/{folder.name}" for folder in folders
-        ]
-    return names
+    alike = len({folder.name for folder in folders if folder is not None}) < len(folders)
+    return [
+        ""
+        if folder is None
+        else f"{folder.parent.name}/{folder.name}"
+        if alike or folder.name == ENGINE_FOLDER
+        else folder.name
+        for folder in folders
+    ]

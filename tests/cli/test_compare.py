@@ -81,7 +81,9 @@ def test_a_folder_without_results_is_named(tmp_path: Path) -> None:
     assert isinstance(done.exception, DataError)
 
 
-def write_segmenter(folder: Path, error: float, classes: tuple[str, ...] = CLASSES) -> Path:
+def write_segmenter(
+    folder: Path, error: float, classes: tuple[str, ...] = CLASSES, *, engine: bool = True
+) -> Path:
     """What `eval --checkpoint` writes of a segmenter that is wrong in a share of the voxels."""
     random, cases = np.random.default_rng(0), []
     for index in range(40):
@@ -94,7 +96,8 @@ def write_segmenter(folder: Path, error: float, classes: tuple[str, ...] = CLASS
         voxels = np.stack([confusion.sum(axis=1)[1:], confusion.sum(axis=0)[1:]], axis=1)
         cases.append(Case(f"c{index}", f"p{index // 2}", scores, voxels, 1.0))
     dataset = Dataset("toy", "segmentation", classes, (), "fingerprint", "split")
-    provenance = {"engine": {"model": "vits14", "weights_kind": "random"}}
+    facts = {"model": "vits14", "weights_kind": "random"}
+    provenance = {"engine": facts} if engine else {}
     results = judge_cases(
         cases, dataset, settings={"protocol": "x"}, provenance=provenance, tolerance=1.0
     )
@@ -123,6 +126,14 @@ def test_segmenters_are_compared_from_their_folders(tmp_path: Path) -> None:
     values = dinorad_rt.compare(runs, metric="dice", class_name="spleen")
     published = [Results.open(run).metric("dice", "spleen", over="volumes").value for run in runs]
     assert [values[0].value_first, values[0].value_second] == pytest.approx(published)
+
+
+def test_a_run_without_an_engine_goes_by_its_folder(tmp_path: Path) -> None:
+    trained = write_segmenter(tmp_path / "run", 0.1, engine=False)
+    deployed = write_segmenter(tmp_path / "run" / "engine", 0.1)
+    (found,) = dinorad_rt.compare([trained, deployed], metric="dice")
+    assert (found.first, found.second) == ("run", "run/engine")
+    assert found.difference == 0 and found.equivalent
 
 
 def test_segmenters_that_cannot_be_compared_are_an_error_of_the_user(
