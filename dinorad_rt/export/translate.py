@@ -50,6 +50,25 @@ def translations(*, softmax_fp32: bool) -> dict[Any, Callable[..., Any]]:
             return op.MatMul(op.Cast(shares, to=int(query.dtype)), value)
         return op.MatMul(op.Softmax(scores, axis=-1), value)
 
+    def conv3d(
+        x: Any,
+        weight: Any,
+        bias: Any = None,
+        stride: Sequence[int] = (1, 1, 1),
+        padding: Sequence[int] = (0, 0, 0),
+        dilation: Sequence[int] = (1, 1, 1),
+        groups: int = 1,
+    ) -> Any:
+        """The exporter's own gives a convolution without a bias one of the wrong shape."""
+        step, border, spread = (_each(value, 3) for value in (stride, padding, dilation))
+        given = {
+            "strides": step,
+            "pads": [*border, *border],
+            "dilations": spread,
+            "group": int(groups),
+        }
+        return op.Conv(x, weight, **given) if bias is None else op.Conv(x, weight, bias, **given)
+
     return {
         torch.ops.aten.linear.default: linear,
         torch.ops.aten.scaled_dot_product_attention.default: attention,
@@ -63,26 +82,6 @@ def linear(x: Any, weight: Any, bias: Any = None) -> Any:
     """A matrix product that keeps the batch axis, never a Gemm on flattened rows."""
     product = op.MatMul(x, op.Transpose(weight, perm=[1, 0]))
     return product if bias is None else op.Add(product, bias)
-
-
-def conv3d(
-    x: Any,
-    weight: Any,
-    bias: Any = None,
-    stride: Sequence[int] = (1, 1, 1),
-    padding: Sequence[int] = (0, 0, 0),
-    dilation: Sequence[int] = (1, 1, 1),
-    groups: int = 1,
-) -> Any:
-    """The exporter's own gives a convolution without a bias one of the wrong shape."""
-    step, border, spread = (_each(value, 3) for value in (stride, padding, dilation))
-    given = {
-        "strides": step,
-        "pads": [*border, *border],
-        "dilations": spread,
-        "group": int(groups),
-    }
-    return op.Conv(x, weight, **given) if bias is None else op.Conv(x, weight, bias, **given)
 
 
 def _each(values: Sequence[int], count: int) -> list[int]:

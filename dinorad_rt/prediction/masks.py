@@ -23,6 +23,11 @@ _OPACITY = 0.45
 _TISSUE = ("85756007", "SCT", "Tissue")
 """Category and type of each segment (SNOMED CT): a class name of the user's has no code."""
 _FAMILY = ("123110", "DCM", "Artificial Intelligence")
+_MAY_BE_EMPTY = (
+    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyID", "StudyDate"),
+    *("StudyTime", "AccessionNumber", "ReferringPhysicianName"),
+)
+"""Type 2 of the modules Patient and General Study."""
 
 
 def write_nifti(path: Path, mask: np.ndarray, study: Study, item: Item) -> None:
@@ -109,14 +114,45 @@ def write_dicom_seg(
         raise DataError(
             "A DICOM SEG refers to DICOM images; this item is none.", "Write NIfTI: --masks nifti"
         )
-    sources = [pydicom.dcmread(file) for file in item.files]
+    sources = [_completed(pydicom.dcmread(file)) for file in item.files]
     frames = sum(int(getattr(source, "NumberOfFrames", 1)) for source in sources)
     if frames != len(mask):
         raise DataError(f"The mask has {len(mask)} slices, its DICOM files {frames} frames.")
     present = [index for index in range(1, len(class_names)) if (mask == index).any()]
     if not present:
         raise DataError("The mask is empty: a DICOM SEG needs a segment.")
-    segmentation = hd.seg.Segmentation(
+    try:
+        segmentation = _segmentation(
+            hd, sources, mask, present, class_names=class_names, model=model, version=version
+        )
+    except (AttributeError, KeyError, TypeError, ValueError) as error:  # highdicom has no own class
+        raise DataError(
+            f"A DICOM SEG cannot refer to these files: {type(error).__name__}: {error}",
+            "Write NIfTI: --masks nifti",
+        ) from error
+    with atomic_path(path) as part:
+        segmentation.save_as(part)
+
+
+def _completed(source: Any) -> Any:
+    """With the attributes that every image has to name, if only as empty; archives drop them."""
+    for keyword in _MAY_BE_EMPTY:
+        if keyword not in source:
+            setattr(source, keyword, None)
+    return source
+
+
+def _segmentation(
+    hd: Any,
+    sources: Sequence[Any],
+    mask: np.ndarray,
+    present: Sequence[int],
+    *,
+    class_names: Sequence[str],
+    model: str,
+    version: str,
+) -> Any:
+    return hd.seg.Segmentation(
         source_images=sources,
         pixel_array=np.stack([mask == index for index in present], axis=-1),
         segmentation_type="BINARY",
@@ -135,8 +171,6 @@ def write_dicom_seg(
         content_label="DINORAD_RT",
         content_description="Not for clinical use",
     )
-    with atomic_path(path) as part:
-        segmentation.save_as(part)
 
 
 def _description(hd: Any, number: int, name: str, model: str, version: str) -> Any:

@@ -24,6 +24,16 @@ def test_probe_images_are_the_same_for_ever() -> None:
     assert set(np.unique(images[3])) == {np.float32(-2.1), np.float32(2.6)}
 
 
+def test_probes_of_volumes_vary_along_every_side() -> None:
+    noise, smooth, black, edges = probe_images((1, 16, 20, 30))
+    assert noise.shape == (1, 16, 20, 30) and np.ptp(black) == 0
+    for axis in (1, 2, 3):
+        assert all(
+            np.abs(np.diff(image, axis=axis)).max() > 0.1 for image in (noise, smooth, edges)
+        )
+    assert set(np.unique(edges)) == {np.float32(-2.1), np.float32(2.6)}
+
+
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
 def test_reference_is_the_graph_in_fp32(
     tiny_graph: Callable[[str], Any], cache: Path, precision: str

@@ -102,6 +102,27 @@ def test_a_dicom_seg_has_the_geometry_of_its_series(ct_item: Item, tmp_path: Pat
     assert SimpleITK.ReadImage(str(target)).GetSize()[:2] == mask.shape[:0:-1]
 
 
+def test_archives_that_drop_attributes_get_a_dicom_seg(ct_item: Item, tmp_path: Path) -> None:
+    """As a real series of The Cancer Imaging Archive does; what cannot be mended is told."""
+    hd, pydicom = pytest.importorskip("highdicom"), pytest.importorskip("pydicom")
+    for file in ct_item.files:
+        dataset = pydicom.dcmread(file)
+        for keyword in ("PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID"):
+            if keyword in dataset:
+                delattr(dataset, keyword)
+        dataset.save_as(tmp_path / file.name)
+    (item,) = find_items(tmp_path)
+    mask = bright_mask(read(item))
+    write_dicom_seg(tmp_path / "out" / "seg.dcm", mask, item, CLASSES, model="t", version="1")
+    assert not hd.seg.segread(tmp_path / "out" / "seg.dcm").PatientBirthDate
+    for file in item.files:
+        dataset = pydicom.dcmread(file)
+        del dataset.FrameOfReferenceUID
+        dataset.save_as(file)
+    with pytest.raises(DataError, match="Frame Of Reference UID"):
+        write_dicom_seg(tmp_path / "a.dcm", mask, item, CLASSES, model="t", version="1")
+
+
 def test_a_dicom_seg_needs_dicom_and_something_to_show(ct_item: Item, tmp_path: Path) -> None:
     empty = np.zeros(read(ct_item).pixels.shape, np.uint8)
     with pytest.raises(DataError, match="empty"):
