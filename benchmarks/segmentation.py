@@ -5,9 +5,13 @@
     Montgomery, chest X-rays  frozen DeiT-tiny with the U-Net decoder (bar: 0.93 Dice)
     speed                     decoder steps on cached tokens against running the encoder at each
                               step, same decoder, same batches (bar: 3)
+    engines                   three runs exported, gated on validation volumes, compiled for SM80
+                              and SM89, refitted against built
+    predict                   a bundle on real DICOM and NIfTI; its masks opened by other libraries
 
-Each run is a folder below --out and goes on where it was stopped; a finished one is read. The data
-lies in a folder `shared` beside the checkout, or in $DINORAD_RT_SHARED.
+`engines` and `predict` take the runs below --out, or train them shortly (`short`), which their JSON
+says. Each run is a folder below --out and goes on where it was stopped; a finished one is read. The
+data lies in a folder `shared` beside the checkout, or in $DINORAD_RT_SHARED.
 """
 
 from __future__ import annotations
@@ -21,7 +25,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import RESULTS, interleave, median_of_ratios, save, table
+from benchmarks.harness import RESULTS, interleave, load, median_of_ratios, save, table
 from dinorad_rt.datasets.open import open_dataset
 from dinorad_rt.files import read_json
 from dinorad_rt.pipeline import EngineRequest
@@ -46,6 +50,7 @@ class Run:
         settings, loop: as for `train_segmentation`.
         bar: Dice over volumes that it shall reach; None for none.
         classes: what the labels of the masks are called.
+        short: epochs or steps of a run that is trained for its engine alone; empty for none.
     """
 
     data: str
@@ -53,6 +58,7 @@ class Run:
     loop: TrainSettings
     bar: float | None = None
     classes: tuple[str, ...] = field(default=())
+    short: dict[str, int] = field(default_factory=dict)
 
 
 HIPPOCAMPUS = ("mr_hippocampus3d", ("background", "anterior", "posterior"))
@@ -65,9 +71,15 @@ RUNS = {
         replace(LOOP, batch_size=4, epochs=24, lr=2e-3),
         0.82,
         HIPPOCAMPUS[1],
+        {"epochs": 10},
     ),
     "hippocampus-frozen-unet": Run(
-        HIPPOCAMPUS[0], FROZEN, replace(LOOP, epochs=3), None, HIPPOCAMPUS[1]
+        HIPPOCAMPUS[0],
+        FROZEN,
+        replace(LOOP, epochs=3),
+        None,
+        HIPPOCAMPUS[1],
+        {"epochs": 1, "steps": 40},
     ),
     "montgomery-frozen-unet": Run(
         LUNGS[0],
@@ -75,6 +87,7 @@ RUNS = {
         replace(LOOP, batch_size=8, epochs=16),
         0.93,
         LUNGS[1],
+        {"epochs": 6},
     ),
     "montgomery-frozen-linear": Run(
         LUNGS[0],
@@ -90,14 +103,22 @@ def main() -> None:
     """Train what is not there yet, measure the speed, write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("runs/benchmark-segmentation"))
-    parser.add_argument("--only", nargs="*", default=[*RUNS, "speed"], choices=[*RUNS, "speed"])
+    parts = {"engines": deployed, "predict": predicted}
+    choices = [*RUNS, "speed", *parts]
+    parser.add_argument("--only", nargs="*", default=[*RUNS, "speed"], choices=choices)
     arguments = parser.parse_args()
+    if set(arguments.only) <= set(parts):
+        for name in arguments.only:
+            parts[name](arguments.out)
+        return
     target = RESULTS / "segmentation.json"
     document: dict[str, Any] = read_json(target) if target.is_file() else {}
     runs: dict[str, Any] = document.get("runs", {})
     for name in arguments.only:
         if name == "speed":
             document["speed"] = measure_speed(arguments.out)
+        elif name in parts:
+            parts[name](arguments.out)
         else:
             runs[name] = train(name, arguments.out / name)
         kept = {key: document[key] for key in ("speed",) if key in document}
@@ -106,18 +127,78 @@ def main() -> None:
     table(document.get("speed", {}).get("rows", []))
 
 
-def train(name: str, out: Path) -> dict[str, Any]:
+def deployed(out: Path) -> None:
+    """The part `engines`: run by run, kept as it comes."""
+    from benchmarks.segmentation_deployed import ENGINES, compiled_rows, engine_rows, refit_row
+
+    stored = load(ENGINES)
+    parts = ("trained", "engines", "tensorrt_rtx", "refit")
+    document: dict[str, Any] = {key: stored.get(key, []) for key in parts}
+    done = {row["run"] for row in document["refit"]}
+    for name, run in RUNS.items():
+        if not run.short or name in done:
+            continue
+        folder, trained = trained_run(name, out)
+        for part in parts:  # of a run that was interrupted
+            document[part] = [row for row in document[part] if row["run"] != name]
+        precisions = ("fp32", "bf16") if run.data == LUNGS[0] else ("fp32",)
+        document["trained"].append({"run": name, **trained})
+        document["engines"] += engine_rows(folder, name, dataset_of(run), precisions)
+        document["tensorrt_rtx"] += compiled_rows(folder, name)
+        save(ENGINES, document)
+        document["refit"].append(refit_row(folder, name))
+        save(ENGINES, document)
+    keys = ("verdict", "dice_reference", "dice_engine", "difference", "low", "high", "agreement")
+    judged = [row for row in document["engines"] if "gate" in row]
+    table([{"run": row["run"], **{k: row["gate"][k] for k in keys}} for row in judged])
+    table(document["refit"])
+
+
+def predicted(out: Path) -> None:
+    """The part `predict`: the 3-D network of the hippocampus, whose data has DICOM beside it."""
+    from benchmarks.segmentation_deployed import predict_files
+
+    folder, trained = trained_run("hippocampus-unet3d", out)
+    test = dataset_of(RUNS["hippocampus-unet3d"]).of_split("test")
+    others = DATA / "ct_mr_3d_totalseg"
+    nifti = [*(sample.path for sample in test[:3]), *sorted(others.glob("example_??_sm.nii.gz"))]
+    predict_files(folder, DATA / "mr_dicom_series", nifti, trained)
+
+
+def trained_run(name: str, out: Path) -> tuple[Path, dict[str, Any]]:
+    """A finished run below `out`, or a short one trained now; and how it was trained."""
+    run, folder = RUNS[name], out / name
+    if not (folder / "results.json").is_file():
+        folder, run = out / f"{name}-short", replace(run, loop=replace(run.loop, **run.short))
+        train(name, folder, run)
+    facts, results = read_json(folder / "train.json"), read_json(folder / "results.json")
+    dice = next(m for m in results["metrics"] if _is_dice(m))
+    return folder, {
+        "short": folder.name.endswith("-short"),
+        "epochs": len(facts["history"]["epochs"]),
+        "epochs_in_full": RUNS[name].loop.epochs,
+        "steps": facts["history"]["epochs"][-1]["step"],
+        "test_dice": dice["value"],
+        "train_s": results["timings"]["train_s"],
+    }
+
+
+def dataset_of(run: Run) -> Any:
+    """Its images and masks."""
+    return open_dataset(DATA / run.data, task="segmentation", class_names=run.classes)
+
+
+def train(name: str, out: Path, run: Run | None = None) -> dict[str, Any]:
     """Train and judge a run, or read its results."""
-    run = RUNS[name]
+    run = run or RUNS[name]
     print(f"\n{name}")
     if not (out / "results.json").is_file():
         from dinorad_rt.training.segmentation.run import train_segmentation
 
-        dataset = open_dataset(DATA / run.data, task="segmentation", class_names=run.classes)
         train_segmentation(
             run.settings,
             run.loop,
-            dataset,
+            dataset_of(run),
             out,
             request=EngineRequest(backend="openvino", precision="fp32"),
             say=print,

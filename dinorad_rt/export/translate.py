@@ -73,6 +73,7 @@ def translations(*, softmax_fp32: bool) -> dict[Any, Callable[..., Any]]:
         torch.ops.aten.linear.default: linear,
         torch.ops.aten.scaled_dot_product_attention.default: attention,
         torch.ops.aten.conv3d.default: conv3d,
+        torch.ops.aten.prelu.default: prelu,
         torch.ops.aten.adaptive_avg_pool2d.default: adaptive_average,
         torch.ops.aten.roll.default: roll,
     }
@@ -82,6 +83,13 @@ def linear(x: Any, weight: Any, bias: Any = None) -> Any:
     """A matrix product that keeps the batch axis, never a Gemm on flattened rows."""
     product = op.MatMul(x, op.Transpose(weight, perm=[1, 0]))
     return product if bias is None else op.Add(product, bias)
+
+
+def prelu(x: Any, weight: Any) -> Any:
+    """The slope stays a weight under its own name, so that an engine can take another one."""
+    if list(weight.shape) == [1]:
+        return op.PRelu(x, weight)
+    return op.PRelu(x, op.Reshape(weight, op.Constant(value_ints=[-1, *[1] * (len(x.shape) - 2)])))
 
 
 def _each(values: Sequence[int], count: int) -> list[int]:

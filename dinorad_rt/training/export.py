@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 LOGITS = "logits"
-TUNED_VERSION = 1
+TUNED_VERSION = 2
 """Raised whenever the same run gives another graph than before; part of every key."""
 
 
