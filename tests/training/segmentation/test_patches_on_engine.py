@@ -80,6 +80,19 @@ def test_engines_of_patches_pass_the_gate(name: str, width: int, cache: Path) ->
 
 
 @pytest.mark.slow
+def test_other_weights_give_the_same_structure(cache: Path) -> None:
+    """What an engine needs to take the weights of a later run: slopes of PReLU are weights too."""
+    from dinorad_rt.engines.structure import structure_digest
+
+    first, second = untrained("unet3d", 4), untrained("unet3d", 4)
+    for value in second.module.parameters():
+        value.mul_(1.1)
+    graphs = [export_tuned(first), export_tuned(dataclasses.replace(second, sha256="other"))]
+    digests = {structure_digest(graph.path) for graph in graphs}
+    assert graphs[0].sha256 != graphs[1].sha256 and len(digests) == 1
+
+
+@pytest.mark.slow
 def test_shifted_windows_pass_the_gate(cache: Path) -> None:
     graph = export_tuned(untrained("swinunetr", 12, (32, 32, 64)))
     assert graph.manifest["recipe"]["family"] == "windows3d"
