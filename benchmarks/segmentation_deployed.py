@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 TARGETS = ("sm80", "sm89")
 ENGINES, PREDICT = "segmentation_engines", "segmentation_predict"
+NOTE = "The last two files are no crops of a hippocampus: their masks mean nothing but geometry."
 TOLERANCE = 1e-4
 """Millimetres: DICOM writes positions as decimal strings."""
 
@@ -156,7 +157,7 @@ def predict_files(run: Path, dicom: Path, nifti: list[Path], trained: dict[str, 
             check = _dicom_rows if path == dicom else _nifti_rows
             rows += list(check(path, out))
     versions = {name: _version(name) for name in ("highdicom", "SimpleITK", "nibabel", "pydicom")}
-    save(PREDICT, {"trained": trained, "opened_by": versions, "files": rows})
+    save(PREDICT, {"trained": trained, "note": NOTE, "opened_by": versions, "files": rows})
     keys = ("kind", "status", "voxels", "geometry_equal")
     table([{key: row.get(key, "") for key in keys} for row in rows])
 
