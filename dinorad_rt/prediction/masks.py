@@ -96,6 +96,8 @@ def write_dicom_seg(
 ) -> None:
     """Write a DICOM Segmentation that refers to its series and carries its patient's identity.
 
+    Its segments are the classes that were found; where none was, every class over empty frames.
+
     Args:
         path: ending in .dcm.
         mask: (slices, height, width) uint8 in the order of the item's files.
@@ -118,9 +120,8 @@ def write_dicom_seg(
     frames = sum(int(getattr(source, "NumberOfFrames", 1)) for source in sources)
     if frames != len(mask):
         raise DataError(f"The mask has {len(mask)} slices, its DICOM files {frames} frames.")
-    present = [index for index in range(1, len(class_names)) if (mask == index).any()]
-    if not present:
-        raise DataError("The mask is empty: a DICOM SEG needs a segment.")
+    classes = range(1, len(class_names))
+    present = [index for index in classes if (mask == index).any()] or [*classes]
     try:
         segmentation = _segmentation(
             hd, sources, mask, present, class_names=class_names, model=model, version=version
@@ -156,6 +157,7 @@ def _segmentation(
         source_images=sources,
         pixel_array=np.stack([mask == index for index in present], axis=-1),
         segmentation_type="BINARY",
+        omit_empty_frames=bool(mask.any()),
         segment_descriptions=[
             _description(hd, number, class_names[index], model, version)
             for number, index in enumerate(present, start=1)

@@ -123,10 +123,20 @@ def test_archives_that_drop_attributes_get_a_dicom_seg(ct_item: Item, tmp_path: 
         write_dicom_seg(tmp_path / "a.dcm", mask, item, CLASSES, model="t", version="1")
 
 
-def test_a_dicom_seg_needs_dicom_and_something_to_show(ct_item: Item, tmp_path: Path) -> None:
+def test_a_mask_without_findings_is_a_dicom_seg_of_empty_frames(
+    ct_item: Item, tmp_path: Path
+) -> None:
+    hd = pytest.importorskip("highdicom")
     empty = np.zeros(read(ct_item).pixels.shape, np.uint8)
-    with pytest.raises(DataError, match="empty"):
-        write_dicom_seg(tmp_path / "a.dcm", empty, ct_item, CLASSES, model="t", version="1")
+    write_dicom_seg(tmp_path / "a.dcm", empty, ct_item, CLASSES, model="t", version="1")
+    found = hd.seg.segread(tmp_path / "a.dcm")
+    assert [item.SegmentLabel for item in found.SegmentSequence] == list(CLASSES[1:])
+    assert found.NumberOfFrames == len(empty) * (len(CLASSES) - 1)
+    assert not found.pixel_array.any()
+
+
+def test_a_dicom_seg_needs_dicom_of_its_own_frames(ct_item: Item, tmp_path: Path) -> None:
+    empty = np.zeros(read(ct_item).pixels.shape, np.uint8)
     with pytest.raises(DataError, match="frames"):
         write_dicom_seg(tmp_path / "a.dcm", empty[1:] + 1, ct_item, CLASSES, model="t", version="1")
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "x.png")
