@@ -121,8 +121,19 @@ def comparison_table(comparisons: Sequence[Comparison], question: Question) -> R
 
     what = question.metric + (f" of {question.class_name}" if question.class_name else "")
     table = _table(f"{what}: second minus first, on the same patients")
-    columns = ["first", "second", "difference [95 % CI]", "p", "p Holm", "p DeLong"]
-    for name in (*columns, "p permutation", f"p equivalent ±{question.margin:g}"):
+    tests = {
+        "p": "p_value",
+        "p Holm": "p_holm",
+        "p DeLong": "p_delong",  # of AUROC only
+        "p permutation": "p_permutation",
+        f"p equivalent ±{question.margin:g}": "p_equivalence",
+    }
+    done = {
+        name: field
+        for name, field in tests.items()
+        if any(getattr(item, field) is not None for item in comparisons)
+    }
+    for name in ("first", "second", "difference [95 % CI]", *done):
         table.add_column(name, overflow="fold")
     for item in comparisons:
         difference = "undefined"
@@ -134,10 +145,7 @@ def comparison_table(comparisons: Sequence[Comparison], question: Question) -> R
             _plain(difference),
             *(
                 "" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
-                for p in (
-                    *(item.p_value, item.p_holm, item.p_delong),
-                    *(item.p_permutation, item.p_equivalence),
-                )
+                for p in (getattr(item, field) for field in done.values())
             ),
         )
     return Group(table, *(_plain(f"· {item.verdict}") for item in comparisons))

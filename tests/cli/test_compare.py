@@ -50,7 +50,7 @@ def test_two_runs_become_a_table_and_a_sentence(tmp_path: Path) -> None:
     )
     assert done.exit_code == 0, done.output
     assert "noise3.0 (k 3) is worse than noise0.1 (k 3)" in " ".join(done.output.split())
-    assert "weights: random" in done.output
+    assert "weights: random" in done.output and "DeLong" in done.output
     as_json = CliRunner().invoke(
         app, ["compare", *map(str, runs), "--setting", "k=3", "--resamples", "200", "--json"]
     )
@@ -111,6 +111,7 @@ def test_segmenters_are_compared_from_their_folders(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output
     text = " ".join(done.output.split())
+    assert "Holm" in text and "DeLong" not in text
     assert "0.2/engine is worse than 0.01/engine: mean Dice" in text
     assert "mean HD95 in mm" in text and "mean NSD" in text
     assert "on the same 40 volumes of 20 patients" in text
