@@ -12,6 +12,7 @@ from dinorad_rt.files import atomic_path
 from dinorad_rt.reports.page import Page, format_number
 from dinorad_rt.reports.pareto import Point, front_of, pareto_points
 from dinorad_rt.reports.published import published_rows
+from dinorad_rt.words import count_of
 
 Row = Mapping[str, Any]
 Series = dict[str, list[tuple[float, float]]]
@@ -159,8 +160,8 @@ def _head(document: Mapping[str, Any]) -> list[str]:
             f"{c['tflops']:.3f} TFLOP/s, measured in this run."
             for c in document["ceilings"]
         ),
-        f"Each cell: {plan['repeats']} measurements of {plan['seconds']:g} s in random order, "
-        f"each in a process of its own after {plan['cool_down']:g} s of rest; medians.",
+        f"Each cell: {count_of(plan['repeats'], 'measurement')} of {plan['seconds']:g} s in random "
+        f"order, each in a process of its own after {plan['cool_down']:g} s of rest; medians.",
         *_conditions(document),
     ]
 
