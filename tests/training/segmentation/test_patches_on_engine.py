@@ -15,12 +15,10 @@ from dinorad_rt.errors import EngineError, ExportError
 from dinorad_rt.pipeline import build_engine
 from dinorad_rt.prediction.predict import PredictOptions, predict
 from dinorad_rt.prediction.write import bundle_run
-from dinorad_rt.preprocessing.spec import PreprocessSpec
 from dinorad_rt.studies.read import read_study
-from dinorad_rt.training.checkpoint import TunedModel, load_tuned
+from dinorad_rt.training.checkpoint import load_tuned
 from dinorad_rt.training.evaluate import RunRequest, evaluate_run
 from dinorad_rt.training.export import export_tuned
-from dinorad_rt.training.segmentation.baselines import build_network
 from dinorad_rt.training.segmentation.export import segmentation_graph
 from dinorad_rt.training.segmentation.load import segmenter_of
 from dinorad_rt.training.segmentation.predict import segment_study
@@ -28,20 +26,7 @@ from dinorad_rt.training.segmentation.run import train_segmentation
 from dinorad_rt.training.settings import TrainSettings
 
 from .test_run import PATCHES
-
-PATCH = (16, 16, 32)
-CLASSES = ["background", "front", "back"]
-
-
-def untrained(name: str, width: int, patch: tuple[int, int, int] = PATCH) -> TunedModel:
-    """A run of a 3-D network, with random weights."""
-    torch.manual_seed(0)
-    module = build_network(name, classes=3, width=width).eval().requires_grad_(False)
-    network = {"name": name, "dims": 3, "width": width, "patch": list(patch), "spacing": None}
-    data = {"name": "none", "class_names": CLASSES, "task": "segmentation"}
-    spec = PreprocessSpec(224, (0, 0, 0), (1, 1, 1))
-    facts = {"model": network, "data": data}
-    return TunedModel("segmenter", module, None, facts, spec, f"{name} {width} {patch}")
+from .untrained import PATCH, untrained
 
 
 @pytest.mark.parametrize(
