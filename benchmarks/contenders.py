@@ -27,6 +27,25 @@ Calls = Mapping[str, Call]
 """Several ways to run one engine, by name."""
 
 
+@dataclass(frozen=True)
+class CellKey:
+    """Model, side in pixels and batch of one race."""
+
+    model: str
+    size: int
+    batch: int
+
+    @property
+    def name(self) -> str:
+        """As in --only."""
+        return f"{self.model}-{self.size}-{self.batch}"
+
+    @property
+    def latency(self) -> bool:
+        """One call at a time."""
+        return self.batch == 1
+
+
 @dataclass
 class Contender:
     """A worker process and how to talk to it.

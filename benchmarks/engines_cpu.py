@@ -23,12 +23,11 @@ import random
 import statistics
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.contenders import Contender
-from benchmarks.harness import load, save, table
+from benchmarks.contenders import CellKey, Contender
+from benchmarks.harness import load, median_of_ratios, save, table
 from dinorad_rt.machine import cpu_precisions
 
 if TYPE_CHECKING:
@@ -48,25 +47,6 @@ INT8 = "ours openvino int8"
 ORT = "onnxruntime fp32"
 _ORT_BAR = {"onnxruntime_fp32": 4.0} if PRECISION == "bf16" else {}
 BARS = {"best_of_others": 0.97, "of_ceiling": 0.75, **_ORT_BAR, "int8": 1.4}
-
-
-@dataclass(frozen=True)
-class CellKey:
-    """Model, side in pixels and batch of one race."""
-
-    model: str
-    size: int
-    batch: int
-
-    @property
-    def name(self) -> str:
-        """As in --only."""
-        return f"{self.model}-{self.size}-{self.batch}"
-
-    @property
-    def latency(self) -> bool:
-        """One call at a time."""
-        return self.batch == 1
 
 
 def main() -> None:
@@ -240,10 +220,10 @@ def _row(
     best = max(others, key=lambda name: engines[name])
     ceiling = max(tflops.values())
     ratios = {
-        "best_of_others": _ratio(rates[ours], rates[best]),
+        "best_of_others": median_of_ratios(rates[ours], rates[best]),
         "of_ceiling": engines[ours] * gflop / 1e3 / ceiling,
-        "onnxruntime_fp32": _ratio(rates[ours], rates[ORT]) if ORT in rates else None,
-        "int8": _ratio(rates[INT8], rates[ours]) if INT8 in rates else None,
+        "onnxruntime_fp32": median_of_ratios(rates[ours], rates[ORT]) if ORT in rates else None,
+        "int8": median_of_ratios(rates[INT8], rates[ours]) if INT8 in rates else None,
     }
     return {
         "cell": cell.name,
@@ -259,11 +239,6 @@ def _row(
         "left_out": left_out,
         "load_average": os.getloadavg()[0],
     }
-
-
-def _ratio(ours: list[float], theirs: list[float]) -> float:
-    """Median over the rounds: what disturbed one of a round disturbed the other."""
-    return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
 
 
 def _stored() -> dict[str, dict[str, Any]]:

@@ -8,8 +8,8 @@ torch.compile max-autotune. Each lives in a process of its own; all compile at o
 at timing kernels, then those of a cell take turns in a random order, one call at a time.
 `resident` leaves the images on the GPU; `copies` takes them from the host's memory and brings the
 results back. What is not compiled after `--minutes` is left out and named. A search for kernels
-takes minutes per cell and engine: on 16 cores, 3 were not enough for one (export 60 s, search and
-compilation 120 s); give it 8 or more.
+takes minutes: in the runs so far, on 16 cores, 3.3 minutes (export, search, compilation) were not
+enough for vits14 and vitl14 side by side with their contenders; give it 8 or more.
 
 MFU is the share of the FP16 matrix product measured in the same run; `of_peak` that of the
 data sheet's dense figure. Bars: ours >= 1.0 x the best of the others (0.97: the noise), MFU of
@@ -24,13 +24,12 @@ import random
 import statistics
 import threading
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.contenders import Contender
-from benchmarks.harness import load, save, table
+from benchmarks.contenders import CellKey, Contender
+from benchmarks.harness import load, median_of_ratios, save, table
 
 NAME = "engines_gpu"
 CELLS = (
@@ -48,20 +47,6 @@ WAYS = ("resident", "copies")
 BARS = {"best_of_others": 0.97, "vitl14_224_mfu": 0.60}
 PEAK_TFLOPS = {"NVIDIA H100 80GB HBM3": 989.4, "NVIDIA H200": 989.4}
 """Dense FP16 with FP32 accumulation, from NVIDIA's data sheets (half of the sparse figure)."""
-
-
-@dataclass(frozen=True)
-class CellKey:
-    """Model, side in pixels and batch of one race."""
-
-    model: str
-    size: int
-    batch: int
-
-    @property
-    def name(self) -> str:
-        """As in --only."""
-        return f"{self.model}-{self.size}-{self.batch}"
 
 
 def main() -> None:
@@ -211,7 +196,7 @@ def _row(cell: CellKey, found: Mapping[str, Any], ceiling: float) -> dict[str, A
         "ours": ours,
         "best_of_others": best,
         "ratios": {
-            way: None if best is None else _ratio(rates[way][ours], rates[way][best])
+            way: None if best is None else median_of_ratios(rates[way][ours], rates[way][best])
             for way in WAYS
         },
         "images_per_s": medians,
@@ -221,11 +206,6 @@ def _row(cell: CellKey, found: Mapping[str, Any], ceiling: float) -> dict[str, A
         "of_peak": {name: value / peak for name, value in tflops.items()} if peak else None,
         "rounds": rates,
     }
-
-
-def _ratio(ours: Iterable[float], theirs: Iterable[float]) -> float:
-    """Median over the rounds: what disturbed one of a round disturbed the other."""
-    return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
 
 
 def _multiply_adds(cell: CellKey) -> int:

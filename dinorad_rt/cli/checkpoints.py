@@ -14,11 +14,10 @@ from dinorad_rt.errors import ParityError
 
 if TYPE_CHECKING:
     from dinorad_rt.datasets.dataset import Dataset
-    from dinorad_rt.engines.task_gate import TaskGate
+    from dinorad_rt.engines.task_gate import SegmentationGate, TaskGate
     from dinorad_rt.export.manifest import Graph
     from dinorad_rt.reports.results import Results
     from dinorad_rt.training.checkpoint import TunedModel
-    from dinorad_rt.training.segmentation.task_gate import SegmentationGate
 
 _AFTER_EXPORT = """
 Try next
@@ -48,6 +47,7 @@ def export_checkpoint(
         DinoradError: anything else that the user can mend.
     """
     from dinorad_rt.cli.export import print_graph
+    from dinorad_rt.engines.verify import task_words
     from dinorad_rt.pipeline import dataset_for, resolve_precision
     from dinorad_rt.training.checkpoint import load_tuned
     from dinorad_rt.training.export import export_tuned
@@ -68,7 +68,7 @@ def export_checkpoint(
     else:
         print_graph(graph.manifest, str(graph.path))
         if gate is not None:
-            typer.echo(_gate_line(gate))
+            typer.echo(f"Task gate    {gate.verdict}: {task_words(gate)}")
     if gate is not None and gate.verdict == "failed":
         raise ParityError(
             f"The task gate refuses the engine of this run: {gate.reason}.",
@@ -89,22 +89,6 @@ def _gate(tuned: TunedModel, graph: Graph, dataset: Dataset) -> TaskGate | Segme
     from dinorad_rt.training.evaluate import gate_on_engine as gate_of_classes
 
     return gate_of_classes(tuned, graph, dataset, say=note)
-
-
-def _gate_line(gate: TaskGate | SegmentationGate) -> str:
-    from dinorad_rt.engines.task_gate import TaskGate
-
-    if isinstance(gate, TaskGate):
-        metric, both = "AUROC", (gate.auroc_engine, gate.auroc_reference)
-        judged = f"{gate.images} validation images"
-    else:
-        metric, both = "Dice", (gate.dice_engine, gate.dice_reference)
-        judged = f"{gate.volumes} validation volumes"
-    return (
-        f"Task gate    {gate.verdict}: {metric} {both[0]:.4f} (engine) and {both[1]:.4f} (PyTorch) "
-        f"on {judged}, difference {gate.difference:+.5f} [{gate.low:+.5f}, {gate.high:+.5f}]; "
-        f"{gate.reason}"
-    )
 
 
 def evaluate_checkpoint(

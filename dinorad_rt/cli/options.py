@@ -147,6 +147,20 @@ def names(text: str | None) -> tuple[str, ...]:
     return tuple(part.strip() for part in (text or "").split(",") if part.strip())
 
 
+def typed(context: typer.Context) -> list[str]:
+    """Names of the parameters that stand on the command line, such as image_size."""
+    return [
+        name
+        for name in context.params
+        if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
+    ]
+
+
+def flag_of(name: str) -> str:
+    """`image_size` → `--image-size`."""
+    return f"--{name.replace('_', '-')}"
+
+
 @dataclass(frozen=True)
 class Source:
     """The options that open images, as they were typed; `with_source` gives them to a verb."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from dinorad_rt.cli import options
 from dinorad_rt.cli.console import note, print_json, progress_bar
 from dinorad_rt.errors import CellsFailedError, StudyError
 from dinorad_rt.words import count_of
@@ -38,12 +39,7 @@ def study_from(
         StudyError: no study, or options that contradict it.
         CellsFailedError: some cells failed; the others are done and reported.
     """
-    given = [
-        f"--{name.replace('_', '-')}"
-        for name in context.params
-        if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
-        and name not in ALLOWED
-    ]
+    given = [options.flag_of(name) for name in options.typed(context) if name not in ALLOWED]
     if study is None:
         raise StudyError("--plan shows what a study would run.", "Add --study FILE.")
     if given:

@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dinorad_rt.cli import options
 from dinorad_rt.cli.console import note, print_json, progress_bar, warn
 from dinorad_rt.errors import ProtocolError
+from dinorad_rt.words import verb_of
 
 if TYPE_CHECKING:
     from dinorad_rt.engines.verify import Verification
     from dinorad_rt.export.manifest import Graph
     from dinorad_rt.pipeline import EngineRequest
-    from dinorad_rt.types import Precision
+    from dinorad_rt.training.evaluate import RunRequest
 
 EXIT_FAILED = 1
+OF_MODEL = ("model", "graph", "admit", "image_size", "calibration", "preprocessing")
+OF_RUN = ("mask_column",)
 _MARKS = {"passed": "passed", "failed": "FAILED", "undecided": "undecided", "not run": "not run"}
 
 
 @options.with_source
 def verify(
+    context: typer.Context,
     model: options.Model = "vits14",
     weights: options.Weights = "hub",
     checkpoint: options.Checkpoint = None,
@@ -63,12 +66,13 @@ def verify(
     """
     from dinorad_rt.pipeline import EngineRequest
 
+    _refuse_mixed(context, of_a_run=checkpoint is not None)
     if checkpoint is not None:
-        foreign = {"--graph": graph, "--admit": admit, "--image-size": image_size}
-        foreign |= {"--calibration": calibration}
-        refuse_beside_checkpoint(foreign)
-        deployed = RunOptions(checkpoint, weights, precision, backend, profile, keep_fp32)
-        report = _verify_run(deployed, source, mask_column, workers=workers, seed=seed)
+        from dinorad_rt.training.evaluate import RunRequest
+
+        deployed = RunRequest(checkpoint, weights, precision, backend, profile)
+        kept = options.names(keep_fp32)
+        report = _verify_run(deployed, kept, source, mask_column, workers=workers, seed=seed)
     else:
         request = EngineRequest(
             model=model,
@@ -89,26 +93,22 @@ def verify(
         raise typer.Exit(EXIT_FAILED)
 
 
-@dataclass(frozen=True)
-class RunOptions:
-    """How a run is deployed, as it was typed."""
+def _refuse_mixed(context: typer.Context, *, of_a_run: bool) -> None:
+    """Refuse options that would do nothing.
 
-    run: Path
-    weights: str
-    precision: Precision | Literal["auto"]
-    backend: str
-    profile: str
-    keep_fp32: str | None
-
-
-def refuse_beside_checkpoint(foreign: Mapping[str, Any]) -> None:
-    """Raises: ProtocolError: an option of --model was given with --checkpoint."""
-    given = [name for name, value in foreign.items() if value is not None]
-    if given:
+    Raises:
+        ProtocolError: an option of --model beside --checkpoint, or the other way round.
+    """
+    foreign = [
+        name for name in options.typed(context) if name in (OF_MODEL if of_a_run else OF_RUN)
+    ]
+    if foreign:
+        flags = ", ".join(map(options.flag_of, foreign))
+        mine, other = ("--model", "--checkpoint") if of_a_run else ("--checkpoint", "--model")
+        why = "; a run names its own" if of_a_run else ""
         raise ProtocolError(
-            f"{', '.join(given)} {'goes' if len(given) == 1 else 'go'} with --model; a run names "
-            "its own.",
-            "Omit it, or omit --checkpoint.",
+            f"{flags} {verb_of(len(foreign), 'goes', 'go')} with {mine}{why}.",
+            f"Omit it, or omit {other}." if of_a_run else f"Omit it, or add {mine} RUN.",
         )
 
 
@@ -144,7 +144,8 @@ def _verify_model(
 
 
 def _verify_run(
-    deployed: RunOptions,
+    request: RunRequest,
+    keep_fp32: tuple[str, ...],
     source: options.Source,
     mask_column: str | None,
     *,
@@ -153,17 +154,13 @@ def _verify_run(
 ) -> Verification:
     """Check the engine of a trained run."""
     from dinorad_rt.cli.checkpoints import masks_of
-    from dinorad_rt.training.evaluate import RunRequest
     from dinorad_rt.training.verify import RunData, verify_run
 
     data = None
     if source.is_given:
-        images = source.open(seed, mask_column=mask_column, **masks_of(deployed.run))
+        images = source.open(seed, mask_column=mask_column, **masks_of(request.run))
         data = RunData(images, workers, seed)
-    request = RunRequest(
-        deployed.run, deployed.weights, deployed.precision, deployed.backend, deployed.profile
-    )
-    return verify_run(request, keep_fp32=options.names(deployed.keep_fp32), data=data, say=note)
+    return verify_run(request, keep_fp32=keep_fp32, data=data, say=note)
 
 
 def _admitted(

@@ -198,7 +198,14 @@ def judge_scores(
         cosine_min=float(cosine.min()),
         cosine_p01=float(np.percentile(cosine, 1)),
     )
-    verdict, reason = _verdict(numbers, _least_of_class(labels, patient, scores[0].shape[1]))
+    rarest, shortage = _least_of_class(labels, patient, scores[0].shape[1]), ""
+    if patients < LEAST_PATIENTS or rarest < LEAST_OF_CLASS:
+        split = "test" if k else "validation"  # a head of its own is asked about validation
+        shortage = (
+            f"{patients} in the {split} split, {rarest} of the rarest class; {LEAST_PATIENTS} and "
+            f"{LEAST_OF_CLASS} are needed"
+        )
+    verdict, reason = _verdict(numbers, ("AUROC", AUROC_LIMIT), "images", shortage)
     return TaskGate(verdict=verdict, reason=reason, **numbers)
 
 
@@ -253,7 +260,10 @@ def judge_masks(
         agreement_low=same.low,
         agreement_high=same.high,
     )
-    verdict, reason = _dice_verdict(numbers, margin)
+    shortage = ""
+    if patients < LEAST_PATIENTS:
+        shortage = f"{patients} in the validation split; {LEAST_PATIENTS} are needed"
+    verdict, reason = _verdict(numbers, ("Dice", margin), "voxels", shortage)
     return SegmentationGate(verdict=verdict, reason=reason, **numbers)
 
 
@@ -338,55 +348,34 @@ def _least_of_class(labels: np.ndarray, patient: np.ndarray, classes: int) -> in
     return min(len(np.unique(group)) for group in groups if len(group))
 
 
-def _verdict(numbers: Mapping[str, Any], rarest: int) -> tuple[Verdict, str]:
-    """Both limits in words; what fails outweighs what cannot be decided."""
+def _verdict(
+    numbers: Mapping[str, Any], limit: tuple[str, float], judged: str, shortage: str
+) -> tuple[Verdict, str]:
+    """Both limits in words; what fails outweighs what cannot be decided.
+
+    Args:
+        numbers: `low`, `high`, `agreement` and `agreement_high`.
+        limit: the metric, and how far its difference may reach.
+        judged: what the agreement is a share of.
+        shortage: what of the data does not suffice; may be empty.
+    """
     failed, open_ = [], []
     low, high = numbers["low"], numbers["high"]
+    metric, margin = limit
     if np.isnan(low):
-        open_.append("the AUROC is not defined on these test images")
-    elif low > AUROC_LIMIT or high < -AUROC_LIMIT:
-        failed.append(f"the AUROC differs by more than {AUROC_LIMIT}")
-    elif low < -AUROC_LIMIT or high > AUROC_LIMIT:
-        open_.append(f"the interval of the AUROC's difference reaches beyond ±{AUROC_LIMIT}")
-    if numbers["agreement"] < LEAST_AGREEMENT:
-        surely = numbers["agreement_high"] < LEAST_AGREEMENT
-        (failed if surely else open_).append(
-            f"the same class for {numbers['agreement']:.2%} of the images, {LEAST_AGREEMENT:.1%} "
-            "wanted"
-        )
-    if numbers["patients"] < LEAST_PATIENTS or rarest < LEAST_OF_CLASS:
-        open_.append(
-            f"too few patients: {numbers['patients']} in the test split, {rarest} of the rarest "
-            f"class; {LEAST_PATIENTS} and {LEAST_OF_CLASS} are needed"
-        )
-    return _outcome(failed, open_)
-
-
-def _dice_verdict(numbers: Mapping[str, Any], margin: float) -> tuple[Verdict, str]:
-    failed, open_ = [], []
-    low, high = numbers["low"], numbers["high"]
-    if np.isnan(low):
-        open_.append("the Dice is not defined on these volumes")
+        open_.append(f"the {metric} is not defined on these images")
     elif low > margin or high < -margin:
-        failed.append(f"the Dice differs by more than {margin:g}")
+        failed.append(f"the {metric} differs by more than {margin:g}")
     elif low < -margin or high > margin:
-        open_.append(f"the interval of the Dice's difference reaches beyond ±{margin:g}")
+        open_.append(f"the interval of the {metric}'s difference reaches beyond ±{margin:g}")
     if numbers["agreement"] < LEAST_AGREEMENT:
         surely = numbers["agreement_high"] < LEAST_AGREEMENT
         (failed if surely else open_).append(
-            f"the same class for {numbers['agreement']:.2%} of the voxels, {LEAST_AGREEMENT:.1%} "
+            f"the same class for {numbers['agreement']:.2%} of the {judged}, {LEAST_AGREEMENT:.1%} "
             "wanted"
         )
-    if numbers["patients"] < LEAST_PATIENTS:
-        open_.append(
-            f"too few patients: {numbers['patients']} in the validation split; {LEAST_PATIENTS} "
-            "are needed"
-        )
-    return _outcome(failed, open_)
-
-
-def _outcome(failed: Sequence[str], open_: Sequence[str]) -> tuple[Verdict, str]:
-    """What fails outweighs what cannot be decided."""
+    if shortage:
+        open_.append(f"too few patients: {shortage}")
     if failed:
         return "failed", "; ".join(failed)
     if open_:

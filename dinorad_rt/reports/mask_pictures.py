@@ -131,7 +131,7 @@ def _add_cases(
                 continue
             used.add(at)
             left -= 1
-            off += abs(shown.dice - dice[at]) > MOST_OFF
+            off += not abs(shown.dice - dice[at]) <= MOST_OFF  # NaN is another Dice, too
             page.panels(list(_pictures(shown, kind, run)), _caption(shown, kind, run, (cases, at)))
     if not used:
         page.paragraph("No test case may be shown.", soft=True)

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from dinorad_rt.backbones import load as loading
 from dinorad_rt.cli.main import app
+from dinorad_rt.errors import ProtocolError
 from dinorad_rt.export import onnx_export
 from dinorad_rt.runners import openvino
 
@@ -252,3 +253,19 @@ def test_a_graph_of_ones_own_is_verified(
     code, report = run("--graph", str(out), "--backend", "onnxruntime")
     assert code == 0
     assert "as measured when it was exported" in _checks(report)["export parity"]["text"]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--checkpoint", "RUN", "--image-size", "56"], "--image-size goes with --model"),
+        (
+            ["--checkpoint", "RUN", "--graph", "G", "--preprocessing", "study"],
+            "--graph, --preprocessing go with --model",
+        ),
+        (["--mask-column", "mask"], "--mask-column goes with --checkpoint"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(words: list[str], told: str) -> None:
+    with pytest.raises(ProtocolError, match=told):
+        CliRunner().invoke(app, ["verify", *words], catch_exceptions=False)

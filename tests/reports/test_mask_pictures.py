@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from fake_masks import CLASSES, SECRET, SPEC, judged, thresholds, write_images
 from fake_runs import fake_run
+from hiding import hide
 from page_tree import Tree, assert_self_contained
 
 from dinorad_rt.datasets.dataset import Dataset
@@ -206,12 +207,7 @@ def test_what_may_not_be_shown_gives_way_to_the_next(
     assert cases is not None
     order = np.argsort(cases.values("dice"))
     hidden = {str(cases.case_ids[order[0]]), str(cases.case_ids[order[4]])}
-    read = mask_pictures.shown_study
-
-    def forbidding(sample: Any, *, burned_in: bool) -> Any:
-        return None if sample.sample_id in hidden else read(sample, burned_in=burned_in)
-
-    monkeypatch.setattr(mask_pictures, "shown_study", forbidding)
+    hide(monkeypatch, mask_pictures, hidden)
     text = pictures_of(material, GalleryRequest(dataset, 1))
     dice = np.sort(cases.values("dice"))
     assert f"Worst: Dice {dice[1]:.3f}" in text and f"Best: Dice {dice[3]:.3f}" in text

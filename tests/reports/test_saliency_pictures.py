@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fake_masks import PLAIN, SECRET
+from hiding import hide
 from page_tree import Tree, assert_self_contained
 from PIL import Image
 
@@ -209,12 +210,7 @@ def test_what_may_not_be_shown_gives_way_to_the_next(
 ) -> None:
     answers = answers_of(material.runs[0])
     hidden = {answers[0].sample_id} | {answer.sample_id for answer in answers if not answer.right}
-    read = saliency_pictures.shown_study
-
-    def forbidding(sample: Any, *, burned_in: bool) -> Any:
-        return None if sample.sample_id in hidden else read(sample, burned_in=burned_in)
-
-    monkeypatch.setattr(saliency_pictures, "shown_study", forbidding)
+    hide(monkeypatch, saliency_pictures, hidden)
     text = pictures_of(material, GalleryRequest(dataset, 1))
     second = next(a for a in answers[1:] if a.right)
     assert f"with a score of {second.score:.3f}" in text and "None that may be shown" in text

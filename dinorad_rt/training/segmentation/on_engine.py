@@ -16,10 +16,12 @@ from dinorad_rt.pipeline import Say, build_engine, silent
 from dinorad_rt.training.segmentation.evaluate import judge_cases, segment_cases, write_results
 from dinorad_rt.training.segmentation.load import segmenter_of
 from dinorad_rt.training.segmentation.predict import AnySegmenter, graph_segmenter
-from dinorad_rt.training.segmentation.task_gate import SegmentationGate, gate_on_validation
+from dinorad_rt.training.segmentation.task_gate import gate_on_validation
+from dinorad_rt.words import count_of
 
 if TYPE_CHECKING:
     from dinorad_rt.datasets.dataset import Dataset
+    from dinorad_rt.engines.task_gate import SegmentationGate
     from dinorad_rt.export.manifest import Graph
     from dinorad_rt.reports.results import Results
     from dinorad_rt.runners.base import AbstractRunner
@@ -86,12 +88,13 @@ def evaluate_segmenter(
     results.timings["segment_s"] = segmented
     if gate is not None:
         results.notes.append(
-            f"Task gate on {gate.volumes} validation volumes: Dice of the engine minus PyTorch "
-            f"{gate.difference:+.5f} [{gate.low:+.5f}, {gate.high:+.5f}], the same class for "
-            f"{gate.agreement:.3%} of the voxels: {gate.verdict} ({gate.reason})."
+            f"Task gate on {count_of(gate.volumes, 'validation volume')}: Dice of the engine minus "
+            f"PyTorch {gate.difference:+.5f} [{gate.low:+.5f}, {gate.high:+.5f}], the same class "
+            f"for {gate.agreement:.3%} of the voxels: {gate.verdict} ({gate.reason})."
         )
     if failed:
-        results.notes.append(f"{len(failed)} test images could not be read and are missing here.")
+        unread = count_of(len(failed), "test image")
+        results.notes.append(f"{unread} could not be read, missing here.")
     write_results(results, cases, folder)
     return results
 

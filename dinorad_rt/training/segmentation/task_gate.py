@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from dinorad_rt.datasets.dataset import Dataset
     from dinorad_rt.training.segmentation.predict import AnySegmenter
 
-__all__ = ["SegmentationGate", "gate_on_validation", "judge_masks"]
-
 
 def gate_on_validation(
     engine: AnySegmenter, reference: AnySegmenter, dataset: Dataset, *, seed: int = 0

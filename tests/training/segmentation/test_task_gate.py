@@ -13,16 +13,13 @@ from typer.testing import CliRunner
 
 from dinorad_rt.cli.main import app
 from dinorad_rt.datasets.dataset import Dataset
+from dinorad_rt.engines.task_gate import SegmentationGate, judge_masks
 from dinorad_rt.errors import ParityError
 from dinorad_rt.preprocessing.spec import PreprocessSpec
 from dinorad_rt.training.segmentation import on_engine
 from dinorad_rt.training.segmentation.predict import SliceSegmenter
 from dinorad_rt.training.segmentation.run import train_segmentation
-from dinorad_rt.training.segmentation.task_gate import (
-    SegmentationGate,
-    gate_on_validation,
-    judge_masks,
-)
+from dinorad_rt.training.segmentation.task_gate import gate_on_validation
 from dinorad_rt.training.settings import TrainSettings
 
 from .test_run import SCRATCH
