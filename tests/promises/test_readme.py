@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,16 +34,17 @@ def test_the_python_example_runs(
 def test_every_command_in_the_readme_is_a_verb_with_known_options() -> None:
     from typer.main import get_command
 
-    from dinorad_rt.cli.main import app
+    from dinorad_rt.cli.main import VERBS, app
 
-    verbs = get_command(app).commands  # type: ignore[attr-defined]
+    program: Any = get_command(app)
     text = re.sub(r"\\\n\s*", " ", "\n".join(blocks("bash")))
     commands = re.findall(r"^dinorad-rt (.+)$", text, flags=re.MULTILINE)
     assert commands
     for command in commands:
         words = command.split("#")[0].split()
-        assert words[0] in verbs, command
-        known = {name for option in verbs[words[0]].params for name in option.opts}
+        assert words[0] in VERBS, command
+        verb = program.get_command(None, words[0])
+        known = {name for option in verb.params for name in option.opts}
         used = {word.split("=")[0] for word in words[1:] if word.startswith("--")}
         assert used <= known, command
 
