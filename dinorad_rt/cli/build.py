@@ -9,21 +9,25 @@ import typer
 
 from dinorad_rt.cli import options
 from dinorad_rt.cli.console import note, print_json, warn
+from dinorad_rt.cli.groups import (
+    EngineOptions,
+    GraphOptions,
+    ModelOptions,
+    engine_request,
+    grouped,
+)
 
 if TYPE_CHECKING:
     from dinorad_rt.engines.manifest import Engine
     from dinorad_rt.export.manifest import Graph
 
 
+@grouped
 def build(
-    model: options.Model = "vits14",
-    weights: options.Weights = "hub",
-    image_size: options.ImageSize = None,
-    precision: options.PrecisionChoice = "auto",
-    keep_fp32: options.KeepFp32 = None,
-    calibration: options.Calibration = None,
-    backend: options.Backend = "auto",
-    profile: options.ProfileName = "default",
+    *,
+    model: ModelOptions,
+    numbers: GraphOptions,
+    engine: EngineOptions,
     graph: Annotated[
         Path | None, typer.Option(help="A folder written by export, instead of --model.")
     ] = None,
@@ -49,53 +53,41 @@ def build(
     An engine belongs to this machine: its backend's version, its processor or GPU, and its graph
     are part of its key. Another machine builds its own from the same graph.
     """
-    from dinorad_rt.pipeline import EngineRequest, build_engine, graph_for
+    from dinorad_rt.pipeline import build_engine, graph_for
 
     if graph is not None:
         from dinorad_rt.export.manifest import Graph
 
         source = Graph.open(graph)
     else:
-        request = EngineRequest(
-            model=model,
-            weights=weights,
-            image_size=image_size,
-            precision=precision,
-            backend=backend,
-            seed=seed,
-            keep_fp32=options.names(keep_fp32),
-            calibration=calibration,
-        )
-        source = graph_for(request, say=note)
+        source = graph_for(engine_request(model, numbers, engine, seed=seed), say=note)
     if targets is not None:
-        _build_for(source, backend, profile, (targets, out, as_json))
+        _build_for(source, engine, (targets, out, as_json))
         return
     if refit:
-        engine = _refit(source, backend, profile)
+        built = _refit(source, engine)
     else:
-        engine = build_engine(source, backend=backend, profile=profile, say=note)
+        built = build_engine(source, backend=engine.backend, profile=engine.profile, say=note)
     if source.weights_kind == "random":
         warn("weights: random. This engine is for tests; its embeddings mean nothing.")
     if as_json:
-        print_json(engine.manifest)
+        print_json(built.manifest)
         return
     from dinorad_rt.reports.table import key_value_table, print_table
 
     facts = {
-        "engine": str(engine.folder),
-        "backend": f"{engine.backend} {engine.manifest.get('backend_version', '')}".strip(),
-        "model": engine.model,
-        "precision": engine.precision,
-        "proof": _proof(engine.manifest),
-        "batch": str(engine.batch),
-        "key": engine.key,
+        "engine": str(built.folder),
+        "backend": f"{built.backend} {built.manifest.get('backend_version', '')}".strip(),
+        "model": built.model,
+        "precision": built.precision,
+        "proof": _proof(built.manifest),
+        "batch": str(built.batch),
+        "key": built.key,
     }
     print_table(key_value_table("Engine", facts))
 
 
-def _build_for(
-    graph: Graph, backend: str, profile: str, wanted: tuple[str, Path | None, bool]
-) -> None:
+def _build_for(graph: Graph, engine: EngineOptions, wanted: tuple[str, Path | None, bool]) -> None:
     """Build for named GPU generations and show one row for each."""
     from dinorad_rt.engines.profile import load_profile
     from dinorad_rt.runners.tensorrt_targets import build_for_targets
@@ -103,10 +95,10 @@ def _build_for(
     targets, out, as_json = wanted
     built = build_for_targets(
         graph,
-        load_profile(profile),
+        load_profile(engine.profile),
         options.names(targets),
         out,
-        backend="tensorrt-rtx" if backend == "auto" else backend,
+        backend="tensorrt-rtx" if engine.backend == "auto" else engine.backend,
         progress=note,
     )
     if as_json:
@@ -127,16 +119,17 @@ def _build_for(
     print_table(rows_table(f"{graph.model}, {graph.precision}", rows))
 
 
-def _refit(graph: Graph, backend: str, profile: str) -> Engine:
+def _refit(graph: Graph, engine: EngineOptions) -> Engine:
     from dinorad_rt.engines.profile import load_profile
     from dinorad_rt.engines.refit import refit_engine
     from dinorad_rt.errors import EngineError
 
-    if backend == "auto":
+    if engine.backend == "auto":
         raise EngineError(
             "--refit works on an engine of one backend.", "Name it: --backend openvino"
         )
-    return refit_engine(graph, backend=backend, profile=load_profile(profile), progress=note)
+    profile = load_profile(engine.profile)
+    return refit_engine(graph, backend=engine.backend, profile=profile, progress=note)
 
 
 def _proof(manifest: dict[str, Any]) -> str:

@@ -8,15 +8,16 @@ from typing import Annotated, Literal
 import typer
 
 from dinorad_rt.cli import options
-from dinorad_rt.cli.console import note, print_json, seldom, warn
+from dinorad_rt.cli.console import note, print_json, warn
+from dinorad_rt.cli.groups import MaskSource, grouped
 
 
+@grouped
 def bundle(
+    *,
     run: Annotated[Path, typer.Argument(help="Folder of `dinorad-rt train`.")],
     out: Annotated[Path, typer.Option(help="New folder of the bundle.")],
-    data: options.Data = None,
-    dataset: options.DatasetName = None,
-    root: options.Root = None,
+    source: MaskSource,
     name: Annotated[str | None, typer.Option(help="Name of the model. Default: the run's.")] = None,
     precision: options.PrecisionChoice = "fp32",
     backend: options.Backend = "auto",
@@ -39,13 +40,10 @@ def bundle(
     With --data (or --dataset) of the run, probabilities are calibrated and thresholds are chosen
     on its validation split, through the engine. A bundle holds data only, nothing that runs.
     """
-    from dinorad_rt.cli.checkpoints import masks_of
-    from dinorad_rt.pipeline import dataset_for, resolve_precision
+    from dinorad_rt.pipeline import resolve_precision
     from dinorad_rt.prediction.write import BundleOptions, bundle_run
 
-    source = None
-    if data is not None or dataset is not None:
-        source = dataset_for(data, dataset, root, seed=seed, say=seldom(note), **masks_of(run))
+    images = source.open_for_run(run, seed) if source.is_given else None
     choices = BundleOptions(
         name=name,
         precision=resolve_precision(precision, backend),
@@ -53,8 +51,8 @@ def bundle(
         rule=threshold,
         least=least,
     )
-    made = bundle_run(run, out, source, choices, workers=workers, say=note)
-    if source is None and made.kind == "classification":
+    made = bundle_run(run, out, images, choices, workers=workers, say=note)
+    if images is None and made.kind == "classification":
         warn("not calibrated: no --data given. Decisions use 0.5, or the most probable class.")
     if made.weights_kind == "random":
         warn("weights: random. This bundle tests machinery; its answers mean nothing.")

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
-from dinorad_rt.cli.console import note, print_json, seldom, warn
+from dinorad_rt.cli.console import note, print_json, warn
 from dinorad_rt.cli.embed import describe_dataset
 from dinorad_rt.errors import ParityError
 
 if TYPE_CHECKING:
+    from dinorad_rt.cli.groups import MaskSource
     from dinorad_rt.datasets.dataset import Dataset
     from dinorad_rt.engines.task_gate import SegmentationGate, TaskGate
     from dinorad_rt.export.manifest import Graph
     from dinorad_rt.reports.results import Results
     from dinorad_rt.training.checkpoint import TunedModel
+    from dinorad_rt.training.evaluate import RunRequest
 
 _AFTER_EXPORT = """
 Try next
@@ -27,8 +28,9 @@ Try next
 
 def export_checkpoint(
     exported: tuple[Path, str, str, tuple[str, ...]],
-    where: tuple[Path | None, str | None, Path | None, int],
+    source: MaskSource,
     *,
+    seed: int,
     out: Path | None,
     as_json: bool,
 ) -> None:
@@ -38,7 +40,8 @@ def export_checkpoint(
 
     Args:
         exported: run folder, weights below it, precision, module paths that stay in FP32.
-        where: data, dataset, root, seed, as for `dataset_for`.
+        source: data of the run, or none.
+        seed: of splits that are made.
         out: folder of the graph; None for the cache.
         as_json: print the manifest.
 
@@ -48,21 +51,19 @@ def export_checkpoint(
     """
     from dinorad_rt.cli.export import print_graph
     from dinorad_rt.engines.verify import task_words
-    from dinorad_rt.pipeline import dataset_for, resolve_precision
+    from dinorad_rt.pipeline import resolve_precision
     from dinorad_rt.training.checkpoint import load_tuned
     from dinorad_rt.training.export import export_tuned
 
     run, weights, precision, keep = exported
-    data, dataset, root, seed = where
     tuned = load_tuned(run, weights=None if weights == "hub" else weights)
     typed = resolve_precision(precision, "auto")  # type: ignore[arg-type]
     graph = export_tuned(tuned, precision=typed, out=out, keep_fp32=keep, say=note)
     if graph.weights_kind == "random":
         warn("weights: random below the run. This graph is for tests; its answers mean nothing.")
     gate = None
-    if data or dataset:
-        source = dataset_for(data, dataset, root, seed=seed, say=seldom(note), **masks_of(run))
-        gate = _gate(tuned, graph, source)
+    if source.is_given:
+        gate = _gate(tuned, graph, source.open_for_run(run, seed))
     if as_json:
         print_json(graph.manifest | ({} if gate is None else {"task_gate": gate.as_dict()}))
     else:
@@ -92,53 +93,26 @@ def _gate(tuned: TunedModel, graph: Graph, dataset: Dataset) -> TaskGate | Segme
 
 
 def evaluate_checkpoint(
-    run: Path,
-    deployed: tuple[str, str, str, str],
-    where: tuple[Path | None, str | None, Path | None],
-    columns: Mapping[str, Any],
+    request: RunRequest,
+    source: MaskSource,
     *,
     out: Path | None,
     workers: int | None,
     seed: int,
-) -> tuple[Path, Results]:
+) -> tuple[Results, Path]:
     """`eval --checkpoint`: the run's head on an engine, judged on the test split.
 
     Args:
-        run: run folder.
-        deployed: weights below it, precision, backend, profile.
-        where: data, dataset, root.
-        columns: `image_column` and so on, and `splits`, as for `dataset_for`.
+        request: run folder and engine.
+        source: data of the run.
         out: folder of the results.
         workers, seed: decoders; seed of splits and intervals.
 
     Raises:
         DinoradError: anything that the user can mend.
     """
-    from dinorad_rt.pipeline import dataset_for
-    from dinorad_rt.training.evaluate import RunRequest, evaluate_run
+    from dinorad_rt.training.evaluate import evaluate_run
 
-    data, dataset, root = where
-    source = dataset_for(
-        data,
-        dataset,
-        root,
-        seed=seed,
-        say=seldom(note),
-        **columns,
-        **masks_of(run),
-    )
-    describe_dataset(source)
-    weights, precision, backend, profile = deployed
-    request = RunRequest(run, weights, precision, backend, profile)  # type: ignore[arg-type]
-    results, folder = evaluate_run(request, source, out=out, workers=workers, seed=seed, say=note)
-    return folder, results
-
-
-def masks_of(run: Path) -> dict[str, Any]:
-    """How the data of a segmenter is opened: with the names of its classes."""
-    from dinorad_rt.training.run_folder import read_run
-
-    facts = read_run(run)
-    if facts.get("kind") != "segmenter":
-        return {}
-    return {"task": "segmentation", "class_names": tuple(facts["data"]["class_names"])}
+    images = source.open_for_run(request.run, seed)
+    describe_dataset(images)
+    return evaluate_run(request, images, out=out, workers=workers, seed=seed, say=note)

@@ -10,6 +10,14 @@ import typer
 
 from dinorad_rt.cli import options
 from dinorad_rt.cli.console import note, print_json, progress_bar, warn
+from dinorad_rt.cli.groups import (
+    EngineOptions,
+    ModelOptions,
+    NumberOptions,
+    Source,
+    engine_request,
+    grouped,
+)
 from dinorad_rt.errors import DinoradError
 from dinorad_rt.words import count_of
 
@@ -22,16 +30,14 @@ _SHARD_VARIABLES = (
 )
 
 
-@options.with_source
+@grouped
 def embed(
-    model: options.Model = "vits14",
-    weights: options.Weights = "hub",
-    source: options.Source = options.NO_SOURCE,
+    *,
+    model: ModelOptions,
+    source: Source,
     preprocessing: options.Preset = "dinorad",
-    image_size: options.ImageSize = None,
-    precision: options.PrecisionChoice = "auto",
-    backend: options.Backend = "auto",
-    profile: options.ProfileName = "default",
+    numbers: NumberOptions,
+    engine: EngineOptions,
     workers: options.Workers = None,
     shard: options.Shard = None,
     ray: Annotated[
@@ -49,8 +55,8 @@ def embed(
 
     Without --data or --dataset the embedded phantoms are used.
     """
-    from dinorad_rt.pipeline import EngineRequest, engine_for
     from dinorad_rt.pipeline import embed as run
+    from dinorad_rt.pipeline import engine_for
     from dinorad_rt.studies.malloc import keep_freed_memory
 
     part = parse_shard(shard)
@@ -58,22 +64,14 @@ def embed(
     images = source.open(seed)
     describe_dataset(images)
     preprocessing = source.preprocessing(preprocessing)
-    request = EngineRequest(
-        model=model,
-        weights=weights,
-        image_size=image_size,
-        precision=precision,
-        backend=backend,
-        profile=profile,
-        seed=seed,
-    )
-    engine = engine_for(request, note, calibration=images, preprocessing=preprocessing)
-    if engine.weights_kind == "random":
+    request = engine_request(model, numbers, engine, seed=seed)
+    built = engine_for(request, note, calibration=images, preprocessing=preprocessing)
+    if built.weights_kind == "random":
         warn("weights: random. These embeddings are for tests; they mean nothing.")
     with progress_bar("embedding") as advance:
         store = run(
             images,
-            engine,
+            built,
             preprocessing=preprocessing,
             out=out,
             workers=workers,

@@ -11,6 +11,15 @@ import typer
 from dinorad_rt.cli import options
 from dinorad_rt.cli.console import note, print_json, progress_bar, warn
 from dinorad_rt.cli.embed import describe_dataset
+from dinorad_rt.cli.groups import (
+    EngineOptions,
+    MaskSource,
+    ModelOptions,
+    NumberOptions,
+    engine_request,
+    grouped,
+    run_request,
+)
 from dinorad_rt.cli.report import Track
 from dinorad_rt.cli.study import study_from
 from dinorad_rt.errors import ProtocolError
@@ -20,6 +29,10 @@ if TYPE_CHECKING:
     from dinorad_rt.reports.results import Results
     from dinorad_rt.trackers import Tracker
 
+OF_MODEL = (
+    *("protocol", "protocol_preset", "model", "k", "shots", "repeats", "head", "settings"),
+    *("preprocessing", "image_size"),
+)
 NEXT = """
 Try next
   dinorad-rt eval --protocol knn --data FOLDER    your own images: class folders or a labels.csv
@@ -29,8 +42,9 @@ Try next
   dinorad-rt doctor                               what this machine can do"""
 
 
-@options.with_source
+@grouped
 def evaluate(
+    *,
     context: typer.Context,
     protocol: Annotated[
         str,
@@ -42,10 +56,9 @@ def evaluate(
             help="Who fixed the protocol's settings: this tool, the study, or DINOv2's own code."
         ),
     ] = "dinorad",
-    model: options.Model = "vits14",
-    weights: options.Weights = "hub",
+    model: ModelOptions,
     checkpoint: options.Checkpoint = None,
-    source: options.Source = options.NO_SOURCE,
+    source: MaskSource,
     k: Annotated[
         str | None,
         typer.Option(
@@ -71,10 +84,8 @@ def evaluate(
         ),
     ] = None,
     preprocessing: options.Preset = "dinorad",
-    image_size: options.ImageSize = None,
-    precision: options.PrecisionChoice = "auto",
-    backend: options.Backend = "auto",
-    profile: options.ProfileName = "default",
+    numbers: NumberOptions,
+    engine: EngineOptions,
     workers: options.Workers = None,
     out: options.Out = None,
     seed: options.Seed = 0,
@@ -103,33 +114,21 @@ def evaluate(
     if study is not None or plan:
         study_from(context, study, root=source.root, out=out, workers=workers, as_json=as_json)
         return
+    options.refuse_mixed(context, of_model=OF_MODEL, of_run=("mask_column",))
     from dinorad_rt.evaluation import Evaluation, run_evaluation
-    from dinorad_rt.pipeline import EngineRequest
     from dinorad_rt.studies.malloc import keep_freed_memory
     from dinorad_rt.trackers import tracker_named
 
     tracker = None if track is None else tracker_named(track)
-    request = EngineRequest(
-        model=model,
-        weights=weights,
-        image_size=image_size,
-        precision=precision,
-        backend=backend,
-        profile=profile,
-        seed=seed,
-    )
     if checkpoint is not None:
         from dinorad_rt.cli.checkpoints import evaluate_checkpoint
 
-        deployed = (weights, precision, backend, profile)
-        where = (source.data, source.dataset, source.root)
-        folder, results = evaluate_checkpoint(
-            checkpoint, deployed, where, source.columns, out=out, workers=workers, seed=seed
-        )
+        deployed = run_request(checkpoint, model, numbers, engine)
+        results, folder = evaluate_checkpoint(deployed, source, out=out, workers=workers, seed=seed)
         _show(results, folder, as_json, tracker)
         return
     evaluation = Evaluation(
-        engine=request,
+        engine=engine_request(model, numbers, engine, seed=seed),
         protocol=protocol,
         protocol_preset=protocol_preset,
         preprocessing=source.preprocessing(preprocessing),

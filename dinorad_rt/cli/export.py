@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Annotated
 
 import typer
 
 from dinorad_rt.cli import options
 from dinorad_rt.cli.console import note, print_json, warn
+from dinorad_rt.cli.groups import GraphOptions, MaskSource, ModelOptions, engine_request, grouped
+
+FP32 = GraphOptions(precision="fp32")
+OF_MODEL = ("model", "image_size", "calibration", "dense")
+OF_RUN = tuple(item.name for item in fields(MaskSource))
 
 
+@grouped
 def export(
-    model: options.Model = "vits14",
-    weights: options.Weights = "hub",
-    image_size: options.ImageSize = None,
-    precision: options.PrecisionChoice = "fp32",
-    keep_fp32: options.KeepFp32 = None,
-    calibration: options.Calibration = None,
+    *,
+    context: typer.Context,
+    model: ModelOptions,
+    numbers: GraphOptions = FP32,
     dense: Annotated[
         bool, typer.Option(help="Add the patch tokens of the last blocks (segmentation).")
     ] = False,
     out: options.Out = None,
     checkpoint: options.Checkpoint = None,
-    data: options.Data = None,
-    dataset: options.DatasetName = None,
-    root: options.Root = None,
+    source: MaskSource,
     seed: options.Seed = 0,
     as_json: options.AsJson = False,
 ) -> None:
@@ -38,25 +41,16 @@ def export(
     engine is built from it and compared with PyTorch on the validation images: the task gate,
     AUROC or Dice with the interval of their difference. What fails it is refused.
     """
+    options.refuse_mixed(context, of_model=OF_MODEL, of_run=OF_RUN)
     if checkpoint is not None:
         from dinorad_rt.cli.checkpoints import export_checkpoint
 
-        where = (data, dataset, root, seed)
-        keep = options.names(keep_fp32)
-        export_checkpoint((checkpoint, weights, precision, keep), where, out=out, as_json=as_json)
+        exported = (checkpoint, model.weights, numbers.precision, options.names(numbers.keep_fp32))
+        export_checkpoint(exported, source, seed=seed, out=out, as_json=as_json)
         return
-    from dinorad_rt.pipeline import EngineRequest, graph_for
+    from dinorad_rt.pipeline import graph_for
 
-    request = EngineRequest(
-        model=model,
-        weights=weights,
-        image_size=image_size,
-        precision=precision,
-        dense=dense,
-        seed=seed,
-        keep_fp32=options.names(keep_fp32),
-        calibration=calibration,
-    )
+    request = engine_request(model, numbers, dense=dense, seed=seed)
     graph = graph_for(request, out=out, say=note)
     if graph.weights_kind == "random":
         warn("weights: random. This graph is for tests; its embeddings mean nothing.")

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_type_hints
+from typing import Annotated, Literal, TypeAlias
 
 import typer
 
-from dinorad_rt.cli.console import note, seldom
-
-if TYPE_CHECKING:
-    from dinorad_rt.datasets.dataset import Dataset
+from dinorad_rt.errors import ProtocolError
+from dinorad_rt.words import verb_of
 
 
 def _keep_identifiers(wanted: bool) -> bool:
@@ -156,87 +151,32 @@ def typed(context: typer.Context) -> list[str]:
     ]
 
 
-def flag_of(name: str) -> str:
-    """`image_size` → `--image-size`."""
-    return f"--{name.replace('_', '-')}"
+def flags_of(context: typer.Context, names: Iterable[str]) -> str:
+    """Parameters of the verb as they are typed: image_size, as_json → --image-size, --json."""
+    spelled = {item.name: item.opts[0] for item in context.command.params}
+    return ", ".join(spelled[name] for name in names)
 
 
-@dataclass(frozen=True)
-class Source:
-    """The options that open images, as they were typed; `with_source` gives them to a verb."""
+def refuse_mixed(
+    context: typer.Context, *, of_model: Collection[str], of_run: Collection[str]
+) -> None:
+    """Refuse options that would do nothing, in a verb on a backbone or on a trained run.
 
-    data: Data = None
-    dataset: DatasetName = None
-    root: Root = None
-    image_column: ImageColumn = None
-    label_column: LabelColumn = None
-    patient_column: PatientColumn = None
-    split_column: SplitColumn = None
-    splits: Splits = None
-    keep_identifiers: KeepIdentifiers = False
+    Args:
+        context: of the verb, which has the option --checkpoint.
+        of_model: parameters that a run decides.
+        of_run: parameters that only a run has a use for.
 
-    @property
-    def is_given(self) -> bool:
-        """Whether data were named; otherwise they are the phantoms, or none."""
-        return self.data is not None or self.dataset is not None
-
-    @property
-    def columns(self) -> dict[str, Any]:
-        """Columns and splits, as `pipeline.dataset_for` takes them."""
-        names = ("image_column", "label_column", "patient_column", "split_column", "splits")
-        return {name: getattr(self, name) for name in names}
-
-    def open(self, seed: int, **choices: Any) -> Dataset:
-        """The dataset.
-
-        Args:
-            seed: of splits that are made.
-            choices: further ones of `pipeline.dataset_for`.
-
-        Raises:
-            DataError, UnknownNameError: it cannot be opened.
-        """
-        from dinorad_rt.pipeline import dataset_for
-
-        where = (self.data, self.dataset, self.root)
-        return dataset_for(*where, seed=seed, say=seldom(note), **(self.columns | choices))
-
-    def preprocessing(self, preset: str) -> str:
-        """The preset, with the study's rule for a dataset of the study, said aloud."""
-        from dinorad_rt.preprocessing.presets import preset_for_dataset
-
-        found = preset_for_dataset(preset, self.dataset)
-        if found != preset:
-            note(f"preprocessing {found}: the study's rule for {self.dataset}")
-        return found
-
-
-NO_SOURCE = Source()
-
-
-def with_source(verb: Callable[..., None]) -> Callable[..., None]:
-    """Give a verb the options of `Source` in place of its parameter `source`."""
-    hints = get_type_hints(Source, include_extras=True)
-    typed = [
-        inspect.Parameter(
-            item.name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=item.default,
-            annotation=hints[item.name],
+    Raises:
+        ProtocolError: one of them was typed beside --checkpoint, or without it.
+    """
+    is_run = context.params["checkpoint"] is not None
+    foreign = [name for name in typed(context) if name in (of_model if is_run else of_run)]
+    if not foreign:
+        return
+    flags, go = flags_of(context, foreign), verb_of(len(foreign), "goes", "go")
+    if is_run:
+        raise ProtocolError(
+            f"{flags} {go} with --model; a run names its own.", "Omit it, or omit --checkpoint."
         )
-        for item in fields(Source)
-    ]
-    own = inspect.signature(verb, eval_str=True)
-    parameters: list[inspect.Parameter] = []
-    for item in own.parameters.values():
-        added = typed if item.name == "source" else [item.replace(kind=item.KEYWORD_ONLY)]
-        parameters.extend(added)
-
-    @functools.wraps(verb)
-    def call(**given: Any) -> None:
-        source = Source(**{item.name: given.pop(item.name) for item in typed})
-        verb(**given, source=source)
-
-    call.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
-    call.__annotations__ = {item.name: item.annotation for item in parameters}
-    return call
+    raise ProtocolError(f"{flags} {go} with --checkpoint.", "Omit it, or add --checkpoint RUN.")

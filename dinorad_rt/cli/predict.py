@@ -9,13 +9,16 @@ import typer
 
 from dinorad_rt.cli import options
 from dinorad_rt.cli.console import note, print_json, progress_bar, warn
+from dinorad_rt.cli.groups import EngineOptions, grouped
 from dinorad_rt.errors import DataError
 from dinorad_rt.words import count_of
 
 MASK_FORMATS = ("nifti", "dicom-seg")
 
 
+@grouped
 def predict(
+    *,
     bundle: Annotated[Path, typer.Argument(help="Folder of `dinorad-rt bundle`.")],
     path: Annotated[Path, typer.Argument(help="An image, a series, a folder of any, a DICOMDIR.")],
     out: Annotated[Path, typer.Option(help="Folder of the results; the same one goes on.")],
@@ -33,8 +36,7 @@ def predict(
         ),
     ] = None,
     keep_identifiers: options.KeepIdentifiers = False,
-    backend: options.Backend = "auto",
-    profile: options.ProfileName = "default",
+    engine: EngineOptions,
     workers: options.Workers = None,
     as_json: options.AsJson = False,
 ) -> None:
@@ -52,8 +54,8 @@ def predict(
     if model.weights_kind == "random":
         warn("weights: random. These answers test machinery; they mean nothing.")
     choices = PredictOptions(
-        backend=backend,
-        profile=profile,
+        backend=engine.backend,
+        profile=engine.profile,
         masks=chosen,  # type: ignore[arg-type]
         overlays=overlays,
         saliency=saliency,

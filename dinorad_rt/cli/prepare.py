@@ -66,7 +66,7 @@ def prepare(
         patient_column=patient_column,
         split_column=split_column,
         mask_column=mask_column,
-        class_names=class_names.split(",") if class_names else None,
+        class_names=options.names(class_names) or None,
         task=task,
         splits=splits,
     )

@@ -11,6 +11,7 @@ import typer
 
 from dinorad_rt.cli import options
 from dinorad_rt.cli.console import note, warn
+from dinorad_rt.cli.groups import MaskSource, grouped
 
 if TYPE_CHECKING:
     from dinorad_rt.reports.page import Page
@@ -26,7 +27,9 @@ Track: TypeAlias = Annotated[
 ]
 
 
+@grouped
 def report(
+    *,
     runs: Annotated[
         list[Path],
         typer.Argument(
@@ -65,15 +68,7 @@ def report(
             "test images with their nearest neighbours and maps of their patch tokens.",
         ),
     ] = 0,
-    data: options.Data = None,
-    dataset: options.DatasetName = None,
-    root: options.Root = None,
-    image_column: options.ImageColumn = None,
-    label_column: options.LabelColumn = None,
-    patient_column: options.PatientColumn = None,
-    split_column: options.SplitColumn = None,
-    mask_column: options.MaskColumn = None,
-    splits: options.Splits = None,
+    source: MaskSource,
     seed: options.Seed = 0,
     checkpoint: Annotated[
         list[Path] | None,
@@ -111,17 +106,9 @@ def report(
     if time:
         measured = measure_engines(material.runs, say=note)
         material = replace(material, benches=(*material.benches, measured))
-    formats = tuple(part.strip().lower() for part in plots.split(",") if part.strip())
+    formats = options.names(plots.lower())
     pictures = None
     if gallery:
-        opened = {"data": data, "dataset": dataset, "root": root, "seed": seed} | {
-            "image_column": image_column,
-            "label_column": label_column,
-            "patient_column": patient_column,
-            "split_column": split_column,
-            "mask_column": mask_column,
-            "splits": splits,
-        }
         wanted = {
             "queries": gallery,
             "weights": tuple(weights or ()),
@@ -129,7 +116,7 @@ def report(
             "checkpoints": tuple(checkpoint or ()),
             "saliency": saliency,
         }
-        pictures = _pictures(material, opened, wanted)
+        pictures = _pictures(material, (source, seed), wanted)
     extras = Extras(title=title, plots=formats, gallery=pictures)
     files = write_report(material, out, extras, say=note)
     if any(run.results.is_random for run in material.runs):
@@ -144,22 +131,22 @@ def report(
 
 
 def _pictures(
-    material: Material, opened: Mapping[str, Any], wanted: Mapping[str, Any]
+    material: Material, where: tuple[MaskSource, int], wanted: Mapping[str, Any]
 ) -> Callable[[Page], None]:
     """The part with pictures: the data is opened in each way in which a run was judged on it.
 
     Args:
         material: the runs.
-        opened: arguments of `dataset_for`.
+        where: what opens the data, and the seed of splits.
         wanted: fields of `GalleryRequest`.
 
     Raises:
         DinoradError: the data can be opened in none of these ways, or no run was judged on it.
     """
     from dinorad_rt.errors import DinoradError
-    from dinorad_rt.pipeline import dataset_for
     from dinorad_rt.reports.gallery import GalleryRequest, gallery_for
 
+    source, seed = where
     ways: dict[tuple[str, ...], dict[str, Any]] = {}
     for run in material.runs:
         classes = run.results.class_names
@@ -170,7 +157,7 @@ def _pictures(
     requests, problem = [], None
     for way in ways.values():
         try:
-            requests.append(GalleryRequest(dataset_for(**opened, say=note, **way), **wanted))
+            requests.append(GalleryRequest(source.open(seed, **way), **wanted))
         except DinoradError as error:
             problem = error
     if problem is not None and not requests:

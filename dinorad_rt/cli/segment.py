@@ -3,49 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from dinorad_rt.cli.console import note, print_json, progress_bar, seldom, warn
+from dinorad_rt.cli.console import note, print_json, progress_bar
 from dinorad_rt.cli.embed import describe_dataset
+from dinorad_rt.cli.trained import print_run
 from dinorad_rt.errors import ProtocolError
 
 if TYPE_CHECKING:
+    from dinorad_rt.cli.groups import MaskSource
+    from dinorad_rt.cli.train_options import MaskOptions
     from dinorad_rt.pipeline import EngineRequest
-    from dinorad_rt.training.segmentation.run import TrainedSegmenter
 
-_FILES = (
-    ("Run", "train.json"),
-    ("Weights", "best.safetensors"),
-    ("Results", "results.json"),
-    ("Volumes", "cases.parquet"),
-    ("TensorBoard", "tensorboard"),
-)
 _NEXT = """
 Try next
   dinorad-rt export --checkpoint {run}    encoder and decoder as one checked graph
   dinorad-rt bundle {run} --out DIR       a folder that predict takes: NIfTI, DICOM SEG"""
-
-
-def refuse_foreign(protocol: str, given: Mapping[str, Any], meant_for: str) -> None:
-    """Refuse options that the protocol would ignore.
-
-    Args:
-        protocol: as the user named it.
-        given: option → value, None where it was not given.
-        meant_for: which protocols take them.
-
-    Raises:
-        ProtocolError: naming them.
-    """
-    names = ["--" + name.replace("_", "-") for name, value in given.items() if value is not None]
-    if names:
-        raise ProtocolError(
-            f"{', '.join(names)} belong to {meant_for}; --protocol {protocol} has no use for them.",
-            "Leave them out, or choose another protocol.",
-        )
 
 
 def parse_triple(text: str | None, option: str, kind: type[int] | type[float]) -> Any:
@@ -87,9 +64,9 @@ def parse_rates(text: str | None) -> tuple[float, ...] | None:
 
 def train_masks(
     request: EngineRequest,
-    preset: str,
-    source: Mapping[str, Any],
-    choices: Mapping[str, Any],
+    source: MaskSource,
+    classes: tuple[str, ...] | None,
+    recipe: tuple[str, Mapping[str, Any], MaskOptions],
     *,
     out: Path | None,
     workers: int | None,
@@ -99,36 +76,44 @@ def train_masks(
     """Train a segmentation model from the command line.
 
     Args:
-        request: model, weights, size, backend and seed.
-        preset: modern or study.
-        source: arguments of `dataset_for`.
-        choices: fields of `SegmentationSettings` and `TrainSettings`; None keeps the preset's.
+        request: model, weights, size and seed.
+        source: images and masks.
+        classes: of the masks, background first; None for those found.
+        recipe: modern or study, and what changes it: fields of the settings (None keeps the
+            preset's), and the options of masks as they were typed.
         out: run folder; None for one below runs/.
         workers: decoders.
         tensorboard: also write event files.
         as_json: print JSON.
     """
-    from dinorad_rt.pipeline import dataset_for
     from dinorad_rt.training.segmentation.presets import segmentation_preset
 
-    recipe = segmentation_preset(preset).changed(
+    preset, choices, masks = recipe
+    typed = vars(masks) | {
+        "learning_rates": parse_rates(masks.learning_rates),
+        "patch": parse_triple(masks.patch, "--patch", int),
+        "spacing": parse_triple(masks.spacing, "--spacing", float),
+    }
+    request = replace(request, backend=typed.pop("backend") or "auto")
+    chosen = segmentation_preset(preset).changed(
         model=request.model,
         weights=request.weights,
         image_size=request.image_size,
         seed=request.seed,
         **choices,
+        **typed,
     )
-    dataset = dataset_for(**source, seed=request.seed, say=seldom(note), task="segmentation")
+    dataset = source.open(request.seed, task="segmentation", class_names=classes)
     describe_dataset(dataset)
-    settings = recipe.settings
-    name = f"segmentation-{settings.model.replace('/', '_')}-{dataset.name}"
-    folder = out or Path("runs") / name
+    folder = out or (
+        Path("runs") / f"segmentation-{chosen.settings.model.replace('/', '_')}-{dataset.name}"
+    )
     from dinorad_rt.training.segmentation.run import train_segmentation
 
     with progress_bar("segmentation", "steps") as advance:
         trained = train_segmentation(
-            settings,
-            recipe.loop,
+            chosen.settings,
+            chosen.loop,
             dataset,
             folder,
             request=request,
@@ -137,23 +122,11 @@ def train_masks(
             progress=advance,
             tensorboard=tensorboard,
         )
-    _show(trained, folder, as_json)
-
-
-def _show(trained: TrainedSegmenter, folder: Path, as_json: bool) -> None:
-    results = trained.results
-    if results is None:
+    if trained.results is None:
         return
     if as_json:
         history = trained.history.as_dict()
-        print_json({"run": folder.name, "history": history, "results": results.as_dict()})
+        print_json({"run": folder.name, "history": history, "results": trained.results.as_dict()})
         return
-    from dinorad_rt.reports.table import print_table, results_table
-
-    print_table(results_table(results))
-    if results.is_random:
-        warn("weights: random. These numbers test the machinery; they say nothing of a model.")
-    for title, name in _FILES:
-        if (folder / name).exists():
-            typer.echo(f"{title:<12} {folder / name}")
+    print_run(trained.results, folder)
     typer.echo(_NEXT.format(run=folder))

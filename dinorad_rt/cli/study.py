@@ -39,12 +39,12 @@ def study_from(
         StudyError: no study, or options that contradict it.
         CellsFailedError: some cells failed; the others are done and reported.
     """
-    given = [options.flag_of(name) for name in options.typed(context) if name not in ALLOWED]
+    given = [name for name in options.typed(context) if name not in ALLOWED]
     if study is None:
         raise StudyError("--plan shows what a study would run.", "Add --study FILE.")
     if given:
         raise StudyError(
-            f"{', '.join(given)} cannot be given with --study: the file decides.",
+            f"{options.flags_of(context, given)} cannot be given with --study: the file decides.",
             "Write it into the file, or leave --study away.",
         )
     from dinorad_rt.campaign import run_study

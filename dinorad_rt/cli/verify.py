@@ -10,8 +10,15 @@ import typer
 
 from dinorad_rt.cli import options
 from dinorad_rt.cli.console import note, print_json, progress_bar, warn
-from dinorad_rt.errors import ProtocolError
-from dinorad_rt.words import verb_of
+from dinorad_rt.cli.groups import (
+    EngineOptions,
+    GraphOptions,
+    MaskSource,
+    ModelOptions,
+    engine_request,
+    grouped,
+    run_request,
+)
 
 if TYPE_CHECKING:
     from dinorad_rt.engines.verify import Verification
@@ -25,18 +32,14 @@ OF_RUN = ("mask_column",)
 _MARKS = {"passed": "passed", "failed": "FAILED", "undecided": "undecided", "not run": "not run"}
 
 
-@options.with_source
+@grouped
 def verify(
+    *,
     context: typer.Context,
-    model: options.Model = "vits14",
-    weights: options.Weights = "hub",
+    model: ModelOptions,
     checkpoint: options.Checkpoint = None,
-    image_size: options.ImageSize = None,
-    precision: options.PrecisionChoice = "auto",
-    keep_fp32: options.KeepFp32 = None,
-    calibration: options.Calibration = None,
-    backend: options.Backend = "auto",
-    profile: options.ProfileName = "default",
+    numbers: GraphOptions,
+    engine: EngineOptions,
     graph: Annotated[
         Path | None, typer.Option(help="A folder written by export, instead of --model.")
     ] = None,
@@ -46,8 +49,7 @@ def verify(
             help="An engine that build --targets made for this GPU: check and take it in."
         ),
     ] = None,
-    source: options.Source = options.NO_SOURCE,
-    mask_column: options.MaskColumn = None,
+    source: MaskSource,
     preprocessing: options.Preset = "dinorad",
     strict: Annotated[
         bool, typer.Option("--strict", help="Fail too where the data cannot decide.")
@@ -64,27 +66,13 @@ def verify(
     Exit code 1: a check failed (its line names the block and the way out); 2: the checks could not
     be run.
     """
-    from dinorad_rt.pipeline import EngineRequest
-
-    _refuse_mixed(context, of_a_run=checkpoint is not None)
+    options.refuse_mixed(context, of_model=OF_MODEL, of_run=OF_RUN)
     if checkpoint is not None:
-        from dinorad_rt.training.evaluate import RunRequest
-
-        deployed = RunRequest(checkpoint, weights, precision, backend, profile)
-        kept = options.names(keep_fp32)
-        report = _verify_run(deployed, kept, source, mask_column, workers=workers, seed=seed)
+        deployed = run_request(checkpoint, model, numbers, engine)
+        kept = options.names(numbers.keep_fp32)
+        report = _verify_run(deployed, kept, source, workers=workers, seed=seed)
     else:
-        request = EngineRequest(
-            model=model,
-            weights=weights,
-            image_size=image_size,
-            precision=precision,
-            backend=backend,
-            profile=profile,
-            seed=seed,
-            keep_fp32=options.names(keep_fp32),
-            calibration=calibration,
-        )
+        request = engine_request(model, numbers, engine, seed=seed)
         report = _verify_model(
             request, (graph, admit), source, preprocessing=preprocessing, workers=workers
         )
@@ -93,29 +81,10 @@ def verify(
         raise typer.Exit(EXIT_FAILED)
 
 
-def _refuse_mixed(context: typer.Context, *, of_a_run: bool) -> None:
-    """Refuse options that would do nothing.
-
-    Raises:
-        ProtocolError: an option of --model beside --checkpoint, or the other way round.
-    """
-    foreign = [
-        name for name in options.typed(context) if name in (OF_MODEL if of_a_run else OF_RUN)
-    ]
-    if foreign:
-        flags = ", ".join(map(options.flag_of, foreign))
-        mine, other = ("--model", "--checkpoint") if of_a_run else ("--checkpoint", "--model")
-        why = "; a run names its own" if of_a_run else ""
-        raise ProtocolError(
-            f"{flags} {verb_of(len(foreign), 'goes', 'go')} with {mine}{why}.",
-            f"Omit it, or omit {other}." if of_a_run else f"Omit it, or add {mine} RUN.",
-        )
-
-
 def _verify_model(
     request: EngineRequest,
     given: tuple[Path | None, Path | None],
-    source: options.Source,
+    source: MaskSource,
     *,
     preprocessing: str,
     workers: int | None,
@@ -146,20 +115,17 @@ def _verify_model(
 def _verify_run(
     request: RunRequest,
     keep_fp32: tuple[str, ...],
-    source: options.Source,
-    mask_column: str | None,
+    source: MaskSource,
     *,
     workers: int | None,
     seed: int,
 ) -> Verification:
     """Check the engine of a trained run."""
-    from dinorad_rt.cli.checkpoints import masks_of
     from dinorad_rt.training.verify import RunData, verify_run
 
     data = None
     if source.is_given:
-        images = source.open(seed, mask_column=mask_column, **masks_of(request.run))
-        data = RunData(images, workers, seed)
+        data = RunData(source.open_for_run(request.run, seed), workers, seed)
     return verify_run(request, keep_fp32=keep_fp32, data=data, say=note)
 
 

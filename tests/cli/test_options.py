@@ -11,16 +11,33 @@ import typer
 from typer.testing import CliRunner
 
 from dinorad_rt import evaluation, identifiers, pipeline
-from dinorad_rt.cli import embed, evaluate, options, predict, train, verify
+from dinorad_rt.cli import (
+    bundle,
+    embed,
+    evaluate,
+    export,
+    groups,
+    options,
+    predict,
+    report,
+    train,
+    verify,
+)
 from dinorad_rt.cli.main import app
 from dinorad_rt.datasets.registry import all_entries
+from dinorad_rt.errors import ProtocolError
 from dinorad_rt.preprocessing.presets import STUDY_CLIPS, STUDY_NAMES, preset_for_dataset
+from dinorad_rt.training.evaluate import RunRequest
 
 OPENING = ("data", "dataset", "root", "image_column", "label_column", "patient_column")
 OPENING += ("split_column", "splits", "keep_identifiers")
 
 
-@pytest.mark.parametrize("verb", [embed.embed, evaluate.evaluate, train.train, verify.verify])
+VERBS = [embed.embed, evaluate.evaluate, train.train, verify.verify]
+VERBS += [bundle.bundle, export.export, report.report]
+
+
+@pytest.mark.parametrize("verb", VERBS)
 def test_verbs_on_images_have_all_options_that_open_data(verb: Any) -> None:
     names = list(inspect.signature(verb).parameters)
     start = names.index("data")
@@ -31,13 +48,13 @@ def test_verbs_on_images_have_all_options_that_open_data(verb: Any) -> None:
 def test_a_verb_gets_what_was_typed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     seen: dict[str, Any] = {}
 
-    @options.with_source
-    def verb(first: int = 1, source: options.Source = options.NO_SOURCE, last: str = "x") -> None:
+    @groups.grouped
+    def verb(*, first: int = 1, source: groups.Source, last: str = "x") -> None:
         seen.update(first=first, source=source, last=last, kept=identifiers.are_kept())
         source.open(3, mask_column="m")
 
-    def opened(*where: Any, **choices: Any) -> None:
-        seen.update(where=where, choices=choices)
+    def opened(**choices: Any) -> None:
+        seen.update(choices=choices)
 
     monkeypatch.setattr(pipeline, "dataset_for", opened)
     small = typer.Typer()
@@ -47,14 +64,48 @@ def test_a_verb_gets_what_was_typed(monkeypatch: pytest.MonkeyPatch, tmp_path: P
         done = CliRunner().invoke(small, [*words, "--keep-identifiers"], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     assert (seen["first"], seen["last"], seen["kept"]) == (2, "y", True)
-    assert seen["source"] == options.Source(
+    assert seen["source"] == groups.Source(
         data=tmp_path, label_column="finding", keep_identifiers=True
     )
-    assert seen["source"].is_given and not options.NO_SOURCE.is_given
-    assert seen["where"] == (tmp_path, None, None)
+    assert seen["source"].is_given and not groups.Source().is_given
     chosen = {name: value for name, value in seen["choices"].items() if value is not None}
     assert chosen.pop("say")
-    assert chosen == {"seed": 3, "label_column": "finding", "mask_column": "m"}
+    assert chosen == {"data": tmp_path, "seed": 3, "label_column": "finding", "mask_column": "m"}
+
+
+def test_groups_become_the_request() -> None:
+    model = groups.ModelOptions("vitb14", "random")
+    numbers = groups.GraphOptions(56, "mixed", keep_fp32="blocks.3, blocks.4")
+    wanted = groups.engine_request(model, numbers, groups.EngineOptions("openvino"), seed=4)
+    assert wanted == pipeline.EngineRequest(
+        *("vitb14", "random", 56, "mixed", "openvino"),
+        seed=4,
+        keep_fp32=("blocks.3", "blocks.4"),
+    )
+    assert groups.engine_request(groups.ModelOptions()) == pipeline.EngineRequest()
+    numbers = groups.NumberOptions(precision="bf16")
+    deployed = groups.run_request(Path("run"), model, numbers, groups.EngineOptions("pytorch"))
+    assert deployed == RunRequest(Path("run"), "random", "bf16", "pytorch", "default")
+
+
+def test_a_verb_may_have_defaults_of_its_own() -> None:
+    parameters = inspect.signature(export.export).parameters
+    assert parameters["precision"].default == "fp32"
+    assert inspect.signature(verify.verify).parameters["precision"].default == "auto"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["export", "--data", "d"], "--data goes with --checkpoint"),
+        (["export", "--checkpoint", "r", "--dense"], "--dense goes with --model"),
+        (["eval", "--mask-column", "m"], "--mask-column goes with --checkpoint"),
+        (["eval", "--checkpoint", "r", "--set", "k=5", "-m", "x"], "--set, --model go with"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(words: list[str], told: str) -> None:
+    with pytest.raises(ProtocolError, match=told):
+        CliRunner().invoke(app, words, catch_exceptions=False)
 
 
 def test_predict_shares_the_option_that_keeps_names() -> None:
@@ -96,7 +147,7 @@ def test_eval_takes_the_rule_and_says_so(
         raise Found(asked.preprocessing)
 
     monkeypatch.setattr(evaluation, "run_evaluation", run)
-    monkeypatch.setattr(options.Source, "open", lambda self, seed: None)
+    monkeypatch.setattr(groups.Source, "open", lambda self, seed: None)
     monkeypatch.setattr(evaluate, "describe_dataset", lambda dataset: None)
     words = ["eval", "--dataset", "brain-tumor", "--preprocessing", preset]
     done = CliRunner().invoke(app, words)
