@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dinorad_rt import identifiers
+from dinorad_rt.datasets.spellings import one_spelling
 from dinorad_rt.datasets.table import Table
 from dinorad_rt.errors import LabelError, TableError
 from dinorad_rt.types import Task
@@ -81,15 +82,14 @@ def labels_of_column(table: Table, column: str) -> Labels:
     if blank:
         raise TableError(
             f"{table.source.name}: column {column!r} is blank in {len(blank)} rows "
-            f"(lines {_some(blank)}).",
+            f"(lines {_some(blank)}); NaN, NA and null count as blank.",
             "Fill the labels in, or remove the rows.",
         )
-    cells = [_plain_integer(cell) for cell in cells]
+    cells, joined = one_spelling([plain_integer(cell) for cell in cells])
     labels = labels_of_names(cells, _sorted_names(cells))
     named, notes = _with_name_column(table, column, cells, labels.class_names)
-    return Labels(
-        labels.task, named, labels.rows, (*notes, *_positive(labels.task, named)), (column,)
-    )
+    said = (*joined, *notes, *_positive(labels.task, named))
+    return Labels(labels.task, named, labels.rows, said, (column,))
 
 
 def labels_of_names(cells: Sequence[str], names: Sequence[str]) -> Labels:
@@ -116,14 +116,14 @@ def labels_of_names(cells: Sequence[str], names: Sequence[str]) -> Labels:
 
 
 def labels_of_flags(table: Table, names: Sequence[str]) -> Labels:
-    """One column of 0 and 1 per finding; a blank counts as 0 and is said.
+    """One column of 0 and 1 (or False and True) per finding; a blank counts as 0 and is said.
 
     Raises:
         TableError: another value, such as -1 for "uncertain".
     """
     blanks, columns = 0, []
     for name in names:
-        cells = [_plain_integer(cell) for cell in table.column(name)]
+        cells = [_flag(cell) for cell in table.column(name)]
         bad = [
             (line, cell)
             for cell, line in zip(cells, table.lines, strict=True)
@@ -175,7 +175,9 @@ def looks_like_paths(cells: Sequence[str]) -> bool:
 
 
 def _labels_of_lists(cells: Sequence[str], column: str) -> Labels:
-    lists = [[part.strip() for part in cell.split(SEPARATOR) if part.strip()] for cell in cells]
+    lists, joined = _spelled_alike(
+        [[part.strip() for part in cell.split(SEPARATOR) if part.strip()] for cell in cells]
+    )
     names = sorted({name for parts in lists for name in parts}, key=_natural)
     at = {name: i for i, name in enumerate(names)}
     rows = []
@@ -185,12 +187,18 @@ def _labels_of_lists(cells: Sequence[str], column: str) -> Labels:
             row[at[name]] = 1
         rows.append(tuple(row))
     empty = sum(not parts for parts in lists)
-    notes = [
-        f"column {column!r} holds lists separated by {SEPARATOR}: {count_of(len(names), 'finding')}"
-    ]
+    count = count_of(len(names), "finding")
+    notes = [f"column {column!r} holds lists separated by {SEPARATOR}: {count}", *joined]
     if empty:
         notes.append(f"{count_of(empty, 'row')} without any finding")
     return Labels("multilabel", tuple(names), tuple(rows), tuple(notes), (column,))
+
+
+def _spelled_alike(lists: list[list[str]]) -> tuple[list[list[str]], list[str]]:
+    """The lists with one spelling of each finding, and what to say."""
+    flat, joined = one_spelling([name for parts in lists for name in parts])
+    names = iter(flat)
+    return [[next(names) for _ in parts] for parts in lists], joined
 
 
 def _one_flag(column: list[int], name: str, notes: list[str]) -> Labels:
@@ -200,12 +208,12 @@ def _one_flag(column: list[int], name: str, notes: list[str]) -> Labels:
 
 
 def flag_columns(table: Table, taken: set[str]) -> list[str]:
-    """Columns that hold nothing but 0, 1 and blanks, at least one of them filled."""
+    """Columns that hold nothing but 0, 1 (or False, True) and blanks, not all of them blank."""
     found = []
     for name in table.header:
         if name in taken or _simple(name) in METADATA_WORDS:
             continue
-        values = {_plain_integer(cell) for cell in table.column(name)}
+        values = {_flag(cell) for cell in table.column(name)}
         if values <= {"0", "1", "", "-1"} and values & {"0", "1"}:
             found.append(name)
     return found
@@ -251,7 +259,12 @@ def _sorted_names(cells: Sequence[str]) -> list[str]:
     return order_of_classes(list(names))
 
 
-def _plain_integer(cell: str) -> str:
+def _flag(cell: str) -> str:
+    """`True` → `1`, as pandas writes it; `1.0` → `1`."""
+    return {"true": "1", "false": "0"}.get(cell.lower()) or plain_integer(cell)
+
+
+def plain_integer(cell: str) -> str:
     """`1.0` → `1`: spreadsheets write integers so."""
     head, dot, tail = cell.partition(".")
     return head if dot and not tail.strip("0") and head.lstrip("-").isdigit() else cell

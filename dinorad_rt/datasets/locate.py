@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
 from functools import cached_property
@@ -39,6 +40,10 @@ class Locator:
         listed = listed.strip()
         if not listed:
             return None
+        found = self._found(listed)
+        return None if found is None else _without_detours(found)
+
+    def _found(self, listed: str) -> Path | None:
         parts = _parts(listed)
         native = Path(listed)
         if native.is_absolute():
@@ -50,7 +55,8 @@ class Locator:
             candidate = self.root.joinpath(*parts[start:])
             if _exists(candidate):
                 return candidate
-        found = self._names.get(parts[-1]) or self._stems.get(parts[-1])
+        name = unicodedata.normalize("NFC", parts[-1])
+        found = self._names.get(name) or self._stems.get(name)
         return found[0] if found is not None and len(found) == 1 else None
 
     def expected(self, listed: str) -> Path:
@@ -101,6 +107,14 @@ def _parts(listed: str) -> tuple[str, ...]:
     return anchorless.parts or (listed,)
 
 
+def _without_detours(path: Path) -> Path:
+    """`a/../b` → `b`, so that a file has one name; not where a link makes them two files."""
+    if ".." not in path.parts:
+        return path
+    straight = Path(os.path.normpath(path))
+    return straight if _exists(straight) and straight.samefile(path) else path
+
+
 def _exists(path: Path) -> bool:
     try:
         return os.path.exists(path)
@@ -111,5 +125,5 @@ def _exists(path: Path) -> bool:
 def _indexed(pairs: Iterable[tuple[str, Path]]) -> dict[str, list[Path]]:
     index: dict[str, list[Path]] = defaultdict(list)
     for key, path in pairs:
-        index[key].append(path)
+        index[unicodedata.normalize("NFC", key)].append(path)  # macOS writes umlauts in two parts
     return index

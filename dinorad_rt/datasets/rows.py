@@ -13,6 +13,7 @@ from dinorad_rt.datasets.labels import (
     flag_columns,
     labels_of_table,
     looks_like_paths,
+    plain_integer,
     shown_values,
 )
 from dinorad_rt.datasets.locate import IMAGE_SUFFIXES, Locator, suffix_of
@@ -238,7 +239,7 @@ def _records(
             name=_name(path, locator.root),
             path=path,
             labels=() if labels is None else labels.rows[row],
-            patient=patients[row] or None,
+            patient=_patient(patients[row]),
             split=_parsed(splits[row]),
             mask=masks[row][0] if masks[row] else None,
             frame=int(frames[row]) if numbered else None,
@@ -260,6 +261,11 @@ def _masks(table: Table, layout: _Layout, locator: Locator) -> list[tuple[Path, 
         paths = [locator.find(cell) for cell in cells]
         found.append(tuple(p for p in paths if p is not None) if all(paths) else ())
     return found
+
+
+def _patient(cell: str) -> str | None:
+    """The patient that a cell names; `7.0`, as pandas writes a column with gaps, is `7`."""
+    return None if cell.lower() in ("", "none") else plain_integer(cell)
 
 
 def _parsed(cell: str) -> Split | None:

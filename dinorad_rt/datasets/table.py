@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,9 @@ ALIASES: dict[str, list[str]] = {
 }
 """Kind of column → its usual names, lower-case without blanks, `_`, `-` and `.`; best first."""
 
+MISSING_WORDS = frozenset("nan na n/a #n/a <na> null nat".split())
+"""What pandas, R and spreadsheets write for a cell without a value, in lower case."""
+
 _ENCODINGS = ("utf-8-sig", "cp1252", "latin-1")
 _MAX_FIELD = 1 << 24
 
@@ -44,7 +48,7 @@ class Table:
     Attributes:
         source: the file.
         header: names of columns, in order.
-        rows: cells, blanks around them removed; as long as the header.
+        rows: cells, blanks around them removed, MISSING_WORDS as blank; as long as the header.
         lines: line of the file that each row began at.
     """
 
@@ -101,17 +105,18 @@ def read_table(path: Path) -> Table:
         TableError: unequal rows, doubled column names, or no text.
     """
     text = _decoded(path)
-    delimiter = _delimiter(text)
+    delimiter, first = _delimiter(text)
     csv.field_size_limit(_MAX_FIELD)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    body = text.split("\n", first - 1)[-1]
+    reader = csv.reader(io.StringIO(body, newline=""), delimiter=delimiter)
     rows, lines = [], []
-    start = 1
+    start = first
     try:
         for row in reader:
             if any(cell.strip() for cell in row):
                 rows.append(tuple(cell.strip() for cell in row))
                 lines.append(start)
-            start = reader.line_num + 1
+            start = reader.line_num + first
     except csv.Error as error:
         raise TableError(f"{path} is no CSV: {error}.", "Save it as UTF-8 CSV.") from error
     if len(rows) < 2:
@@ -135,7 +140,7 @@ def _checked(path: Path, rows: list[tuple[str, ...]], lines: list[int]) -> Table
                 f"{path.name}, line {line}: {len(row)} cells, but the header has {len(header)}.",
                 "Mend the line; quote cells that hold the delimiter.",
             )
-        body.append(row)
+        body.append(tuple("" if cell.lower() in MISSING_WORDS else cell for cell in row))
     return Table(path, header, tuple(body), tuple(lines[1:]))
 
 
@@ -159,11 +164,18 @@ def _decoded(path: Path) -> str:
     raise TableError(f"{path} is no text in UTF-8.", "Save it as UTF-8 CSV.")
 
 
-def _delimiter(text: str) -> str:
-    """The most frequent candidate in the header line, outside quotes."""
+def _delimiter(text: str) -> tuple[str, int]:
+    """The most frequent candidate in the header line, outside quotes; and the header's line.
+
+    Spreadsheets may write `sep=;` in a line above it.
+    """
+    said = re.match(r"sep=([,;\t|])\r?\n", text)
+    if said:
+        return said[1], 2
     first = next((line for line in text.splitlines() if line.strip()), "")
     bare = "".join(first.split('"')[::2])
-    return max((",", ";", "\t"), key=lambda candidate: (bare.count(candidate), candidate == ","))
+    best = max((",", ";", "\t"), key=lambda candidate: (bare.count(candidate), candidate == ","))
+    return best, 1
 
 
 def _simple(name: str) -> str:

@@ -19,7 +19,7 @@ MAX_BYTES = 8 << 30
 """Largest array that is read at once."""
 
 _IMAGE_NAMES = ("image", "images", "pixels", "img", "volume", "data", "arr_0")
-_SHAPES = "Allowed: (height, width), (slices, height, width), either with 3 or 4 colours last."
+_SHAPES = "Allowed: (height, width), (slices, height, width), either with 1, 3 or 4 channels last."
 
 
 def read_npy(path: Path, frame: int | None = None) -> Study:
@@ -95,6 +95,8 @@ def _study(array: np.ndarray, path: Path, frame: int | None, facts: dict[str, An
         raise UnreadableFileError(
             f"{path} holds values of type {array.dtype}.", "Save integers or real numbers."
         )
+    if array.ndim >= 3 and array.shape[-1] == 1 < array.shape[0]:
+        array = array[..., 0]  # one grey channel, as Keras keeps it
     coloured = _is_coloured(array)
     planes = array if array.ndim == (4 if coloured else 3) else array[None]
     if planes.ndim != (4 if coloured else 3):

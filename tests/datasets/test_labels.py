@@ -90,3 +90,30 @@ def test_too_many_classes_are_no_classes(write_table: WriteTable) -> None:
     table = read_table(write_table("image,label", [("x", f"id{i}") for i in range(30)]))
     with pytest.raises(LabelError, match="30 different values in 30 samples"):
         labels_of_table(table, None, {"image"})
+
+
+def test_spellings_of_one_label_are_one_class(write_table: WriteTable) -> None:
+    cells = ["Positive", "Positive", "positive", "NEGATIVE", "negative ", "Negative"] * 4
+    table = read_table(write_table("image,label", [("x", cell) for cell in cells]))
+    labels = labels_of_table(table, None, {"image"})
+    assert labels.class_names == ("NEGATIVE", "Positive")
+    assert [row[0] for row in labels.rows] == [1, 1, 1, 0, 0, 0] * 4
+    assert any("Positive, positive are one class" in note for note in labels.notes)
+    table = read_table(write_table("image,label", [("x", c) for c in ["Mass|edema", "Edema", ""]]))
+    assert labels_of_table(table, None, {"image"}).class_names == ("Edema", "Mass")
+
+
+@pytest.mark.parametrize("word", ["nan", "NaN", "NA", "<NA>", "null", "N/A"])
+def test_words_for_missing_are_no_class(write_table: WriteTable, word: str) -> None:
+    cells = ["a", "b", "a", word, "b"]
+    table = read_table(write_table("image,label", [("x", cell) for cell in cells]))
+    with pytest.raises(TableError, match=r"blank in 1 rows \(lines 5\)"):
+        labels_of_table(table, None, {"image"})
+
+
+def test_true_and_false_are_flags(write_table: WriteTable) -> None:
+    rows = [("x", bool(i % 2), str(i % 3 == 0).lower()) for i in range(9)]
+    table = read_table(write_table("image,edema,mass", rows))
+    labels = labels_of_table(table, None, {"image"})
+    assert labels.task == "multilabel" and labels.class_names == ("edema", "mass")
+    assert labels.rows == tuple((i % 2, int(i % 3 == 0)) for i in range(9))

@@ -271,7 +271,7 @@ def test_images_without_class_folders_are_told(tmp_path: Path, write_images: Wri
     with pytest.raises(LabelError, match="2 images, but nothing says their class"):
         open_dataset(tmp_path)
     write_images("only/c.png")
-    with pytest.raises(LabelError, match="one label: 'only'"):
+    with pytest.raises(LabelError, match="all in one class folder, 'only'"):
         open_dataset(tmp_path)
 
 
@@ -306,3 +306,30 @@ def test_labels_array(write_images: WriteImages, write_table: WriteTable) -> Non
     dataset = open_dataset(write_table("image,label,patient", rows))
     assert dataset.task == "multilabel" and dataset.class_names == ("a", "b", "c")
     assert np.array_equal(dataset.labels_array()[:2], [[0, 0, 1], [1, 1, 0]])
+
+
+def test_patients_without_a_name_are_not_one_patient(
+    write_images: WriteImages, write_table: WriteTable
+) -> None:
+    write_images(*NAMES)
+    words = ("nan", "None", "", "NULL")
+    rows = [(n, c, words[i % 4] if i < 8 else f"{i // 2}.0") for i, (n, c, _) in enumerate(ROWS)]
+    dataset = open_dataset(write_table("image,label,patient", rows))
+    assert len({sample.patient for sample in dataset.samples}) == 8 + 6
+    assert dataset.samples[8].patient == pseudonym("patient", "4")
+
+
+def test_one_file_under_two_paths_is_one_image(
+    write_images: WriteImages, write_table: WriteTable
+) -> None:
+    write_images(*NAMES)
+    rows = [(name, label, "train" if i < 12 else "test") for i, (name, label, _) in enumerate(ROWS)]
+    table = write_table("image,label,split", [*rows, ("img/../img/0 a.png", 0, "test")])
+    with pytest.raises(TableError, match="listed twice"):
+        open_dataset(table)
+
+
+def test_unicode_forms_of_one_file_name(write_images: WriteImages, write_table: WriteTable) -> None:
+    write_images(*(f"img/Lu\u0308tt{i}.png" for i in range(8)))
+    table = write_table("image,label", [(f"img/L\u00fctt{i}.png", i % 2) for i in range(8)])
+    assert all(sample.path.is_file() for sample in open_dataset(table).samples)

@@ -46,3 +46,11 @@ def test_a_spreadsheet_is_no_csv(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_bytes(b"PK\x03\x04\x00\x00")
     with pytest.raises(TableError, match="no text"):
         read_table(tmp_path / "t.csv")
+
+
+def test_the_line_of_excel_above_the_header(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("sep=;\r\nimage;label\r\nx, y.png;1\r\nz.png;0\r\n", newline="")
+    table = read_table(path)
+    assert table.header == ("image", "label") and table.rows[0] == ("x, y.png", "1")
+    assert table.lines == (3, 4)

@@ -99,3 +99,11 @@ def test_old_matlab_files_are_told(tmp_path: Path) -> None:
     (tmp_path / "a.mat").write_bytes(b"MATLAB 5.0 MAT-file" + b"\0" * 200)
     with pytest.raises(UnreadableFileError, match="older than 7.3"):
         read_study(tmp_path / "a.mat")
+
+
+def test_one_grey_channel_at_the_end_is_no_axis_of_slices(tmp_path: Path) -> None:
+    grey = np.arange(48, dtype=np.uint8).reshape(6, 8)
+    np.save(tmp_path / "keras.npy", grey[..., None])
+    np.save(tmp_path / "volume.npy", np.stack([grey, grey + 1])[..., None])
+    assert np.array_equal(read_study(tmp_path / "keras.npy").pixels, grey[None])
+    assert np.array_equal(read_study(tmp_path / "volume.npy").pixels, [grey, grey + 1])
