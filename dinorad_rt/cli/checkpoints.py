@@ -14,7 +14,8 @@ from dinorad_rt.errors import ParityError
 if TYPE_CHECKING:
     from dinorad_rt.cli.groups import MaskSource
     from dinorad_rt.datasets.dataset import Dataset
-    from dinorad_rt.engines.task_gate import SegmentationGate, TaskGate
+    from dinorad_rt.engines.mask_gate import SegmentationGate
+    from dinorad_rt.engines.task_gate import TaskGate
     from dinorad_rt.export.manifest import Graph
     from dinorad_rt.reports.results import Results
     from dinorad_rt.training.checkpoint import TunedModel

@@ -2,42 +2,34 @@
 
 A kNN classifier is fitted on the training images and asked about the test images, once with the
 embeddings of the engine and once with those of the reference. Compared are the AUROC (paired
-difference, interval by patient) and the predicted class (agreement). Source of the limits:
-ARCHITECTURE.md, the parity gate.
-
-A segmenter is judged by `judge_masks`: the paired difference of the mean Dice, and equal voxels.
+difference, interval by patient) and the predicted class (agreement). Segmenters: `mask_gate`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dinorad_rt.errors import ProtocolError
-from dinorad_rt.metrics.by_patient import (
-    RankingByPatient,
-    SharesByPatient,
-    defined_mean_by_patient,
+from dinorad_rt.engines.task_verdict import (
+    AUROC_LIMIT,
+    LEAST_OF_CLASS,
+    LEAST_PATIENTS,
+    Verdict,
+    plain,
+    verdict_of,
 )
+from dinorad_rt.errors import ProtocolError
+from dinorad_rt.metrics.by_patient import RankingByPatient
 from dinorad_rt.metrics.comparisons import paired_bootstrap
-from dinorad_rt.metrics.intervals import CountMetric, bootstrap_patients
+from dinorad_rt.metrics.intervals import CountMetric
 
 if TYPE_CHECKING:
     from dinorad_rt.embeddings.store import EmbeddingStore
     from dinorad_rt.embeddings.table import EmbeddingTable
 
-Verdict = Literal["passed", "failed", "undecided"]
-AUROC_LIMIT = 0.002
-"""The interval of the AUROC's difference must lie inside ± this."""
-DICE_LIMIT = 0.002
-"""The same for the Dice of a segmenter."""
-LEAST_AGREEMENT = 0.995
-LEAST_PATIENTS = 30
-LEAST_OF_CLASS = 10
-"""With fewer test patients, in all or of a class, a bootstrap interval is too narrow to trust."""
 NEIGHBOURS = 20
 
 
@@ -54,7 +46,8 @@ class TaskGate:
         difference, low, high: engine minus reference, with its 95 % interval by patient.
         agreement: share of test images with the same predicted class (labels, if multi-label).
         agreement_low, agreement_high: exact 95 % interval over patients all of whose images agree.
-        cosine_min, cosine_p01: worst image and first percentile of the last class token's cosine.
+        cosine_min, cosine_p01: worst image and first percentile of the cosine of the last class
+            token, or of the logits of a head of the model's own.
     """
 
     verdict: Verdict
@@ -75,41 +68,7 @@ class TaskGate:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; what is undefined is None."""
-        return _plain(asdict(self))
-
-
-@dataclass(frozen=True)
-class SegmentationGate:
-    """What the task gate of a segmenter found.
-
-    Attributes:
-        verdict: `undecided` where the data cannot tell.
-        reason: in words.
-        volumes, patients: of the validation split.
-        unreadable: files or slices of it that could not be read.
-        dice_reference, dice_engine: mean foreground Dice over the volumes that have one.
-        difference, low, high: engine minus reference, with its 95 % interval by patient.
-        agreement: share of equal voxels.
-        agreement_low, agreement_high: its 95 % interval by patient.
-    """
-
-    verdict: Verdict
-    reason: str
-    volumes: int
-    patients: int
-    unreadable: int
-    dice_reference: float
-    dice_engine: float
-    difference: float
-    low: float
-    high: float
-    agreement: float
-    agreement_low: float
-    agreement_high: float
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; what is undefined is None."""
-        return _plain(asdict(self))
+        return plain(asdict(self))
 
 
 def judge_stores(
@@ -152,15 +111,15 @@ def judge_tables(
     test = reference["test"]
     k = min(k, len(reference["train"]))
     scores = [_scores(tables, classes, k) for tables in (reference, engine)]
-    cosine = _cosines(test.cls[:, -1], engine["test"].cls[:, -1])
-    return judge_scores(scores, test.labels, test.patients, cosine, k=k, seed=seed)
+    tokens = [tables["test"].cls[:, -1] for tables in (reference, engine)]
+    return judge_scores(scores, tokens, test.labels, test.patients, k=k, seed=seed)
 
 
 def judge_scores(
     scores: Sequence[np.ndarray],
+    vectors: Sequence[np.ndarray],
     labels: np.ndarray,
     patients_of: np.ndarray,
-    cosine: np.ndarray,
     *,
     k: int = 0,
     seed: int = 0,
@@ -169,9 +128,9 @@ def judge_scores(
 
     Args:
         scores: (images, classes) of the reference, and of the engine.
+        vectors: (images, values) that each computed them from, compared by cosine.
         labels: (images,) class indices, or (images, classes) 0/1.
         patients_of: (images,) key of each image's patient.
-        cosine: (images,) of what both computed.
         k: neighbours behind the scores; 0 for a head of the model's own.
         seed: of the intervals' resampling.
     """
@@ -180,7 +139,7 @@ def judge_scores(
     metrics = [_auroc(labels, score, patient, patients) for score in scores]
     (delta,) = paired_bootstrap(metrics[0], metrics[1], patients, seed=seed)
     once = np.ones((1, patients), np.int64)
-    same = _same(labels, *scores)
+    same, cosine = _same(labels, *scores), _cosines(*vectors)
     agreed = np.bincount(patient, weights=1.0 - same, minlength=patients) == 0
     low, high = _exact_interval(int(agreed.sum()), patients)
     numbers: dict[str, Any] = dict(
@@ -205,66 +164,8 @@ def judge_scores(
             f"{patients} in the {split} split, {rarest} of the rarest class; {LEAST_PATIENTS} and "
             f"{LEAST_OF_CLASS} are needed"
         )
-    verdict, reason = _verdict(numbers, ("AUROC", AUROC_LIMIT), "images", shortage)
+    verdict, reason = verdict_of(numbers, ("AUROC", AUROC_LIMIT), "images", shortage)
     return TaskGate(verdict=verdict, reason=reason, **numbers)
-
-
-def judge_masks(
-    dice: np.ndarray,
-    voxels: np.ndarray,
-    patients_of: np.ndarray | Sequence[str],
-    *,
-    unreadable: int = 0,
-    margin: float = DICE_LIMIT,
-    seed: int = 0,
-) -> SegmentationGate:
-    """Judge the Dice that reference and engine reach on the same volumes.
-
-    Args:
-        dice: (volumes, 2) mean foreground Dice of reference and engine; NaN where no class has a
-            value.
-        voxels: (volumes, 2), how many are equal in both masks, and how many there are.
-        patients_of: (volumes,) key of each volume's patient.
-        unreadable: files or slices that are missing.
-        margin: the interval of the difference must lie inside ± this.
-        seed: of the intervals' resampling.
-
-    Raises:
-        ProtocolError: no volume, or not one row for each.
-    """
-    sizes = (len(dice), len(voxels), len(patients_of))
-    if not sizes[0] or len(set(sizes)) > 1:
-        raise ProtocolError(
-            f"Dice, voxels and patients of {sizes[0]}, {sizes[1]} and {sizes[2]} volumes.",
-            "Segment the same volumes, one or more, with both.",
-        )
-    patient = np.unique(np.asarray(patients_of, dtype=str), return_inverse=True)[1]
-    patients = int(patient.max()) + 1
-    first, second = (
-        defined_mean_by_patient(dice[:, column, None], patient, patients) for column in (0, 1)
-    )
-    (delta,) = paired_bootstrap(first, second, patients, seed=seed)
-    equal = SharesByPatient(voxels[:, :1], voxels[:, 1:], patient, patients)
-    (same,) = bootstrap_patients(equal, patients, seed=seed)
-    once = np.ones((1, patients), np.int64)
-    numbers: dict[str, Any] = dict(
-        volumes=len(dice),
-        patients=patients,
-        unreadable=unreadable,
-        dice_reference=float(first(once)[0, 0]),
-        dice_engine=float(second(once)[0, 0]),
-        difference=delta.value,
-        low=delta.low,
-        high=delta.high,
-        agreement=same.value,
-        agreement_low=same.low,
-        agreement_high=same.high,
-    )
-    shortage = ""
-    if patients < LEAST_PATIENTS:
-        shortage = f"{patients} in the validation split; {LEAST_PATIENTS} are needed"
-    verdict, reason = _verdict(numbers, ("Dice", margin), "voxels", shortage)
-    return SegmentationGate(verdict=verdict, reason=reason, **numbers)
 
 
 def _check(reference: Mapping[str, EmbeddingTable], engine: Mapping[str, EmbeddingTable]) -> None:
@@ -346,45 +247,3 @@ def _least_of_class(labels: np.ndarray, patient: np.ndarray, classes: int) -> in
     else:
         groups = [patient[labels == c] for c in range(classes)]
     return min(len(np.unique(group)) for group in groups if len(group))
-
-
-def _verdict(
-    numbers: Mapping[str, Any], limit: tuple[str, float], judged: str, shortage: str
-) -> tuple[Verdict, str]:
-    """Both limits in words; what fails outweighs what cannot be decided.
-
-    Args:
-        numbers: `low`, `high`, `agreement` and `agreement_high`.
-        limit: the metric, and how far its difference may reach.
-        judged: what the agreement is a share of.
-        shortage: what of the data does not suffice; may be empty.
-    """
-    failed, open_ = [], []
-    low, high = numbers["low"], numbers["high"]
-    metric, margin = limit
-    if np.isnan(low):
-        open_.append(f"the {metric} is not defined on these images")
-    elif low > margin or high < -margin:
-        failed.append(f"the {metric} differs by more than {margin:g}")
-    elif low < -margin or high > margin:
-        open_.append(f"the interval of the {metric}'s difference reaches beyond ±{margin:g}")
-    if numbers["agreement"] < LEAST_AGREEMENT:
-        surely = numbers["agreement_high"] < LEAST_AGREEMENT
-        (failed if surely else open_).append(
-            f"the same class for {numbers['agreement']:.2%} of the {judged}, {LEAST_AGREEMENT:.1%} "
-            "wanted"
-        )
-    if shortage:
-        open_.append(f"too few patients: {shortage}")
-    if failed:
-        return "failed", "; ".join(failed)
-    if open_:
-        return "undecided", "; ".join(open_)
-    return "passed", "the difference lies inside the limits"
-
-
-def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    return {
-        key: None if isinstance(value, float) and np.isnan(value) else value
-        for key, value in values.items()
-    }

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from dinorad_rt.engines.gate import check_engine
+from dinorad_rt.engines.mask_gate import SegmentationGate
 from dinorad_rt.engines.proof import check_proof
-from dinorad_rt.engines.task_gate import SegmentationGate, TaskGate, judge_stores
+from dinorad_rt.engines.task_gate import TaskGate, judge_stores
 from dinorad_rt.errors import BuildError, DinoradError, LintError, ParityError, ProofError
 from dinorad_rt.export.recipe import load_recipe
 from dinorad_rt.pipeline import EngineRequest, build_engine, engine_for, graph_for, load, silent

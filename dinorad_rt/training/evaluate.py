@@ -199,9 +199,9 @@ def task_gate(
     scores = [probabilities(part.values, task) for part in (wanted, ours)]
     return judge_pair(
         scores,
+        (wanted.values, ours.values),
         labels if task == "multilabel" else labels[:, 0],
         np.asarray([sample.patient for sample in ours.samples], dtype=object),
-        _cosines(wanted.values, ours.values),
     )
 
 
@@ -315,8 +315,3 @@ def _engine_facts(engine: Engine) -> dict[str, Any]:
         *("batch", "input_shape", "graph_sha256", "recipe", "settings", "device", "parity"),
     )
     return {name: engine.manifest[name] for name in names if name in engine.manifest}
-
-
-def _cosines(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    lengths = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
-    return np.asarray(np.sum(first * second, axis=1) / np.maximum(lengths, 1e-300))

@@ -31,7 +31,8 @@ from dinorad_rt.training.export import LOGITS, export_tuned
 if TYPE_CHECKING:
     from dinorad_rt.datasets.dataset import Dataset
     from dinorad_rt.engines.manifest import Engine
-    from dinorad_rt.engines.task_gate import SegmentationGate, TaskGate
+    from dinorad_rt.engines.mask_gate import SegmentationGate
+    from dinorad_rt.engines.task_gate import TaskGate
     from dinorad_rt.training.checkpoint import TunedModel
 
 

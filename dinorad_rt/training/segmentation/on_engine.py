@@ -21,7 +21,7 @@ from dinorad_rt.words import count_of
 
 if TYPE_CHECKING:
     from dinorad_rt.datasets.dataset import Dataset
-    from dinorad_rt.engines.task_gate import SegmentationGate
+    from dinorad_rt.engines.mask_gate import SegmentationGate
     from dinorad_rt.export.manifest import Graph
     from dinorad_rt.reports.results import Results
     from dinorad_rt.runners.base import AbstractRunner

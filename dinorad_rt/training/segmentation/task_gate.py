@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dinorad_rt.engines.task_gate import SegmentationGate, judge_masks
+from dinorad_rt.engines.mask_gate import SegmentationGate, judge_masks
 from dinorad_rt.errors import EmptyDataError
 from dinorad_rt.metrics.segmentation import case_scores
 from dinorad_rt.training.segmentation.evaluate import segment_group, volumes_of

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from dinorad_rt.cli.main import app
 from dinorad_rt.datasets.dataset import Dataset
-from dinorad_rt.engines.task_gate import SegmentationGate, judge_masks
+from dinorad_rt.engines.mask_gate import SegmentationGate, judge_masks
 from dinorad_rt.errors import ParityError
 from dinorad_rt.preprocessing.spec import PreprocessSpec
 from dinorad_rt.training.segmentation import on_engine
