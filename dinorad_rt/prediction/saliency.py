@@ -22,6 +22,7 @@ from dinorad_rt.errors import BundleError
 from dinorad_rt.files import atomic_path
 from dinorad_rt.prediction.bundle import LOGITS, Bundle
 from dinorad_rt.prediction.inputs import Item
+from dinorad_rt.preprocessing.reference import picture_of
 
 if TYPE_CHECKING:
     import torch
@@ -243,8 +244,7 @@ def saliency_tiles(
     Returns:
         Two (H, W, 3) uint8.
     """
-    std, mean = (np.asarray(part).reshape(3, 1, 1) for part in (spec.std, spec.mean))
-    grey = np.clip(pixels * std + mean, 0.0, 1.0).transpose(1, 2, 0) * 255
+    grey = picture_of(pixels, spec) * 255
     heat = patch_means(found.values, max(1, found.values.shape[0] // GRID))
     scale = float(np.abs(heat).max()) or 1.0
     share = np.abs(heat)[..., None] / scale

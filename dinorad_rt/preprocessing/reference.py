@@ -6,10 +6,15 @@ installation without the native kernel runs.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from dinorad_rt.preprocessing.geometry import Geometry
 from dinorad_rt.preprocessing.intensity import GreyMap, Padding
+
+if TYPE_CHECKING:
+    from dinorad_rt.preprocessing.spec import PreprocessSpec
 
 
 class ReferenceStatistics:
@@ -90,6 +95,13 @@ def normalise(
     centre, scale = (np.asarray(value).reshape(3, 1, 1) for value in (mean, std))
     result: np.ndarray = ((image - centre) / scale).astype(np.float32)
     return result
+
+
+def picture_of(pixels: np.ndarray, spec: PreprocessSpec) -> np.ndarray:
+    """`normalise` undone for people to look at: (3, H, W) → (H, W, 3) in [0, 1]."""
+    std, mean = (np.asarray(value).reshape(3, 1, 1) for value in (spec.std, spec.mean))
+    picture: np.ndarray = np.clip(pixels * std + mean, 0.0, 1.0).transpose(1, 2, 0)
+    return picture
 
 
 def luma(pixels: np.ndarray) -> np.ndarray:

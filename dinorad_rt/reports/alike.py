@@ -14,10 +14,11 @@ from dinorad_rt.errors import DataError, DinoradError
 from dinorad_rt.files import sha256_file
 from dinorad_rt.pipeline import EngineRequest, Say, engine_for, preprocessing_for
 from dinorad_rt.pipeline import embed as run_embed
+from dinorad_rt.preprocessing.reference import picture_of
 from dinorad_rt.protocols.neighbours import neighbours
 from dinorad_rt.reports.page import Page
 from dinorad_rt.reports.runs import Run
-from dinorad_rt.reports.viewing import network_view, png_bytes, shown_study
+from dinorad_rt.reports.viewing import png_bytes, shown_study
 
 if TYPE_CHECKING:
     from dinorad_rt.datasets.dataset import Sample
@@ -129,7 +130,7 @@ class _Shown:
 
     def png(self, pixels: np.ndarray) -> bytes:
         """The picture as the network saw it, before normalisation."""
-        return png_of(network_view(pixels, self._spec))
+        return png_of(picture_of(pixels, self._spec))
 
 
 def png_of(picture: np.ndarray, side: int = SIDE) -> bytes:

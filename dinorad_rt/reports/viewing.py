@@ -77,13 +77,6 @@ def seen_slice(study: Study, spec: PreprocessSpec) -> np.ndarray:
     return picture
 
 
-def network_view(pixels: np.ndarray, spec: PreprocessSpec) -> np.ndarray:
-    """A normalised network input (3, H, W) as a picture (H, W, 3) in [0, 1]."""
-    std, mean = (np.asarray(part).reshape(3, 1, 1) for part in (spec.std, spec.mean))
-    picture: np.ndarray = np.clip(pixels * std + mean, 0, 1).transpose(1, 2, 0)
-    return picture
-
-
 def png_bytes(image: object) -> bytes:
     """The content of a PNG file, without any metadata, of a PIL image."""
     content = io.BytesIO()

@@ -93,6 +93,7 @@ def _drawn(rows: list[list[Tile]], size: int) -> Any:
 def _tiles(name: str, series: InspectedSeries, spec: PreprocessSpec) -> Iterator[Tile]:
     """Tiles of evenly spaced slices."""
     from dinorad_rt.preprocessing.pipeline import Preprocessor
+    from dinorad_rt.preprocessing.reference import picture_of
 
     preprocess = Preprocessor(spec)
     files = len(series.files)
@@ -100,19 +101,13 @@ def _tiles(name: str, series: InspectedSeries, spec: PreprocessSpec) -> Iterator
         try:
             study = read_study(series.files[at]).displayed()
             slices = _spread(range(study.num_slices), TILES_PER_SERIES if files == 1 else 1)
-            shown = [_shown(preprocess(study.slice(index)), spec) for index in slices]
+            views = [picture_of(preprocess(study.slice(index)), spec) for index in slices]
         except DinoradError:
             continue
-        for index, tile in zip(slices, shown, strict=True):
+        for index, view in zip(slices, views, strict=True):
             place, total = (at, files) if files > 1 else (index, study.num_slices)
-            yield (f"{name} {place + 1}/{total}" if total > 1 else name), tile
-
-
-def _shown(values: np.ndarray, spec: PreprocessSpec) -> np.ndarray:
-    """Undo the normalisation: (3, size, size) float → (size, size, 3) uint8."""
-    std, mean = (np.asarray(part).reshape(3, 1, 1) for part in (spec.std, spec.mean))
-    grey = np.clip(values * std + mean, 0.0, 1.0)
-    return np.ascontiguousarray(np.rint(grey * 255).astype(np.uint8).transpose(1, 2, 0))
+            caption = f"{name} {place + 1}/{total}" if total > 1 else name
+            yield caption, np.ascontiguousarray(np.rint(view * 255).astype(np.uint8))
 
 
 def _spread(items: Any, count: int) -> list[Any]:

@@ -8,6 +8,7 @@ import torch
 
 from dinorad_rt.errors import DataError
 from dinorad_rt.preprocessing.pipeline import Preprocessor
+from dinorad_rt.preprocessing.reference import picture_of
 from dinorad_rt.studies.study import Study
 
 IMAGE = Study(np.arange(256, dtype=np.uint8).reshape(1, 16, 16), units="display")
@@ -21,6 +22,17 @@ def test_normalises_per_channel(make_spec, implementation):
     for index in range(3):
         expected = (grey[index] - spec.mean[index]) / spec.std[index]
         np.testing.assert_allclose(row[index], expected, atol=1e-6)
+
+
+def test_a_normalised_input_becomes_a_picture_again(make_spec):
+    from torchvision.transforms.functional import normalize
+
+    spec = make_spec(mean=(0.5, 0.25, 0.0), std=(0.5, 0.25, 2.0))
+    grey = torch.rand(3, 5, 4, generator=torch.Generator().manual_seed(0))
+    picture = picture_of(normalize(grey, spec.mean, spec.std).numpy(), spec)
+    np.testing.assert_allclose(picture, grey.permute(1, 2, 0), atol=1e-6)
+    overshoot = picture_of(np.full((3, 1, 1), 9.0), spec)
+    assert (overshoot == 1).all() and not picture_of(np.full((3, 1, 1), -9.0), spec).any()
 
 
 def test_into_writes_a_row_of_a_batch(make_spec, implementation):
