@@ -15,6 +15,7 @@ from torch import nn
 from dinorad_rt.errors import ProtocolError, unknown_name
 from dinorad_rt.training.segmentation.names import DECODERS
 from dinorad_rt.training.segmentation.resample import Resample
+from dinorad_rt.training.segmentation.shorter_merge import merged, shorter_is_worth_it
 
 PATCH_BLOCKS: dict[str, int] = {"linear": 1, "unet": 5, "unet-as-coded": 5}
 """Last blocks whose patch tokens each decoder reads."""
@@ -134,15 +135,20 @@ class UpBlock(nn.Module):
 
     def forward(self, x: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
         """(batch, incoming, h, h) and (batch, dim, grid, grid) → (batch, outgoing, 2h, 2h)."""
-        merged: torch.Tensor = self.merge(
-            torch.cat([self.up(x), self.resize(self.skip(skip))], dim=1)
-        )
-        return merged
+        conv, after = self.merge[0], self.merge[1:]
+        skip = self.skip(skip)
+        if shorter_is_worth_it(x, training=self.training):
+            mixed = merged(x, skip, self.up, conv, self.resize)  # type: ignore[arg-type]
+        else:
+            mixed = conv(torch.cat([self.up(x), self.resize(skip)], dim=1))
+        found: torch.Tensor = after(mixed)
+        return found
 
 
 def as_map(tokens: torch.Tensor, grid: int) -> torch.Tensor:
     """Patch tokens (batch, N, dim) as a map (batch, dim, grid, grid)."""
-    return tokens.transpose(1, 2).reshape(tokens.shape[0], tokens.shape[2], grid, grid)
+    maps = tokens.transpose(1, 2).reshape(tokens.shape[0], tokens.shape[2], grid, grid)
+    return maps.contiguous()
 
 
 def _conv(incoming: int, outgoing: int) -> nn.Sequential:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from dinorad_rt.errors import ProtocolError, UnknownNameError
+from dinorad_rt.training.segmentation import decoders
 from dinorad_rt.training.segmentation.decoders import (
     PATCH_BLOCKS,
     LinearDecoder,
@@ -16,6 +19,7 @@ from dinorad_rt.training.segmentation.decoders import (
 )
 from dinorad_rt.training.segmentation.names import DECODERS
 from dinorad_rt.training.segmentation.resample import Mode, Resample
+from dinorad_rt.training.segmentation.shorter_merge import shorter_is_worth_it
 
 
 @pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
@@ -76,6 +80,60 @@ def test_every_block_of_tokens_reaches_the_logits() -> None:
     decoder(tokens).square().sum().backward()
     assert tokens.grad is not None
     assert (tokens.grad.abs().sum(dim=(0, 2, 3)) > 0).all()
+
+
+@pytest.mark.parametrize("coded", [False, True])
+@pytest.mark.parametrize("size", [64, 50])
+def test_the_shorter_way_is_the_layers_as_written(
+    coded: bool, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    shorter = UNetDecoder(32, 4, 3, size, as_coded=coded).double()
+    for module in shorter.modules():
+        if isinstance(module, Resample):  # its float32 weights add up to 1 ± 6e-8
+            rows = module.get_buffer("rows")
+            module.rows = rows / rows.sum(dim=1, keepdim=True)
+            module.columns = module.rows.T.contiguous()
+    written = copy.deepcopy(shorter)
+    tokens = torch.randn(3, 5, 16, 32, dtype=torch.float64)
+    others = tokens.clone().requires_grad_(True)
+    tokens.requires_grad_(True)
+    found = shorter(tokens)
+    found.square().sum().backward()
+    monkeypatch.setattr(decoders, "shorter_is_worth_it", lambda *_, **__: False)
+    monkeypatch.setattr(decoders, "merged", None)
+    expected = written(others)
+    expected.square().sum().backward()
+    close = {"atol": 1e-10, "rtol": 1e-10}
+    torch.testing.assert_close(found, expected, **close)
+    torch.testing.assert_close(tokens.grad, others.grad, **close)
+    for (name, mine), theirs in zip(shorter.named_parameters(), written.parameters(), strict=True):
+        assert mine.grad is not None and theirs.grad is not None, name
+        torch.testing.assert_close(mine.grad, theirs.grad, **close, msg=name)
+    for mine, theirs in zip(shorter.buffers(), written.buffers(), strict=True):
+        torch.testing.assert_close(mine, theirs, **close)
+
+
+def test_the_shorter_way_is_for_training_in_full_precision() -> None:
+    x = torch.zeros(1)
+    assert shorter_is_worth_it(x, training=True)
+    assert not shorter_is_worth_it(x, training=False), "graphs are exported as written"
+    assert not shorter_is_worth_it(x.bfloat16(), training=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not shorter_is_worth_it(x, training=True)
+
+
+def test_float32_is_no_less_exact_by_the_shorter_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    decoder = UNetDecoder(96, 7, 2, 112)
+    tokens = torch.randn(2, 5, 49, 96)
+    exact = copy.deepcopy(decoder).double()(tokens.double())
+    errors = []
+    for way in (True, False):
+        monkeypatch.setattr(decoders, "shorter_is_worth_it", lambda *_, way=way, **__: way)
+        found = copy.deepcopy(decoder)(tokens).detach()
+        errors.append(float((found - exact.detach()).abs().max()))
+    assert errors[0] < max(2 * errors[1], 1e-5)
 
 
 def test_what_does_not_fit_is_refused() -> None:
