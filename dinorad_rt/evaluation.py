@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from dinorad_rt.types import Split
 
 
+MAX_REASONS = 3
+"""Reasons of missing images that a result names."""
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """Every choice of one evaluation; saved with its results.
@@ -189,13 +193,25 @@ def evaluate_store(
     )
     results.deviations.extend(settings.deviations(truth))
     results.notes[:0] = notes + unseen_classes(truth)
-    failed = {failure.sample_id for failure in store.failures()}
-    if failed:
-        results.notes.append(
-            f"{count_of(len(failed), 'image')} could not be read, missing here: see "
-            "failures.parquet in the store."
-        )
+    results.notes.extend(_unread(store))
     return results
+
+
+def _unread(store: EmbeddingStore) -> list[str]:
+    """How many images are missing, with the commonest reasons."""
+    from collections import Counter
+
+    reasons = {failure.sample_id: failure.reason for failure in store.failures()}
+    if not reasons:
+        return []
+    common = Counter(reasons.values()).most_common(MAX_REASONS)
+    more = len(set(reasons.values())) - len(common)
+    said = "; ".join(f"{count} x {reason.rstrip('.')}" for reason, count in common)
+    rest = f"; and {count_of(more, 'other reason')}" if more else ""
+    return [
+        f"{count_of(len(reasons), 'image')} could not be read, missing here (failures.parquet in "
+        f"the store): {said}{rest}."
+    ]
 
 
 def _split_tables(

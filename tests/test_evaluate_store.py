@@ -135,6 +135,15 @@ def test_unreadable_files_are_told() -> None:
     assert any("1 image could not be read" in note for note in evaluate(store, "knn").notes)
 
 
+def test_the_reasons_of_unreadable_files_are_told() -> None:
+    store = store_of()
+    reasons = ["empty.", "cut short", "cut short", "a", "b"]
+    store.failed = [Failure(f"s{i}", "", reason) for i, reason in enumerate(reasons)]
+    note = evaluate(store, "knn").notes[-1]
+    assert "5 images could not be read" in note and ": 2 x cut short; 1 x empty; 1 x a" in note
+    assert note.endswith("; and 1 other reason.")
+
+
 def test_what_does_not_exist_is_refused_by_name() -> None:
     store = store_of()
     with pytest.raises(UnknownNameError, match="linear"):

@@ -71,6 +71,8 @@ class Decoder:
             if not is_decoder_failure(error):
                 raise
             return Bad(reason_of(error, path))
+        if _is_without_numbers(study.pixels):
+            return Bad("no pixel is a finite number")
         if study.num_slices > 1:
             return Volume(study)
         return self.image(study, path)
@@ -86,6 +88,13 @@ class Decoder:
         if not math.isfinite(float(pixels.sum())) and not np.isfinite(pixels).all():
             return Bad("the pixels are NaN or infinite after preprocessing")
         return Image(pixels, study.study, study.series)
+
+
+def _is_without_numbers(pixels: np.ndarray) -> bool:
+    """True if all values are NaN or infinite; looked at in full only where the first one is."""
+    if pixels.dtype.kind != "f" or math.isfinite(float(pixels.flat[0])):
+        return False
+    return not any(np.isfinite(part).any() for part in pixels)
 
 
 def reason_of(error: BaseException, path: Path) -> str:

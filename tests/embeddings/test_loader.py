@@ -176,3 +176,16 @@ def test_real_series_of_slices(shared_data: Path, cache: Path, fakes: ModuleType
     assert isinstance(inside, Volume) and isinstance(outside, Volume)
     np.testing.assert_array_equal(inside.study.pixels, outside.study.pixels)
     assert inside.study.series == outside.study.series and inside.study.num_slices > 10
+
+
+@pytest.mark.parametrize("shape", [(6, 7), (3, 6, 7)])
+def test_a_file_without_any_number_is_bad(
+    fakes: ModuleType, tmp_path: Path, shape: tuple[int, ...]
+) -> None:
+    pixels = np.full(shape, np.nan, np.float32)
+    np.save(tmp_path / "nan.npy", pixels)
+    loaded = Decoder(fakes.SPEC).load(tmp_path / "nan.npy")
+    assert isinstance(loaded, Bad) and "finite number" in loaded.reason
+    pixels[..., 2, 3] = (1.0, 2.0, 3.0) if pixels.ndim == 3 else 1.0
+    np.save(tmp_path / "some.npy", pixels)
+    assert not isinstance(Decoder(fakes.SPEC).load(tmp_path / "some.npy"), Bad)
