@@ -11,7 +11,8 @@ from typing import Any
 
 from benchmarks.harness import save, table
 from dinorad_rt.files import read_json
-from dinorad_rt.reports.runs import Run, read_material
+from dinorad_rt.reports.material import read_material
+from dinorad_rt.reports.runs import Run
 
 METRICS = ("auroc", "average_precision", "balanced_accuracy", "brier", "calibration_error")
 

@@ -56,7 +56,8 @@ def track_results(tracker: Tracker, results: Results, artifacts: Sequence[Path] 
         results: of the run.
         artifacts: files to keep with it, such as results.json.
     """
-    from dinorad_rt.reports.runs import labelled, words_of
+    from dinorad_rt.reports.run_names import labelled
+    from dinorad_rt.reports.runs import words_of
 
     (run,) = labelled([results])
     data = results.provenance.get("dataset") or {}

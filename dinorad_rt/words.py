@@ -1,4 +1,4 @@
-"""Words of messages: one image, two images."""
+"""Words of messages and tables: one image, two images; a value with its interval."""
 
 from __future__ import annotations
 
@@ -20,3 +20,12 @@ def count_of(count: int, noun: str, plural: str | None = None) -> str:
 def verb_of(count: int, singular: str, plural: str) -> str:
     """The verb after a count: `is` after 1 image, `are` after 2."""
     return singular if count == 1 else plural
+
+
+def interval_words(value: float | None, low: float | None, high: float | None) -> str:
+    """`0.912 [0.874, 0.941]`; without the interval where it is not known."""
+    if value is None:
+        return "undefined"
+    if low is None or high is None:
+        return f"{value:.3f}"
+    return f"{value:.3f} [{low:.3f}, {high:.3f}]"

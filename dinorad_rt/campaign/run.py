@@ -153,8 +153,8 @@ class _Running:
 
     def report(self) -> tuple[Path, ...]:
         """Write the report of everything that is finished."""
+        from dinorad_rt.reports.material import read_material
         from dinorad_rt.reports.report import Extras, write_report
-        from dinorad_rt.reports.runs import read_material
 
         folders = [self._folder(cell) for cell in self._cells if self._is_done(cell)]
         if not folders:
@@ -218,7 +218,7 @@ class _Running:
         return str(estimate(left, measured, self._cached))
 
     def _told(self, cell: Cell) -> str:
-        from dinorad_rt.reports.runs import labelled
+        from dinorad_rt.reports.run_names import labelled
 
         (run,) = labelled([Results.open(self._folder(cell))])
         value = run.headline()

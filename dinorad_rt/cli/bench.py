@@ -60,7 +60,8 @@ def bench(
     """
     from dinorad_rt.benchmarking.sweep import BENCH_FILE, SweepPlan, run_sweep
     from dinorad_rt.files import claim_output_dir
-    from dinorad_rt.reports.bench import table_rows, write_bench_report
+    from dinorad_rt.reports.bench import write_bench_report
+    from dinorad_rt.reports.bench_rows import table_rows
     from dinorad_rt.reports.table import print_table, rows_table
 
     plan = SweepPlan(
@@ -90,7 +91,7 @@ def bench(
 
 
 def _shown(rows: list[dict[str, object]]) -> list[dict[str, str]]:
-    from dinorad_rt.reports.page import format_number
+    from dinorad_rt.reports.cells import format_number
 
     def text(value: object) -> str:
         return format_number(value) if isinstance(value, (int, float)) else str(value or "–")

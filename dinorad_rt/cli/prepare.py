@@ -11,7 +11,7 @@ from dinorad_rt.cli import options
 from dinorad_rt.cli.console import note, print_json, seldom, warn
 from dinorad_rt.cli.embed import describe_dataset
 from dinorad_rt.errors import UnknownNameError
-from dinorad_rt.words import count_of
+from dinorad_rt.words import count_of, verb_of
 
 if TYPE_CHECKING:
     from dinorad_rt.datasets.prepare import Prepared
@@ -82,8 +82,10 @@ def prepare(
 def _show(prepared: Prepared, as_json: bool) -> None:
     if prepared.burned_in:
         warn(
-            f"{prepared.burned_in} DICOM images say that text is burned into their pixels: it may "
-            "name the patient, and no pseudonym hides it"
+            f"{count_of(prepared.burned_in, 'DICOM image')} "
+            f"{verb_of(prepared.burned_in, 'says', 'say')} that text is burned into "
+            f"{verb_of(prepared.burned_in, 'its', 'their')} pixels: it may name the patient, and "
+            "no pseudonym hides it"
         )
     for name, state in prepared.checksums.items():
         (note if state == "official" else warn)(f"MD5 of {name}: {state}")

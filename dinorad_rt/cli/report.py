@@ -12,10 +12,11 @@ import typer
 from dinorad_rt.cli import options
 from dinorad_rt.cli.console import note, warn
 from dinorad_rt.cli.groups import MaskSource, grouped
+from dinorad_rt.words import count_of
 
 if TYPE_CHECKING:
+    from dinorad_rt.reports.material import Material
     from dinorad_rt.reports.page import Page
-    from dinorad_rt.reports.runs import Material
 
 Track: TypeAlias = Annotated[
     str | None,
@@ -96,9 +97,9 @@ def report(
 
     Runs on different test images are shown apart and never ranked together.
     """
+    from dinorad_rt.reports.material import read_material
     from dinorad_rt.reports.measured import measure_engines
     from dinorad_rt.reports.report import Extras, write_report
-    from dinorad_rt.reports.runs import read_material
     from dinorad_rt.trackers import track_results, tracker_named
 
     tracker = None if track is None else tracker_named(track)
@@ -127,7 +128,7 @@ def report(
     for path in files[:3]:
         typer.echo(path)
     if len(files) > 3:
-        typer.echo(f"{files[3].parent}: {len(files) - 3} plots")
+        typer.echo(f"{files[3].parent}: {count_of(len(files) - 3, 'plot')}")
 
 
 def _pictures(

@@ -151,7 +151,8 @@ def evaluate_few_shot(
     Raises:
         ProtocolError: more shots than patients, or images.
     """
-    from dinorad_rt.reports.results import Predictions, judge
+    from dinorad_rt.protocols.judge import judge
+    from dinorad_rt.reports.results import Predictions
 
     start = time.perf_counter()
     fitting, choosing, notes = with_validation(train, val, dataset, seed)

@@ -217,7 +217,8 @@ def evaluate_knn(
     Raises:
         ProtocolError: k is larger than the reference set.
     """
-    from dinorad_rt.reports.results import Predictions, judge
+    from dinorad_rt.protocols.judge import judge
+    from dinorad_rt.reports.results import Predictions
 
     start = time.perf_counter()
     reference = joined([train, val])

@@ -308,8 +308,9 @@ def evaluate_linear(
     Raises:
         ProtocolError: the metric that chooses is undefined on validation.
     """
+    from dinorad_rt.protocols.judge import judge
     from dinorad_rt.protocols.pooling import pool
-    from dinorad_rt.reports.results import Predictions, judge
+    from dinorad_rt.reports.results import Predictions
 
     start = time.perf_counter()
     fitting, choosing, notes = with_validation(train, val, dataset, seed)

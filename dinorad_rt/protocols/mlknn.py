@@ -205,7 +205,8 @@ def evaluate_mlknn(
     Raises:
         ProtocolError: k is larger than the reference set.
     """
-    from dinorad_rt.reports.results import Predictions, judge
+    from dinorad_rt.protocols.judge import judge
+    from dinorad_rt.reports.results import Predictions
 
     start = time.perf_counter()
     reference = joined([train, val])

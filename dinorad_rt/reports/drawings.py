@@ -14,8 +14,9 @@ from dinorad_rt.reports.figures import Drawing, Estimate
 from dinorad_rt.reports.results import MetricValue
 from dinorad_rt.reports.runs import Run, TestSet, words_of
 from dinorad_rt.reports.study_numbers import ALL, published_for
-from dinorad_rt.reports.table import TITLES
+from dinorad_rt.reports.table import TITLES, value_words
 from dinorad_rt.reports.tradeoff import Joined, front
+from dinorad_rt.words import count_of
 
 Item = TypeVar("Item")
 LINES_PER_PLOT = 6
@@ -104,7 +105,7 @@ def _few_shot_drawing(
         f"{words}. {_repeats(lines)}" + (" Dashed: published by others." if published else ""),
         f"{words}, {title}: "
         + "; ".join(
-            f"{label}: " + ", ".join(f"{e.x:g} shots {e.value:.3f}" for e in line)
+            f"{label}: " + ", ".join(f"{count_of(int(e.x), 'shot')} {e.value:.3f}" for e in line)
             for label, line in lines.items()
         ),
     )
@@ -157,15 +158,6 @@ def title_of(metric: str, unit: str = "") -> str:
     """A metric as people write it; distances with their unit, if it is given."""
     title = MORE_TITLES.get(metric) or TITLES.get(metric) or metric.replace("_", " ")
     return f"{title}, {unit}" if unit and metric == "hd95" else title
-
-
-def value_words(value: MetricValue) -> str:
-    """A value with its interval, in three decimals."""
-    if value.value is None:
-        return "undefined"
-    if value.ci_low is None or value.ci_high is None:
-        return f"{value.value:.3f}"
-    return f"{value.value:.3f} [{value.ci_low:.3f}, {value.ci_high:.3f}]"
 
 
 def judged_scores(run: Run) -> tuple[np.ndarray, np.ndarray]:

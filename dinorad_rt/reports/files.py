@@ -8,10 +8,10 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from dinorad_rt.reports.drawings import title_of
+from dinorad_rt.reports.markdown import pipe_table
 from dinorad_rt.reports.mask_numbers import class_rows
-from dinorad_rt.reports.page import Interval, Link, format_number
-from dinorad_rt.reports.runs import Material, Run
+from dinorad_rt.reports.material import Material
+from dinorad_rt.reports.runs import Run
 from dinorad_rt.reports.sections import (
     RANDOM,
     leaderboard_rows,
@@ -98,9 +98,8 @@ def to_markdown(
     if failures:
         lines += ["## Failed", "", *(f"- {line}" for line in failures), ""]
     for test_set in material.test_sets:
-        images, patients = test_set.count
-        lines += [f"## {test_set.name}", "", f"{images} test images of {patients} patients; "]
-        lines[-1] += "95 % intervals by patient."
+        lines += [f"## {test_set.name}", ""]
+        lines += [f"{test_set.count_words}; 95 % intervals by patient."]
         lines += ["", *pipe_table(leaderboard_rows(test_set)), ""]
         if test_set.results.task == "segmentation":
             lines += ["Masks by class:", "", *pipe_table(class_rows(test_set)), ""]
@@ -112,36 +111,3 @@ def to_markdown(
     if published:
         lines += ["## Published by others", "", *pipe_table(published_rows(published)), ""]
     return "\n".join(lines)
-
-
-def pipe_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A Markdown table; the first row's keys are the columns."""
-    if not rows:
-        return []
-    heads = list(rows[0])
-    body = ["| " + " | ".join(_text(row.get(key)) for key in heads) + " |" for row in rows]
-    return [
-        "| " + " | ".join(_text(title_of(head)) for head in heads) + " |",
-        "|" + "---|" * len(heads),
-        *body,
-    ]
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return "–"
-    if isinstance(value, Link):
-        value = value.text
-    if isinstance(value, Interval):
-        return _interval(value)
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return format_number(value)
-    return str(value).replace("|", "\\|")
-
-
-def _interval(cell: Interval) -> str:
-    if cell.value is None:
-        return "undefined"
-    if cell.low is None or cell.high is None:
-        return f"{cell.value:.3f}"
-    return f"{cell.value:.3f} [{cell.low:.3f}, {cell.high:.3f}]"

@@ -21,8 +21,9 @@ from dinorad_rt.pipeline import Say, silent
 from dinorad_rt.reports.alike import add_alike
 from dinorad_rt.reports.answering import Sources, digest_of, is_trained
 from dinorad_rt.reports.mask_pictures import add_masks
+from dinorad_rt.reports.material import Material
 from dinorad_rt.reports.page import Page
-from dinorad_rt.reports.runs import Material, Run
+from dinorad_rt.reports.runs import Run
 from dinorad_rt.reports.saliency_pictures import add_saliency
 from dinorad_rt.reports.sections import RANDOM
 from dinorad_rt.reports.viewing import CAUTION

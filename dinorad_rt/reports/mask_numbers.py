@@ -9,10 +9,11 @@ import numpy as np
 
 from dinorad_rt.metrics.cases import CASES_FILE, CaseTable
 from dinorad_rt.reports import figures
+from dinorad_rt.reports.cells import Link, interval
 from dinorad_rt.reports.drawings import file_name, title_of
 from dinorad_rt.reports.figures import Drawing
-from dinorad_rt.reports.page import Interval, Link
 from dinorad_rt.reports.runs import Run, TestSet, unit_of
+from dinorad_rt.words import count_of
 
 METRICS = ("dice", "jaccard", "hd95", "nsd")
 COUNTED = {"volumes": "per case", "pixels": "pooled"}
@@ -67,7 +68,7 @@ def class_rows(test_set: TestSet) -> list[dict[str, Any]]:
                         "class": name or MEAN,
                         "counted": words,
                         **{
-                            title_of(metric, unit): _interval(values.get(metric))
+                            title_of(metric, unit): interval(values.get(metric))
                             for metric in METRICS
                         },
                         "cases": positives,
@@ -115,8 +116,8 @@ def _patients_of(run: Run, classes: Sequence[str]) -> dict[str, np.ndarray]:
 def _spread_words(values: np.ndarray) -> str:
     low, first, middle, third, high = np.percentile(values, (0, 25, 50, 75, 100))
     return (
-        f"{len(values)} patients, lowest {low:.3f}, quartiles {first:.3f}, {middle:.3f} and "
-        f"{third:.3f}, highest {high:.3f}"
+        f"{count_of(len(values), 'patient')}, lowest {low:.3f}, quartiles {first:.3f}, "
+        f"{middle:.3f} and {third:.3f}, highest {high:.3f}"
     )
 
 
@@ -126,7 +127,3 @@ def _values(run: Run, over: str, class_name: str | None) -> Mapping[str, Any]:
         for value in run.results.metrics
         if value.setting.get("over") == over and value.class_name == class_name
     }
-
-
-def _interval(value: Any) -> Interval | None:
-    return None if value is None else Interval(value.value, value.ci_low, value.ci_high)

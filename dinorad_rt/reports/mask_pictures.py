@@ -21,6 +21,7 @@ from dinorad_rt.reports.outlines import outlined_png, style_of
 from dinorad_rt.reports.page import Key, Page, Picture
 from dinorad_rt.reports.runs import Run, unit_of
 from dinorad_rt.reports.viewing import seen_slice, shown_study
+from dinorad_rt.words import count_of
 
 if TYPE_CHECKING:
     from dinorad_rt.datasets.dataset import Sample
@@ -111,8 +112,8 @@ def _add_cases(
     (run, cases), (known, volumes) = judged, found
     page.paragraph(
         f"Outlines of the reference and of what the model predicts ({model.words}); worst, median "
-        f"and best of {len(cases.case_ids)} test cases by Dice, of those that may be shown. Of a "
-        "volume the slice with the largest reference is shown.",
+        f"and best of {count_of(len(cases.case_ids), 'test case')} by Dice, of those that may be "
+        "shown. Of a volume the slice with the largest reference is shown.",
         soft=True,
     )
     page.legend(

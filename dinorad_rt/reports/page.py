@@ -1,7 +1,7 @@
 """A self-contained HTML page: no network, sortable and filterable tables, print and phone ready.
 
 The page is built from blocks: headings, paragraphs, tables, figures, parts that unfold. All text
-is escaped here, so callers pass plain values; links and intervals have types of their own.
+is escaped here, so callers pass plain values; for links and intervals `cells` has types.
 """
 
 from __future__ import annotations
@@ -13,55 +13,12 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
+from dinorad_rt.reports.cells import break_words, cells_of
 from dinorad_rt.reports.look import SCRIPT, STYLE
 from dinorad_rt.reports.svg import inline_svg
 
 NAVIGATION_FROM = 3
 """Headings from which on a page gets a list of its sections."""
-
-
-@dataclass(frozen=True)
-class Link:
-    """A table cell that leads to another place of the page.
-
-    Attributes:
-        text: what it says.
-        anchor: id of the place.
-    """
-
-    text: str
-    anchor: str
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A table cell of a value with its interval, as numbers and as a bar.
-
-    Attributes:
-        value, low, high: None if undefined.
-        start, end: the bar's axis; no bar without them.
-    """
-
-    value: float | None
-    low: float | None = None
-    high: float | None = None
-    start: float | None = None
-    end: float | None = None
-
-
-@dataclass(frozen=True)
-class Shaded:
-    """A table cell with a background as strong as a share.
-
-    Attributes:
-        text: what it says.
-        share: from 0 to 1.
-        value: what it sorts by.
-    """
-
-    text: str
-    share: float
-    value: float
 
 
 @dataclass(frozen=True)
@@ -115,7 +72,7 @@ class Page:
         if level == 2:
             name = f"section-{len(self._sections) + 1}"
             self._sections.append((name, text))
-            self._blocks.append(f'<h2 id="{name}">{_words(text)}</h2>')
+            self._blocks.append(f'<h2 id="{name}">{break_words(text)}</h2>')
         else:
             self._blocks.append(f"<h{level}>{escape(text)}</h{level}>")
 
@@ -150,15 +107,16 @@ class Page:
         self._tables += 1
         name = f"table-{self._tables}"
         heads = "".join(
-            f'<th scope="col"><button type="button">{_words(str(key))}</button></th>'
+            f'<th scope="col"><button type="button">{break_words(str(key))}</button></th>'
             for key in rows[0]
         )
-        body = "".join(f"<tr>{_row(row, list(rows[0]))}</tr>" for row in rows)
+        body = "".join(f"<tr>{cells_of(row, list(rows[0]))}</tr>" for row in rows)
         if filterable:
             self._blocks.append(_filter_box(name, len(rows), caption))
         self._blocks.append(
             f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(caption)}">'
-            f'<table class="sortable" id="{name}"><caption><span>{_words(caption)}</span></caption>'
+            f'<table class="sortable" id="{name}">'
+            f"<caption><span>{break_words(caption)}</span></caption>"
             f"<thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>"
         )
 
@@ -198,7 +156,7 @@ class Page:
             for item in pictures
         )
         self._blocks.append(
-            f'<figure class="panels"><figcaption>{_words(caption)}</figcaption>'
+            f'<figure class="panels"><figcaption>{break_words(caption)}</figcaption>'
             f"<div>{shown}</div></figure>"
         )
 
@@ -206,7 +164,7 @@ class Page:
         """What the colours of the pictures below stand for."""
         items = "".join(
             f'<li><i class="{escape(key.line)}" style="--key:{escape(key.colour)}"></i>'
-            f"{_words(key.text)}</li>"
+            f"{break_words(key.text)}</li>"
             for key in keys
         )
         self._blocks.append(f'<ul class="legend">{items}</ul>')
@@ -222,7 +180,7 @@ class Page:
     def unfolding(self, summary: str, *, anchor: str = "") -> Iterator[None]:
         """A part that is closed at first; a link to its anchor opens it."""
         place = f' id="{escape(anchor)}"' if anchor else ""
-        self._blocks.append(f"<details{place}><summary>{_words(summary)}</summary>")
+        self._blocks.append(f"<details{place}><summary>{break_words(summary)}</summary>")
         yield
         self._blocks.append("</details>")
 
@@ -263,65 +221,3 @@ def _filter_box(name: str, rows: int, caption: str) -> str:
         f'aria-description="{escape(caption)}"></label> '
         f'<output class="soft" data-table="{name}">{rows} of {rows} rows</output></div>'
     )
-
-
-def _row(row: Mapping[str, Any], keys: Sequence[str]) -> str:
-    first, *others = (_cell(row.get(key)) for key in keys)
-    head = first.removeprefix("<td").removesuffix("</td>")
-    return f'<th scope="row"{head}</th>' + "".join(others)
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "<td>–</td>"
-    if isinstance(value, bool):
-        return f"<td>{'yes' if value else 'no'}</td>"
-    if isinstance(value, (int, float)):
-        return f'<td class="number" data-value="{value!r}">{escape(format_number(value))}</td>'
-    if isinstance(value, Link):
-        return f'<td><a href="#{escape(value.anchor)}">{_words(value.text)}</a></td>'
-    if isinstance(value, Interval):
-        return _interval_cell(value)
-    if isinstance(value, Shaded):
-        return (
-            f'<td class="number shaded" style="--share:{value.share:.3f}" '
-            f'data-value="{value.value!r}">{escape(value.text)}</td>'
-        )
-    return f"<td>{_words(str(value))}</td>"
-
-
-def _words(text: str) -> str:
-    """Escaped text that may break after an underscore: names of models are long."""
-    return escape(text).replace("_", "_<wbr>")
-
-
-def _interval_cell(cell: Interval) -> str:
-    if cell.value is None:
-        return '<td data-value="">undefined</td>'
-    text = f"{cell.value:.3f}"
-    if cell.low is None or cell.high is None:
-        return f'<td data-value="{cell.value!r}">{text}</td>'
-    ends = f'<span class="soft">[{cell.low:.3f}, {cell.high:.3f}]</span>'
-    bar = _bar((cell.low, cell.value, cell.high), cell.start, cell.end)
-    return f'<td data-value="{cell.value!r}">{text} {ends}{bar}</td>'
-
-
-def _bar(values: Sequence[float], start: float | None, end: float | None) -> str:
-    """Low, value and high as a bar on an axis; nothing without one."""
-    if start is None or end is None or end <= start:
-        return ""
-    low, at, high = (100 * min(max((x - start) / (end - start), 0.0), 1.0) for x in values)
-    return (
-        f'<span class="bar" aria-hidden="true"><i style="left:{low:.1f}%;'
-        f'width:{max(high - low, 0.5):.1f}%"></i><b style="left:{at:.1f}%"></b></span>'
-    )
-
-
-def format_number(value: float) -> str:
-    """Three significant digits, without exponents for everyday sizes."""
-    if isinstance(value, int):
-        return str(value)
-    if value == 0 or 1e-3 <= abs(value) < 1e6:
-        digits = 3 if abs(value) < 10 else 1 if abs(value) < 1000 else 0
-        return f"{value:.{digits}f}"
-    return f"{value:.3g}"

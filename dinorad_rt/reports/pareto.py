@@ -6,18 +6,18 @@ same graph with another batch, or the same backbone, precision and backend with 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dinorad_rt.errors import DataError
+from dinorad_rt.reports.bench_rows import Row
 
 if TYPE_CHECKING:
     from dinorad_rt.reports.results import Results
 
 METRIC = "auroc"
-Row = Mapping[str, Any]
 _CLOSENESS = (
     ("the engine that was evaluated", ("engine_key",)),
     ("its graph, with another batch", ("graph_sha256", "backend")),
@@ -77,15 +77,6 @@ def pareto_points(document: Row, folders: Iterable[Path]) -> list[Point]:
     from dinorad_rt.reports.results import Results
 
     return [_point(document["rows"], Results.open(folder), folder) for folder in folders]
-
-
-def front_of(points: Sequence[Point]) -> list[tuple[float, float]]:
-    """(milliseconds, value) of the points that no other one beats in both."""
-    front: list[tuple[float, float]] = []
-    for point in sorted(points, key=lambda p: (p.milliseconds, -p.value)):
-        if not front or point.value > front[-1][1]:
-            front.append((point.milliseconds, point.value))
-    return front
 
 
 def _point(rows: Sequence[Row], results: Results, folder: Path) -> Point:

@@ -15,11 +15,13 @@ from dinorad_rt.reports.drawings import drawings_of, paretos
 from dinorad_rt.reports.figures import Drawing
 from dinorad_rt.reports.files import to_csv, to_markdown
 from dinorad_rt.reports.mask_numbers import mask_drawings
+from dinorad_rt.reports.material import Material
 from dinorad_rt.reports.page import Page
 from dinorad_rt.reports.plots import FORMATS, save_figure
-from dinorad_rt.reports.runs import Material
+from dinorad_rt.reports.run_sections import add_runs
 from dinorad_rt.reports.study_numbers import Published, published_for
 from dinorad_rt.reports.tradeoff import joined_with_benches
+from dinorad_rt.words import count_of
 
 HTML, MARKDOWN, CSV = "report.html", "report.md", "report.csv"
 PLOTS = "plots"
@@ -94,11 +96,12 @@ def _page(
     sections.add_head(page, material)
     if extras.failures:
         page.heading("Failed")
-        page.warning(f"{len(extras.failures)} cells could not be run; the others are below.")
+        failed = count_of(len(extras.failures), "cell")
+        page.warning(f"{failed} could not be run; the others are below.")
         page.bullets(extras.failures)
     shown: list[Drawing] = []
     for test_set in material.test_sets:
-        say(f"drawing {test_set.name}: {len(test_set.runs)} runs")
+        say(f"drawing {test_set.name}: {count_of(len(test_set.runs), 'run')}")
         drawings = [*mask_drawings(test_set), *drawings_of(test_set)]
         shown += drawings
         sections.add_test_set(page, test_set, drawings)
@@ -107,7 +110,7 @@ def _page(
     sections.add_published(page, published)
     if extras.gallery is not None:
         extras.gallery(page)
-    sections.add_runs(page, material)
+    add_runs(page, material)
     return page, shown
 
 

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
 import numpy as np
 
-from dinorad_rt.metrics.decisions import predicted_labels
-from dinorad_rt.reports.curves import confusion
+from dinorad_rt.reports.cells import Link, interval
 from dinorad_rt.reports.drawings import title_of
 from dinorad_rt.reports.figures import Drawing
 from dinorad_rt.reports.mask_numbers import class_rows
-from dinorad_rt.reports.page import Interval, Link, Page, Shaded
+from dinorad_rt.reports.material import Material
+from dinorad_rt.reports.page import Page
 from dinorad_rt.reports.plots import to_svg
-from dinorad_rt.reports.results import MetricValue
-from dinorad_rt.reports.runs import Material, Run, TestSet, unit_of, words_of
+from dinorad_rt.reports.runs import TestSet, unit_of
 from dinorad_rt.reports.study_numbers import ALL, Published
 from dinorad_rt.reports.tradeoff import Joined, pareto_set
+from dinorad_rt.words import count_of
 
 RANDOM = (
     "weights: random. The numbers of these runs test the machinery; they say nothing of a backbone"
@@ -37,10 +36,9 @@ def add_head(page: Page, material: Material) -> None:
     """What the report holds, and what nobody may miss."""
     random = [run for run in material.runs if run.results.is_random]
     if random:
-        page.warning(f"{RANDOM}: {len(random)} of {len(material.runs)} runs.")
+        page.warning(f"{RANDOM}: {len(random)} of {count_of(len(material.runs), 'run')}.")
     images = "; ".join(
-        f"{item.name}: {len(item.runs)} runs on {item.count[0]} test images of "
-        f"{item.count[1]} patients"
+        f"{item.name}: {count_of(len(item.runs), 'run')} on {item.count_words}"
         for item in material.test_sets
     )
     page.paragraph(f"{images}.")
@@ -58,12 +56,8 @@ def add_head(page: Page, material: Material) -> None:
 
 def add_test_set(page: Page, test_set: TestSet, drawings: Sequence[Drawing]) -> None:
     """Leaderboard and plots of the runs on one test set."""
-    images, patients = test_set.count
     page.heading(test_set.name)
-    page.paragraph(
-        f"{TASKS[test_set.results.task]} task, {images} test images of {patients} patients.",
-        soft=True,
-    )
+    page.paragraph(f"{TASKS[test_set.results.task]} task, {test_set.count_words}.", soft=True)
     page.table(
         leaderboard_rows(test_set),
         f"Runs on {test_set.name}, best first; the setting of each was fixed or chosen on "
@@ -111,14 +105,6 @@ def leaderboard_rows(test_set: TestSet) -> list[dict[str, Any]]:
         }
         for run in test_set.runs
     ]
-
-
-def interval(value: MetricValue | None, axis: tuple[float, float] | None = None) -> Interval | None:
-    """A table cell of a metric; with a bar if an axis is given."""
-    if value is None:
-        return None
-    ends = (value.ci_low, value.ci_high)
-    return Interval(value.value, *ends, *(axis or (None, None)))
 
 
 def add_study_table(page: Page, material: Material, published: Sequence[Published]) -> None:
@@ -234,107 +220,3 @@ def pareto_rows(joined: Sequence[Joined]) -> list[dict[str, Any]]:
         }
         for item, keep in zip(joined, pareto_set(costs), strict=True)
     ]
-
-
-def add_runs(page: Page, material: Material) -> None:
-    """Every run: its metrics, its confusion, and where each number came from."""
-    page.heading("Runs and their provenance")
-    for run in material.runs:
-        results = run.results
-        summary = f"{run.label} · {results.protocol} · {results.dataset}"
-        with page.unfolding(summary, anchor=run.anchor):
-            if results.is_random:
-                page.warning(f"{RANDOM}.")
-            page.bullets([*results.notes, *results.deviations])
-            page.table(metric_rows(run), f"Metrics of {summary}", filterable=True)
-            _add_confusion(page, run, summary)
-            facts = [{"what": key, "value": value} for key, value in provenance_facts(run).items()]
-            page.table(facts, f"Provenance of {summary}", filterable=False)
-            page.details(
-                "Settings and provenance as JSON",
-                json.dumps(
-                    {"settings": results.settings, "provenance": results.provenance}, indent=1
-                ),
-            )
-
-
-def metric_rows(run: Run) -> list[dict[str, Any]]:
-    """Whole and macro values of every setting; each class under the setting that counts."""
-    return [
-        {
-            "metric": title_of(value.name, unit_of(run.results)),
-            "value": interval(value),
-            "class": value.class_name or ("all" if run.results.task == "binary" else "all, macro"),
-            "setting": words_of(value.setting),
-            "positives": value.n_positive,
-            "images": value.n,
-            "patients": value.n_patients,
-            "resamples without a value": value.undefined,
-        }
-        for value in run.results.metrics
-        if value.class_name is None or value.setting == run.setting
-    ]
-
-
-def _add_confusion(page: Page, run: Run, summary: str) -> None:
-    predictions, results = run.predictions(), run.results
-    if predictions is None or results.task == "multilabel":
-        return
-    predicted = predicted_labels(predictions.scores, results.task)
-    counts = confusion(results.labels, predicted, len(results.class_names))
-    rows = []
-    for name, row in zip(results.class_names, counts, strict=True):
-        total = max(int(row.sum()), 1)
-        cells = {
-            f"predicted {other}": Shaded(f"{n} ({100 * n / total:.0f} %)", n / total, int(n))
-            for other, n in zip(results.class_names, row, strict=True)
-        }
-        rows.append({"truth": f"{name} ({int(row.sum())})", **cells})
-    page.table(
-        rows, f"Confusion of {summary}, {run.setting_words}: images of each class", filterable=False
-    )
-
-
-def provenance_facts(run: Run) -> dict[str, Any]:
-    """Where the numbers came from, in the order in which the data flowed."""
-    results, provenance = run.results, run.results.provenance
-    engine, data = run.engine, provenance.get("dataset") or {}
-    weights = engine.get("weights")
-    facts: dict[str, Any] = {"weights kind": results.weights_kind}
-    facts |= {f"weights {k}": v for k, v in _flat(weights).items()}
-    facts |= {
-        "graph sha256": engine.get("graph_sha256"),
-        "engine key": engine.get("key"),
-        "engine": f"{engine.get('backend')} {engine.get('backend_version')}, "
-        f"{engine.get('precision')}, batch {engine.get('batch')}",
-        "device": words_of(_flat(engine.get("device"))) or None,
-        **{
-            f"preprocessing {k}": v for k, v in _flat(provenance.get("preprocessing") or {}).items()
-        },
-        **{f"training {k}": v for k, v in _flat(provenance.get("training") or {}).items()},
-        "dataset": data.get("name"),
-        "dataset fingerprint": data.get("fingerprint"),
-        "split hash": data.get("split_hash"),
-        "images by split": words_of(data.get("splits") or {}) or None,
-        "seeds": ", ".join(map(str, results.seeds)),
-        "protocol preset": results.preset,
-        **{f"version of {k}": v for k, v in _flat(provenance.get("versions") or {}).items()},
-        **{f"machine {k}": v for k, v in _flat(provenance.get("machine") or {}).items()},
-        **{f"seconds of {k}": round(v, 3) for k, v in results.timings.items()},
-    }
-    return {key: value for key, value in facts.items() if value is not None}
-
-
-def _flat(value: Any) -> dict[str, Any]:
-    """Plain facts of a mapping; a single value becomes `name`."""
-    if not isinstance(value, Mapping):
-        return {} if value is None else {"name": value}
-    shown = {}
-    for key, item in value.items():
-        if isinstance(item, Mapping):
-            shown[str(key)] = ", ".join(f"{k} {v}" for k, v in item.items())
-        elif isinstance(item, (list, tuple)):
-            shown[str(key)] = ", ".join(map(str, item))
-        else:
-            shown[str(key)] = item
-    return shown

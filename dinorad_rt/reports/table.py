@@ -7,6 +7,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from dinorad_rt.words import count_of, interval_words
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
@@ -169,8 +171,8 @@ def _footer(results: Results, shown: str) -> list[str]:
     first = results.metrics[0]
     repeats = len(results.seeds)
     lines = [
-        f"{first.n} test images of {first.n_patients} patients; 95 % intervals by patient, "
-        f"{first.resamples} resamples."
+        f"{count_of(first.n, 'test image')} of {count_of(first.n_patients, 'patient')}; 95 % "
+        f"intervals by patient, {count_of(first.resamples, 'resample')}."
     ]
     if repeats > 1:
         lines.append(
@@ -199,7 +201,7 @@ def _other_metrics(results: Results, shown: str) -> str:
     for name, title in titles.items():
         value = _find(results, name, None, shown)
         if value is not None and value.value is not None:
-            found.append(f"{title} {_text(value)}")
+            found.append(f"{title} {value_words(value)}")
     return f"Also{_of(results, shown)}: " + ", ".join(found) + "." if found else ""
 
 
@@ -244,15 +246,12 @@ def _find(results: Results, name: str, class_name: str | None, setting: str) -> 
 
 
 def _cell(value: MetricValue | None) -> str:
-    return "" if value is None else _plain(_text(value))
+    return "" if value is None else _plain(value_words(value))
 
 
-def _text(value: MetricValue) -> str:
-    if value.value is None:
-        return "undefined"
-    if value.ci_low is None or value.ci_high is None:
-        return f"{value.value:.3f}"
-    return f"{value.value:.3f} [{value.ci_low:.3f}, {value.ci_high:.3f}]"
+def value_words(value: MetricValue) -> str:
+    """A value with its interval, in three decimals."""
+    return interval_words(value.value, value.ci_low, value.ci_high)
 
 
 def _table(title: str, **options: Any) -> Table:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from dinorad_rt.reports.bench_rows import joules_per_image
+from dinorad_rt.reports.material import Material
 from dinorad_rt.reports.results import MetricValue
-from dinorad_rt.reports.runs import Material, Run, TestSet
+from dinorad_rt.reports.runs import Run, TestSet
 
 
 @dataclass(frozen=True)
@@ -99,10 +100,3 @@ def _joined(run: Run, value: MetricValue, rows: Sequence[Mapping[str, Any]]) -> 
             sorted({str(run.get("energy_note", "")) for r in rows for run in r["runs"]} - {""})
         ),
     )
-
-
-def joules_per_image(row: Mapping[str, Any]) -> float | None:
-    """Median energy per image over the repeats of a benchmark row; None without a counter."""
-    sums = [sum(run.get("joules_per_image", {}).values()) for run in row["runs"]]
-    known = [value for value in sums if value > 0]
-    return statistics.median(known) if known else None

@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from dinorad_rt.errors import UnreadableFileError
 from dinorad_rt.studies.dicom import load_header
 from dinorad_rt.studies.quiet import quiet
+from dinorad_rt.words import count_of
 
 LONGEST = 64
 """Characters of a name; the standard allows 8, file systems a few hundred."""
@@ -26,8 +27,8 @@ def indexed_images(path: Path) -> tuple[list[Path], int]:
     found = [file for one in named if one and (file := _located(path.parent, one)) is not None]
     if not found:
         raise UnreadableFileError(
-            f"{path} is a DICOMDIR (an index of files): it names {len(named)} images, none of "
-            "which lies beside it.",
+            f"{path} is a DICOMDIR (an index of files): it names {count_of(len(named), 'image')}, "
+            "none of which lies beside it.",
             "Copy the whole medium, folders included, not the index alone.",
         )
     return found, len(named) - len(found)

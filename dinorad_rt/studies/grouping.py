@@ -13,6 +13,7 @@ import numpy as np
 from dinorad_rt.studies import geometry
 from dinorad_rt.studies.names import natural_key
 from dinorad_rt.studies.pseudonym import pseudonym
+from dinorad_rt.words import count_of
 
 if TYPE_CHECKING:
     from dinorad_rt.studies.series import SliceHeader
@@ -166,7 +167,7 @@ def _sorted_series(members: list[SliceHeader], problems: tuple[str, ...]) -> Ser
     if axes is None or without:
         if len(ordered) > 1:
             missing = "orientation" if axes is None else "position"
-            count = "" if axes is None else f" in {without} of {len(ordered)} files"
+            count = "" if axes is None else f" in {without} of {count_of(len(ordered), 'file')}"
             problems = (
                 *problems,
                 f"slices without {missing}{count}: kept in the order of their numbers",

@@ -17,6 +17,7 @@ from dinorad_rt.optional import require
 from dinorad_rt.studies.quiet import quiet
 from dinorad_rt.studies.read import check_frame
 from dinorad_rt.studies.study import Study, Units
+from dinorad_rt.words import count_of
 
 MAX_VOXELS = 4 << 30
 """Largest volume (all time points) that is read."""
@@ -167,7 +168,7 @@ def _study(
     pixels = _slices_of(data, frame)
     problems = []
     if times > 1:
-        problems.append(f"{times} volumes of {depth} slices, one after another in time")
+        problems.append(f"{times} volumes of {count_of(depth, 'slice')}, one after another in time")
     units, why = _units(data, rescale)
     shifted = affine.copy()
     shifted[:3, 3] += affine[:3, 2] * ((frame or 0) % depth)

@@ -21,6 +21,7 @@ from dinorad_rt.studies.pseudonym import pseudonym
 from dinorad_rt.studies.quiet import quiet
 from dinorad_rt.studies.read import file_kind, read_study
 from dinorad_rt.studies.study import Study
+from dinorad_rt.words import count_of
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -116,7 +117,9 @@ def read_series(path: Path, *, series: str | None = None) -> Study:
         return load_series(found[0])
     if not found:
         raise UnreadableFileError(f"{path} holds no images.", "Give a folder with one series.")
-    listed = "; ".join(f"{one.key}: {one.modality}, {len(one.files)} files" for one in found[:6])
+    listed = "; ".join(
+        f"{one.key}: {one.modality}, {count_of(len(one.files), 'file')}" for one in found[:6]
+    )
     raise UnreadableFileError(
         f"{path} holds {len(found)} volumes, but one is asked for ({listed}).",
         "Give one folder per series, or choose: read_series(path, series=KEY).",

@@ -47,7 +47,8 @@ def judge_scores(
         seed: of the intervals.
         engine: what computed the logits; None for PyTorch.
     """
-    from dinorad_rt.reports.results import Predictions, judge
+    from dinorad_rt.protocols.judge import judge
+    from dinorad_rt.reports.results import Predictions
 
     truth = np.asarray([sample.labels for sample in samples], np.int64)
     table = EmbeddingTable(

@@ -11,9 +11,9 @@ from PIL import Image
 from dinorad_rt.campaign import run_study
 from dinorad_rt.datasets.open import open_dataset
 from dinorad_rt.reports.gallery import GalleryRequest, gallery_for
+from dinorad_rt.reports.material import Material, read_material
 from dinorad_rt.reports.measured import measure_engines
 from dinorad_rt.reports.report import Extras, write_report
-from dinorad_rt.reports.runs import Material, read_material
 
 STUDY = """
 title = "Real engines"

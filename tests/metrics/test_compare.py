@@ -9,8 +9,9 @@ from sklearn.metrics import roc_auc_score
 from dinorad_rt.embeddings.table import DatasetInfo, EmbeddingTable
 from dinorad_rt.errors import ProtocolError, UnknownNameError
 from dinorad_rt.metrics.compare import Question, chosen_predictions, compare_runs
+from dinorad_rt.protocols.judge import judge
 from dinorad_rt.protocols.knn import KNNSettings
-from dinorad_rt.reports.results import Predictions, Results, judge
+from dinorad_rt.reports.results import Predictions, Results
 from dinorad_rt.types import Task
 
 QUICK = Question(resamples=400)

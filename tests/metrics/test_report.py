@@ -18,8 +18,9 @@ from dinorad_rt.embeddings.table import DatasetInfo, EmbeddingTable
 from dinorad_rt.errors import ProtocolError
 from dinorad_rt.metrics.intervals import mean_of_repeats, patient_counts
 from dinorad_rt.metrics.report import panel_of, present_classes
+from dinorad_rt.protocols.judge import judge
 from dinorad_rt.protocols.knn import KNNSettings
-from dinorad_rt.reports.results import Predictions, Results, judge
+from dinorad_rt.reports.results import Predictions, Results
 from dinorad_rt.types import Task
 
 NAMES = ("a", "b", "c")

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from dinorad_rt.files import write_json
+from dinorad_rt.reports.material import read_material
 from dinorad_rt.reports.report import Extras, write_report
-from dinorad_rt.reports.runs import read_material
 
 sys.path.insert(0, str(Path(__file__).parent))
 

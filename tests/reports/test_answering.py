@@ -25,8 +25,8 @@ from dinorad_rt.reports import answering
 from dinorad_rt.reports.answering import Sources, opened_model
 from dinorad_rt.reports.gallery import GalleryRequest, gallery_for
 from dinorad_rt.reports.mask_pictures import MOST_OFF, cases_of, shown_case
+from dinorad_rt.reports.material import read_material
 from dinorad_rt.reports.page import Page
-from dinorad_rt.reports.runs import read_material
 from dinorad_rt.training.classify import train_classifier
 from dinorad_rt.training.evaluate import RunRequest, evaluate_run
 from dinorad_rt.training.presets import classify_preset

@@ -11,9 +11,11 @@ import pytest
 
 from dinorad_rt.errors import DataError
 from dinorad_rt.files import write_json
-from dinorad_rt.reports.bench import skipped_rows, stage_rows, table_rows, write_bench_report
-from dinorad_rt.reports.pareto import front_of, pareto_points
+from dinorad_rt.reports.bench import write_bench_report
+from dinorad_rt.reports.bench_rows import skipped_rows, stage_rows, table_rows
+from dinorad_rt.reports.pareto import pareto_points
 from dinorad_rt.reports.published import published_rows
+from dinorad_rt.reports.tradeoff import front
 
 CLOCK = {"cpu_mhz": 2600.0, "gpus": []}
 
@@ -153,7 +155,8 @@ def test_results_meet_the_closest_timing(document: dict[str, Any], tmp_path: Pat
     assert (graph.timed, graph.milliseconds) == ("its graph, with another batch", 20.0)
     assert kind.timed == "its kind, with other weights"
     assert (same.value, same.low) == (0.9, pytest.approx(0.8))  # of the chosen k
-    assert front_of([same, graph, kind]) == [(20.0, 0.8), (80.0, 0.9)]
+    points = [(point.milliseconds, point.value) for point in (same, graph, kind)]
+    assert front(points) == [(20.0, 0.8), (80.0, 0.9)]
     _, page = write_bench_report(document, tmp_path, runs)
     assert "AUROC against latency" in page.read_text()
 

@@ -19,7 +19,9 @@ from dinorad_rt.errors import DataError
 from dinorad_rt.phantoms import write_phantoms
 from dinorad_rt.preprocessing.presets import preset
 from dinorad_rt.reports import alike, gallery
-from dinorad_rt.reports.runs import Material, grouped, labelled
+from dinorad_rt.reports.material import Material
+from dinorad_rt.reports.run_names import labelled
+from dinorad_rt.reports.runs import grouped
 
 
 def test_the_maps_are_the_principal_components() -> None:

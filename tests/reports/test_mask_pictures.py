@@ -24,10 +24,10 @@ from dinorad_rt.reports import mask_pictures
 from dinorad_rt.reports.answering import Model, Sources, opened_model
 from dinorad_rt.reports.gallery import GalleryRequest, gallery_for
 from dinorad_rt.reports.mask_numbers import class_rows, dice_of_patients, mask_drawings
+from dinorad_rt.reports.material import Material, read_material
 from dinorad_rt.reports.outlines import COLOURS, outlines, style_of
 from dinorad_rt.reports.page import Page
 from dinorad_rt.reports.report import write_report
-from dinorad_rt.reports.runs import Material, read_material
 
 
 def no_engine(pixels: np.ndarray) -> np.ndarray:

@@ -16,8 +16,8 @@ from page_tree import Tree, assert_self_contained
 from dinorad_rt.errors import DataError, UnknownNameError
 from dinorad_rt.files import write_json
 from dinorad_rt.reports import tradeoff
+from dinorad_rt.reports.material import read_material
 from dinorad_rt.reports.report import Extras, write_report
-from dinorad_rt.reports.runs import read_material
 from dinorad_rt.reports.sections import study_tables
 from dinorad_rt.reports.study_numbers import PUBLISHED, published_for
 

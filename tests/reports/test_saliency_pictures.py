@@ -22,9 +22,9 @@ from dinorad_rt.preprocessing.spec import PreprocessSpec
 from dinorad_rt.reports import saliency_pictures
 from dinorad_rt.reports.answering import Model
 from dinorad_rt.reports.gallery import GalleryRequest, gallery_for
+from dinorad_rt.reports.material import Material, read_material
 from dinorad_rt.reports.page import Page
 from dinorad_rt.reports.report import write_report
-from dinorad_rt.reports.runs import Material, read_material
 from dinorad_rt.reports.saliency_pictures import answers_of, where
 from dinorad_rt.training.judged import judge_scores
 

@@ -1,0 +1,126 @@
+"""Cells of HTML tables: numbers, links, intervals with a bar, shares as a shade. All is escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dinorad_rt.reports.results import MetricValue
+
+
+@dataclass(frozen=True)
+class Link:
+    """A table cell that leads to another place of the page.
+
+    Attributes:
+        text: what it says.
+        anchor: id of the place.
+    """
+
+    text: str
+    anchor: str
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A table cell of a value with its interval, as numbers and as a bar.
+
+    Attributes:
+        value, low, high: None if undefined.
+        start, end: the bar's axis; no bar without them.
+    """
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    start: float | None = None
+    end: float | None = None
+
+
+@dataclass(frozen=True)
+class Shaded:
+    """A table cell with a background as strong as a share.
+
+    Attributes:
+        text: what it says.
+        share: from 0 to 1.
+        value: what it sorts by.
+    """
+
+    text: str
+    share: float
+    value: float
+
+
+def interval(value: MetricValue | None, axis: tuple[float, float] | None = None) -> Interval | None:
+    """A table cell of a metric; with a bar if an axis is given."""
+    if value is None:
+        return None
+    ends = (value.ci_low, value.ci_high)
+    return Interval(value.value, *ends, *(axis or (None, None)))
+
+
+def cells_of(row: Mapping[str, Any], keys: Sequence[str]) -> str:
+    """The cells of a row under these columns; the first one names the row."""
+    first, *others = (_cell(row.get(key)) for key in keys)
+    head = first.removeprefix("<td").removesuffix("</td>")
+    return f'<th scope="row"{head}</th>' + "".join(others)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "<td>–</td>"
+    if isinstance(value, bool):
+        return f"<td>{'yes' if value else 'no'}</td>"
+    if isinstance(value, (int, float)):
+        return f'<td class="number" data-value="{value!r}">{escape(format_number(value))}</td>'
+    if isinstance(value, Link):
+        return f'<td><a href="#{escape(value.anchor)}">{break_words(value.text)}</a></td>'
+    if isinstance(value, Interval):
+        return _interval_cell(value)
+    if isinstance(value, Shaded):
+        return (
+            f'<td class="number shaded" style="--share:{value.share:.3f}" '
+            f'data-value="{value.value!r}">{escape(value.text)}</td>'
+        )
+    return f"<td>{break_words(str(value))}</td>"
+
+
+def break_words(text: str) -> str:
+    """Escaped text that may break after an underscore: names of models are long."""
+    return escape(text).replace("_", "_<wbr>")
+
+
+def _interval_cell(cell: Interval) -> str:
+    if cell.value is None:
+        return '<td data-value="">undefined</td>'
+    text = f"{cell.value:.3f}"
+    if cell.low is None or cell.high is None:
+        return f'<td data-value="{cell.value!r}">{text}</td>'
+    ends = f'<span class="soft">[{cell.low:.3f}, {cell.high:.3f}]</span>'
+    bar = _bar((cell.low, cell.value, cell.high), cell.start, cell.end)
+    return f'<td data-value="{cell.value!r}">{text} {ends}{bar}</td>'
+
+
+def _bar(values: Sequence[float], start: float | None, end: float | None) -> str:
+    """Low, value and high as a bar on an axis; nothing without one."""
+    if start is None or end is None or end <= start:
+        return ""
+    low, at, high = (100 * min(max((x - start) / (end - start), 0.0), 1.0) for x in values)
+    return (
+        f'<span class="bar" aria-hidden="true"><i style="left:{low:.1f}%;'
+        f'width:{max(high - low, 0.5):.1f}%"></i><b style="left:{at:.1f}%"></b></span>'
+    )
+
+
+def format_number(value: float) -> str:
+    """Three significant digits, without exponents for everyday sizes."""
+    if isinstance(value, int):
+        return str(value)
+    if value == 0 or 1e-3 <= abs(value) < 1e6:
+        digits = 3 if abs(value) < 10 else 1 if abs(value) < 1000 else 0
+        return f"{value:.{digits}f}"
+    return f"{value:.3g}"

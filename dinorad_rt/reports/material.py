@@ -1,0 +1,104 @@
+"""What a report is made of, found on disk: runs, and benchmarks of their engines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dinorad_rt.errors import DataError
+from dinorad_rt.files import read_json
+from dinorad_rt.reports.results import RESULTS_FILE, Results
+from dinorad_rt.reports.run_names import labelled
+from dinorad_rt.reports.runs import Run, TestSet, grouped
+
+BENCH_FILE = "bench.json"
+
+
+@dataclass(frozen=True)
+class Material:
+    """Everything that a report is made of.
+
+    Attributes:
+        runs: every run.
+        test_sets: the runs by the images that they were judged on.
+        benches: contents of bench.json files.
+    """
+
+    runs: tuple[Run, ...]
+    test_sets: tuple[TestSet, ...]
+    benches: tuple[dict[str, Any], ...] = field(default=())
+
+
+def read_material(paths: Sequence[Path], benches: Sequence[Path] = ()) -> Material:
+    """Read runs and benchmarks.
+
+    Args:
+        paths: folders of runs, folders that hold such folders, results.json or bench.json files.
+        benches: bench.json files, or folders with one.
+
+    Raises:
+        DataError: nothing is there, or a file is not what its name says.
+    """
+    found: dict[Path, None] = {}
+    timings: dict[Path, None] = {}
+    for path in paths:
+        results, benchmarks = _files_in(path)
+        if not results and not benchmarks:
+            raise DataError(
+                f"{path} holds neither {RESULTS_FILE} nor {BENCH_FILE}, at any depth.",
+                "Name folders of runs: what `dinorad-rt eval --out DIR` wrote.",
+            )
+        found |= dict.fromkeys(results)
+        timings |= dict.fromkeys(benchmarks)
+    for path in benches:
+        timings |= dict.fromkeys([path / BENCH_FILE if path.is_dir() else path])
+    if not found:
+        raise DataError(
+            "There is no run to report, only benchmarks.",
+            "Add runs: what `dinorad-rt eval --out DIR` wrote. `bench` writes its own report.",
+        )
+    runs = labelled([_opened(path) for path in found], [path.parent for path in found])
+    return Material(runs, grouped(runs), tuple(_bench(path) for path in timings))
+
+
+def _files_in(path: Path) -> tuple[list[Path], list[Path]]:
+    if path.is_file():
+        is_bench = path.name == BENCH_FILE or path.suffix == ".json" and _is_bench(path)
+        return ([], [path]) if is_bench else ([path], [])
+    if not path.is_dir():
+        raise DataError(f"{path} does not exist.", "Check the spelling of the runs' folders.")
+    return sorted(path.rglob(RESULTS_FILE)), sorted(path.rglob(BENCH_FILE))
+
+
+def _is_bench(path: Path) -> bool:
+    try:
+        return read_json(path).get("kind") == "bench"
+    except (OSError, ValueError):
+        return False
+
+
+def _opened(path: Path) -> Results:
+    """Results with scores where they are kept."""
+    kept = (path.parent / "predictions.parquet").is_file()
+    results = Results.open(path, predictions=kept)
+    if not results.metrics:
+        raise DataError(f"The run in {path.parent.name} has no metric.", "Run it again.")
+    return results
+
+
+def _bench(path: Path) -> dict[str, Any]:
+    try:
+        document = read_json(path)
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{path.name} cannot be read as a benchmark: {error}.",
+            "Name the bench.json that `dinorad-rt bench --out DIR` wrote.",
+        ) from error
+    if document.get("kind") != "bench" or not isinstance(document.get("rows"), list):
+        raise DataError(
+            f"{path.name} is no benchmark.",
+            "Name the bench.json that `dinorad-rt bench --out DIR` wrote.",
+        )
+    return document

@@ -1,0 +1,120 @@
+"""The part of the HTML report with every run: its metrics, its confusion, its provenance."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from dinorad_rt.metrics.decisions import predicted_labels
+from dinorad_rt.reports.cells import Shaded, interval
+from dinorad_rt.reports.curves import confusion
+from dinorad_rt.reports.drawings import title_of
+from dinorad_rt.reports.material import Material
+from dinorad_rt.reports.page import Page
+from dinorad_rt.reports.runs import Run, unit_of, words_of
+from dinorad_rt.reports.sections import RANDOM
+
+
+def add_runs(page: Page, material: Material) -> None:
+    """Every run: its metrics, its confusion, and where each number came from."""
+    page.heading("Runs and their provenance")
+    for run in material.runs:
+        results = run.results
+        summary = f"{run.label} · {results.protocol} · {results.dataset}"
+        with page.unfolding(summary, anchor=run.anchor):
+            if results.is_random:
+                page.warning(f"{RANDOM}.")
+            page.bullets([*results.notes, *results.deviations])
+            page.table(metric_rows(run), f"Metrics of {summary}", filterable=True)
+            _add_confusion(page, run, summary)
+            facts = [{"what": key, "value": value} for key, value in provenance_facts(run).items()]
+            page.table(facts, f"Provenance of {summary}", filterable=False)
+            page.details(
+                "Settings and provenance as JSON",
+                json.dumps(
+                    {"settings": results.settings, "provenance": results.provenance}, indent=1
+                ),
+            )
+
+
+def metric_rows(run: Run) -> list[dict[str, Any]]:
+    """Whole and macro values of every setting; each class under the setting that counts."""
+    return [
+        {
+            "metric": title_of(value.name, unit_of(run.results)),
+            "value": interval(value),
+            "class": value.class_name or ("all" if run.results.task == "binary" else "all, macro"),
+            "setting": words_of(value.setting),
+            "positives": value.n_positive,
+            "images": value.n,
+            "patients": value.n_patients,
+            "resamples without a value": value.undefined,
+        }
+        for value in run.results.metrics
+        if value.class_name is None or value.setting == run.setting
+    ]
+
+
+def _add_confusion(page: Page, run: Run, summary: str) -> None:
+    predictions, results = run.predictions(), run.results
+    if predictions is None or results.task == "multilabel":
+        return
+    predicted = predicted_labels(predictions.scores, results.task)
+    counts = confusion(results.labels, predicted, len(results.class_names))
+    rows = []
+    for name, row in zip(results.class_names, counts, strict=True):
+        total = max(int(row.sum()), 1)
+        cells = {
+            f"predicted {other}": Shaded(f"{n} ({100 * n / total:.0f} %)", n / total, int(n))
+            for other, n in zip(results.class_names, row, strict=True)
+        }
+        rows.append({"truth": f"{name} ({int(row.sum())})", **cells})
+    page.table(
+        rows, f"Confusion of {summary}, {run.setting_words}: images of each class", filterable=False
+    )
+
+
+def provenance_facts(run: Run) -> dict[str, Any]:
+    """Where the numbers came from, in the order in which the data flowed."""
+    results, provenance = run.results, run.results.provenance
+    engine, data = run.engine, provenance.get("dataset") or {}
+    weights = engine.get("weights")
+    facts: dict[str, Any] = {"weights kind": results.weights_kind}
+    facts |= {f"weights {k}": v for k, v in _flat(weights).items()}
+    facts |= {
+        "graph sha256": engine.get("graph_sha256"),
+        "engine key": engine.get("key"),
+        "engine": f"{engine.get('backend')} {engine.get('backend_version')}, "
+        f"{engine.get('precision')}, batch {engine.get('batch')}",
+        "device": words_of(_flat(engine.get("device"))) or None,
+        **{
+            f"preprocessing {k}": v for k, v in _flat(provenance.get("preprocessing") or {}).items()
+        },
+        **{f"training {k}": v for k, v in _flat(provenance.get("training") or {}).items()},
+        "dataset": data.get("name"),
+        "dataset fingerprint": data.get("fingerprint"),
+        "split hash": data.get("split_hash"),
+        "images by split": words_of(data.get("splits") or {}) or None,
+        "seeds": ", ".join(map(str, results.seeds)),
+        "protocol preset": results.preset,
+        **{f"version of {k}": v for k, v in _flat(provenance.get("versions") or {}).items()},
+        **{f"machine {k}": v for k, v in _flat(provenance.get("machine") or {}).items()},
+        **{f"seconds of {k}": round(v, 3) for k, v in results.timings.items()},
+    }
+    return {key: value for key, value in facts.items() if value is not None}
+
+
+def _flat(value: Any) -> dict[str, Any]:
+    """Plain facts of a mapping; a single value becomes `name`."""
+    if not isinstance(value, Mapping):
+        return {} if value is None else {"name": value}
+    shown = {}
+    for key, item in value.items():
+        if isinstance(item, Mapping):
+            shown[str(key)] = ", ".join(f"{k} {v}" for k, v in item.items())
+        elif isinstance(item, (list, tuple)):
+            shown[str(key)] = ", ".join(map(str, item))
+        else:
+            shown[str(key)] = item
+    return shown
