@@ -9,20 +9,26 @@ import argparse
 import pickle
 import re
 import sys
+import warnings
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from dinorad_rt.backbones.adapt import adapt
 from dinorad_rt.backbones.keys import Renamed, Tensors, rename
 from dinorad_rt.backbones.mismatch import mismatch_error
 from dinorad_rt.backbones.spec import BackboneSpec, PositionRule
+from dinorad_rt.backbones.subtree import backbone_of
 from dinorad_rt.errors import WeightsError
 
-WRAPPERS = ("teacher", "state_dict_ema", "model_ema", "state_dict", "model", "module", "student")
+WRAPPERS = (
+    "teacher target_encoder state_dict_ema model_ema ema state_dict model module student encoder"
+).split()
 """Entries of a training checkpoint that hold the weights, the best first."""
 
 PREFIXES = ("module.", "_orig_mod.", "backbone.", "timm_model.", "model.")
@@ -35,6 +41,15 @@ LEFT_OUT = (
     ("neck", ("neck.",)),
 )
 """Parts that a file may hold and a backbone has no place for."""
+
+_PLAIN_TYPES: list[Any] = [
+    argparse.Namespace,
+    np.dtype,
+    *(type(np.dtype(name)) for name in ("float64", "float32", "int64", "int32", "bool")),
+    (np.float64(0).__reduce__()[0], "numpy.core.multiarray.scalar"),
+    (np.float64(0).__reduce__()[0], "numpy._core.multiarray.scalar"),
+]
+"""What training scripts store beside tensors and what holds plain values: arguments, a score."""
 
 _SAVE_HINT = (
     "Save the weights alone, torch.save(model.state_dict(), PATH), or as safetensors, and give "
@@ -108,11 +123,12 @@ def fit_checkpoint(
         WeightsError: a tensor holds NaN or infinity.
     """
     wanted = module.state_dict()
-    renamed = rename(checkpoint.tensors)
+    tensors, taken = backbone_of(checkpoint.tensors, wanted, file)
+    renamed = rename(tensors)
     changes = _settle(renamed, module, spec.position)
     error = mismatch_error(renamed.tensors, wanted, spec, file, renamed.dialect)
     if error is not None:
-        filtered = _timm_filtered(module, checkpoint.tensors, spec)
+        filtered = _timm_filtered(module, tensors, spec)
         if filtered is None:
             raise error
         renamed = filtered
@@ -124,7 +140,7 @@ def fit_checkpoint(
     conversions = _own_copies(renamed.tensors, wanted, file)
     module.load_state_dict(renamed.tensors, strict=True, assign=True)
     dialect = f"key names: {renamed.dialect}"
-    return (*checkpoint.notes, dialect, *changes, *left_out, *conversions)
+    return (*checkpoint.notes, *taken, dialect, *changes, *left_out, *conversions)
 
 
 def _settle(renamed: Renamed, module: torch.nn.Module, rule: PositionRule) -> list[str]:
@@ -185,9 +201,12 @@ def _read_safetensors(path: Path) -> Checkpoint:
 
 def _read_torch(path: Path) -> Any:
     with path.open("rb") as handle:
-        zipped = handle.read(2) == b"PK"
+        head = handle.read(64)
+    _refuse_other_formats(path, head)
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with torch.serialization.safe_globals(_PLAIN_TYPES), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            zipped = head.startswith(b"PK")
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except pickle.UnpicklingError as error:
         foreign = re.search(r"GLOBAL:? (\S+)", str(error))
@@ -199,7 +218,47 @@ def _read_torch(path: Path) -> Any:
             _SAVE_HINT,
         ) from error
     except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        if "TorchScript" in str(error):
+            raise _torchscript(path) from error
         raise _damaged(path, "PyTorch", str(error)) from error
+
+
+def _refuse_other_formats(path: Path, head: bytes) -> None:
+    """Files that people give for a checkpoint and that say themselves what they are."""
+    if head.startswith(b"version https://git-lfs"):
+        raise WeightsError(
+            f"{path.name} is no checkpoint, but what Git LFS stores in its place.",
+            "Fetch the file itself: git lfs pull",
+        )
+    if head.lstrip().lower().startswith((b"<!doctype", b"<html")):
+        raise WeightsError(
+            f"{path.name} is a web page, no checkpoint.", "Download the file itself, not its page."
+        )
+    if head.startswith(b"PK") and _is_numpy_archive(path):
+        raise WeightsError(
+            f"{path.name} is a NumPy archive (the form of the JAX releases of ViT and BiT), which "
+            "is not read.",
+            "Load it with timm and save what came of it: timm.create_model(NAME, "
+            "checkpoint_path=FILE), then torch.save(model.state_dict(), PATH) for --weights.",
+        )
+
+
+def _is_numpy_archive(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (OSError, zipfile.BadZipFile):
+        return False
+    return bool(names) and all(name.endswith(".npy") for name in names)
+
+
+def _torchscript(path: Path) -> WeightsError:
+    return WeightsError(
+        f"{path.name} is a TorchScript archive (the form of OpenAI's CLIP): code and weights in "
+        "one. Only tensors are read, so it was not loaded.",
+        "If you trust it, save its weights alone, torch.save(torch.jit.load(FILE, "
+        "map_location='cpu').state_dict(), PATH), and give that file to --weights.",
+    )
 
 
 def _damaged(path: Path, kind: str, reason: str) -> WeightsError:

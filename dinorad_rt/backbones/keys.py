@@ -141,6 +141,11 @@ def rename(tensors: Tensors) -> Renamed:
     return renamed
 
 
+def has_tower(tensors: Mapping[str, torch.Tensor]) -> bool:
+    """True if the names are of a kind that `rename` finds under any prefix by itself."""
+    return any(re.search(tower, key) for tower, _ in _TOWERS for key in tensors)
+
+
 def _apply(rules: Rules, tensors: Mapping[str, torch.Tensor]) -> Tensors:
     renamed: Tensors = {}
     for key, value in tensors.items():

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -184,3 +185,82 @@ def test_nan_is_refused(tmp_path: Path, state: State) -> None:
 def test_block_numbers_are_condensed() -> None:
     keys = [f"blocks.{n}.norm.weight" for n in (0, 1, 2, 5)] + ["cls_token", "blocks.7.x"]
     assert condense(keys) == ["cls_token", "blocks.{0-2,5}.norm.weight", "blocks.7.x"]
+
+
+@pytest.mark.parametrize(
+    ("entry", "prefix", "others"),
+    [
+        ("teacher", "backbone.", ["head.mlp.0.weight", "head.last_layer.weight_g"]),  # DINO
+        ("student", "module.backbone.", ["module.head.mlp.0.weight"]),  # DINO
+        ("target_encoder", "module.", ["module.fc.fc1.weight", "module.fc.bn1.bias"]),  # MSN
+        ("state_dict", "model.", ["criterion.weight", "head.weight"]),  # Lightning
+        ("state_dict", "model.backbone.", ["model.head.weight"]),
+        ("state_dict", "net.", []),
+        ("state_dict", "teacher_backbone.", ["student_backbone.patch_embed.proj.weight"]),
+    ],
+)
+def test_a_backbone_inside_a_larger_model(
+    tmp_path: Path, state: State, entry: str, prefix: str, others: list[str]
+) -> None:
+    inner = {prefix + key: value for key, value in state.items()}
+    inner |= {other: torch.ones(2) for other in others}
+    path = tmp_path / "checkpoint.pth"
+    torch.save({entry: inner, "prototypes": torch.zeros(3), "epoch": 1}, path)
+    _same(path, state)
+
+
+def test_the_target_encoder_is_taken_before_the_encoder(tmp_path: Path, state: State) -> None:
+    other = {key: value + 1 for key, value in state.items()}
+    path = tmp_path / "msn.pth"
+    torch.save({"encoder": other, "target_encoder": state}, path)
+    assert any("target_encoder" in note for note in _same(path, state))
+
+
+def test_two_backbones_are_the_users_choice(tmp_path: Path, state: State) -> None:
+    both = {f"{p}.{key}": value for p in ("online", "momentum") for key, value in state.items()}
+    path = tmp_path / "byol.pth"
+    torch.save({"state_dict": both}, path)
+    with pytest.raises(WeightsError, match=r"2 backbones .* momentum\.\*, online\.\*"):
+        load_backbone("tiny", weights=path)
+
+
+def test_half_a_backbone_inside_a_larger_model_is_refused(tmp_path: Path, state: State) -> None:
+    inner = {f"net.{key}": value for key, value in state.items() if "blocks.2" not in key}
+    path = tmp_path / "checkpoint.pth"
+    torch.save(inner | {"head.weight": torch.ones(2)}, path)
+    with pytest.raises(CheckpointMismatchError, match=r"blocks\.2\.norm1\.weight"):
+        load_backbone("tiny", weights=path)
+
+
+def test_a_best_score_of_numpy_is_no_code(tmp_path: Path, state: State) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save({"model": state, "best": np.float64(0.5), "epoch": np.int64(3)}, path)
+    _same(path, state)
+
+
+class _Script(torch.nn.Module):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images + 1
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:FutureWarning")
+@pytest.mark.parametrize("kind", ["torchscript", "npz", "lfs", "html"])
+def test_other_formats_are_named(tmp_path: Path, state: State, kind: str) -> None:
+    path = tmp_path / "weights.pt"
+    if kind == "torchscript":
+        torch.jit.trace(_Script(), torch.zeros(1)).save(str(path))
+    elif kind == "npz":
+        with path.open("wb") as file:
+            np.savez(file, **{"embedding/kernel": np.zeros(3)})
+    else:
+        words = {"lfs": "version https://git-lfs.github.com/spec/v1\n", "html": "<!DOCTYPE html>"}
+        path.write_text(words[kind])
+    expected = {
+        "torchscript": ("TorchScript archive", "torch.jit.load"),
+        "npz": ("NumPy archive", "timm.create_model"),
+        "lfs": ("Git LFS", "git lfs pull"),
+        "html": ("web page", "Download"),
+    }[kind]
+    with pytest.raises(WeightsError, match=expected[0]) as caught:
+        load_backbone("tiny", weights=path)
+    assert expected[1] in caught.value.fix
