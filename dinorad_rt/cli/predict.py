@@ -29,10 +29,10 @@ def predict(
         bool, typer.Option("--overlays", help="Segmentation: draw each mask on its slices, as PNG.")
     ] = False,
     saliency: Annotated[
-        Literal["occlusion", "gradients"] | None,
+        Literal["occlusion", "gradients", "attention"] | None,
         typer.Option(
             help="Classification: draw what each answer rests on, as PNG, by hiding places from "
-            "the engine, or by integrated gradients."
+            "the engine, by integrated gradients, or by attention rollout (transformers)."
         ),
     ] = None,
     keep_identifiers: options.KeepIdentifiers = False,

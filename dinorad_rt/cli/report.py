@@ -79,10 +79,10 @@ def report(
         ),
     ] = None,
     saliency: Annotated[
-        Literal["occlusion", "gradients"],
+        Literal["occlusion", "gradients", "attention"],
         typer.Option(
-            help="For --gallery: hide parts of the image and ask the engine again, or integrated "
-            "gradients of the checkpoint."
+            help="For --gallery: hide parts of the image and ask the engine again, integrated "
+            "gradients of the checkpoint, or its attention rollout (transformers)."
         ),
     ] = "occlusion",
     weights: Annotated[

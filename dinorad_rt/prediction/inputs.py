@@ -11,7 +11,7 @@ from typing import TypeVar
 from dinorad_rt.embeddings.decode import Bad, reason_of
 from dinorad_rt.errors import EmptyDataError, MissingPackageError
 from dinorad_rt.files import sha256_json
-from dinorad_rt.pipeline import Say, silent
+from dinorad_rt.progress import Say, silent
 from dinorad_rt.studies.dicomdir import indexed_images
 from dinorad_rt.studies.grouping import Series, group_slices
 from dinorad_rt.studies.names import natural_key, visible_files

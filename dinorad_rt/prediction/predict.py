@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,19 +15,20 @@ from dinorad_rt.engines.build import open_runner
 from dinorad_rt.engines.manifest import Engine
 from dinorad_rt.errors import DataError
 from dinorad_rt.machine import usable_cores
-from dinorad_rt.pipeline import Say, build_engine, silent
+from dinorad_rt.pipeline import build_engine
 from dinorad_rt.prediction import classify as classification
+from dinorad_rt.prediction import saliency
 from dinorad_rt.prediction.bundle import LOGITS, Bundle
 from dinorad_rt.prediction.inputs import Item, ahead, find_items, fingerprint
 from dinorad_rt.prediction.masks import write_dicom_seg, write_nifti, write_overlay
+from dinorad_rt.prediction.saliency import Method
 from dinorad_rt.prediction.segment import segment, volumes_ml
 from dinorad_rt.prediction.table import Answer, AnswerTable
+from dinorad_rt.progress import Progress, Say, silent, uncounted
 from dinorad_rt.runners.base import AbstractRunner
 from dinorad_rt.studies.study import Study
 
 MaskFormat = Literal["nifti", "dicom-seg"]
-SaliencyMethod = Literal["occlusion", "gradients"]
-Progress = Callable[[int, int], None]
 PART_ITEMS = 64
 MASKS_FOLDER, OVERLAYS_FOLDER, SALIENCY_FOLDER = "masks", "overlays", "saliency"
 
@@ -50,7 +51,7 @@ class PredictOptions:
     profile: str = "default"
     masks: tuple[MaskFormat, ...] = ("nifti",)
     overlays: bool = False
-    saliency: SaliencyMethod | None = None
+    saliency: Method | None = None
     keep_identifiers: bool = False
 
 
@@ -115,7 +116,7 @@ def predict(
     table = AnswerTable(out, question, columns, with_files=options.keep_identifiers)
     todo = [item for item in items if item.key not in table.done]
     earlier = len(items) - len(todo)
-    told = progress or _silent
+    told = progress or uncounted
     told(earlier, len(items))
     if todo:
         with open_runner(engine) as runner:
@@ -134,6 +135,8 @@ def predict(
 def _checked(options: PredictOptions, bundle: Bundle) -> PredictOptions:
     """Refuse, before any work, what cannot be written."""
     if bundle.kind == "classification":
+        if options.saliency == "attention":
+            _check_attention(bundle)
         return replace(options, masks=(), overlays=False)
     if options.saliency is not None:
         raise DataError(
@@ -231,17 +234,17 @@ def _explain(
     runner: AbstractRunner,
     items: list[Item],
     table: AnswerTable,
-    method: SaliencyMethod,
+    method: Method,
 ) -> None:
     """Draw the map of each answered item's class: of the predicted one, or the positive one."""
-    from dinorad_rt.prediction import saliency
-
     rows = {row["item"]: row for row in table.rows() if row["status"] == "ok"}
-    module = saliency.logits_module(bundle) if method == "gradients" else None
+    module = saliency.logits_module(bundle) if method in saliency.IN_PYTORCH else None
+    black = saliency.black_of(bundle.preprocessing)
 
     def infer(pixels: np.ndarray) -> np.ndarray:
         return runner.infer(np.ascontiguousarray(pixels, np.float32))[LOGITS]
 
+    asked = saliency.Asked(infer, module, black, bundle.task == "multilabel")
     for item in items:
         if item.key not in rows:
             continue
@@ -250,17 +253,19 @@ def _explain(
         pixels = saliency.chosen_slice(bundle, infer, item, target)
         if isinstance(pixels, Bad):
             continue
-        if module is None:
-            sigmoid = bundle.task == "multilabel"
-            found = saliency.occlusion(infer, pixels, target, sigmoid=sigmoid)
-        else:
-            black = saliency.black_of(bundle)
-            found = saliency.integrated_gradients(module, pixels, black, target)
+        found = saliency.attribute(method, asked, pixels, target)
         lines = [
-            f"{name}: probability {probability:.3f}. Orange speaks for it, blue against it.",
+            f"{name}: probability {probability:.3f}. {saliency.READING[method]}",
             f"{found.note} Not for clinical use.",
         ]
         saliency.write_saliency(_png(table, item), bundle, pixels, found, lines)
+
+
+def _check_attention(bundle: Bundle) -> None:
+    """Refuse networks without attention before anything is answered, by asking about black."""
+    black = saliency.black_of(bundle.preprocessing)
+    size = bundle.preprocessing.image_size
+    saliency.attention(saliency.logits_module(bundle), black.repeat(size, 1).repeat(size, 2))
 
 
 def _png(table: AnswerTable, item: Item) -> Path:
@@ -273,7 +278,3 @@ def _explained(bundle: Bundle, row: Mapping[str, Any]) -> tuple[str, float]:
     scores = {name: float(row[f"probability_{name}"]) for name in names}
     name = names[-1] if bundle.task == "binary" else max(scores, key=scores.__getitem__)
     return name, scores[name]
-
-
-def _silent(done: int, total: int) -> None:
-    pass

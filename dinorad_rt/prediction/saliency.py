@@ -6,6 +6,8 @@ occlusion   (Zeiler and Fergus, arXiv 1311.2901) a square is hidden at each plac
 gradients   (integrated gradients; Sundararajan et al., arXiv 1703.01365) gradients of the graph's
             program along the line from a black image to the image, times their difference. The
             attributions add up to the change of the logit, which is checked for every map.
+attention   (rollout; Abnar and Zuidema, arXiv 2005.00928) where the class token of a transformer
+            looks, whatever the class: see `attention.py`.
 """
 
 from __future__ import annotations
@@ -29,7 +31,14 @@ if TYPE_CHECKING:
 
     from dinorad_rt.preprocessing.spec import PreprocessSpec
 
-Method = Literal["occlusion", "gradients"]
+Method = Literal["occlusion", "gradients", "attention"]
+IN_PYTORCH: tuple[Method, ...] = ("gradients", "attention")
+"""Methods that look into the program; the others ask the engine."""
+READING: dict[Method, str] = {
+    "occlusion": "Orange speaks for it, blue against it.",
+    "gradients": "Orange speaks for it, blue against it.",
+    "attention": "Orange: where attention gathers, whatever the class.",
+}
 Infer = Callable[[np.ndarray], np.ndarray]
 """(rows, 3, H, W) float32 → (rows, classes) logits."""
 Module = Callable[["torch.Tensor"], "torch.Tensor"]
@@ -62,15 +71,15 @@ def logits_module(bundle: Bundle) -> Module:
     """The bundle's program as a function from pixels to logits, with gradients.
 
     Raises:
-        BundleError: the bundle holds no program, as INT8 ones.
+        BundleError: the bundle holds no program for PyTorch, as INT8 ones.
         ExportError: the program is not what was exported.
     """
     from dinorad_rt.export.program import load_program
 
     if not bundle.graph.program_path.is_file():
         raise BundleError(
-            f"The bundle {bundle.name} ({bundle.graph.precision}) holds no program that has "
-            "gradients.",
+            f"The bundle {bundle.name} ({bundle.graph.precision}) holds no program for PyTorch, "
+            "which gradients and attention are read from.",
             "Make one with --precision fp32 for saliency.",
         )
     module: Any = load_program(bundle.graph.program_path).module()
@@ -167,6 +176,65 @@ def integrated_gradients(
     return Attribution(values.numpy(), note, error)
 
 
+def attention(module: Module, pixels: np.ndarray) -> Attribution:
+    """Where the class token looks, through all blocks; 0 where it looks least.
+
+    Args:
+        module: (rows, 3, H, W) → (rows, classes), of a vision transformer.
+        pixels: (3, H, W) float32, normalised.
+
+    Raises:
+        DataError: the model has no attention over the whole image, or no class token.
+    """
+    from dinorad_rt.prediction.attention import attention_map, attentions
+
+    height, width = pixels.shape[1:]
+    shares = attention_map(attentions(module, pixels), (height, width))
+    note = (
+        f"The class token takes {shares.min():.1f} to {shares.max():.1f} times an even share from "
+        "a patch; the map is the same for every class."
+    )
+    return Attribution((shares - shares.min()).astype(np.float32), note)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The model that is asked.
+
+    Attributes:
+        infer: of its engine.
+        module: its program in PyTorch; needed by the methods of `IN_PYTORCH`.
+        black: (3, 1, 1) float32, what a black pixel is after normalising.
+        sigmoid: logits stand for labels of their own, else for one class of several.
+    """
+
+    infer: Infer
+    module: Module | None
+    black: np.ndarray
+    sigmoid: bool
+
+
+def attribute(method: Method, asked: Asked, pixels: np.ndarray, target: int) -> Attribution:
+    """Ask for what an answer rests on.
+
+    Args:
+        method: one of `Method`.
+        asked: the model.
+        pixels: (3, H, W) float32, normalised.
+        target: index of the class.
+
+    Raises:
+        DataError: the model has no attention, where that was asked for.
+    """
+    if method == "occlusion":
+        return occlusion(asked.infer, pixels, target, sigmoid=asked.sigmoid)
+    if asked.module is None:
+        raise AssertionError(f"{method} looks into the program")
+    if method == "attention":
+        return attention(asked.module, pixels)
+    return integrated_gradients(asked.module, pixels, asked.black, target)
+
+
 def chosen_slice(bundle: Bundle, infer: Infer, item: Item, target: int) -> np.ndarray | Bad:
     """The network's input (3, H, W) of an item; of a volume, the slice with the highest logit.
 
@@ -194,9 +262,8 @@ def chosen_slice(bundle: Bundle, infer: Infer, item: Item, target: int) -> np.nd
     return best[1]
 
 
-def black_of(bundle: Bundle) -> np.ndarray:
-    """(3, 1, 1) float32: a black pixel after the bundle's normalisation."""
-    spec = bundle.preprocessing
+def black_of(spec: PreprocessSpec) -> np.ndarray:
+    """(3, 1, 1) float32: a black pixel after normalisation."""
     value: np.ndarray = -np.asarray(spec.mean, np.float32) / np.asarray(spec.std, np.float32)
     return value.reshape(3, 1, 1)
 

@@ -23,7 +23,7 @@ from dinorad_rt.metrics.calibration import (
     operating_point,
     probabilities,
 )
-from dinorad_rt.pipeline import Say, build_engine, silent
+from dinorad_rt.pipeline import build_engine
 from dinorad_rt.prediction.bundle import (
     BUNDLE_FILE,
     CARD_FILE,
@@ -33,6 +33,7 @@ from dinorad_rt.prediction.bundle import (
     Bundle,
 )
 from dinorad_rt.prediction.card import model_card
+from dinorad_rt.progress import Say, silent
 from dinorad_rt.types import Precision
 
 if TYPE_CHECKING:

@@ -15,12 +15,15 @@ import numpy as np
 from dinorad_rt.errors import DataError
 from dinorad_rt.metrics.decisions import predicted_labels
 from dinorad_rt.prediction.saliency import (
+    IN_PYTORCH,
     NEGATIVE,
     POSITIVE,
+    Asked,
     Attribution,
-    integrated_gradients,
+    Method,
+    attribute,
+    black_of,
     log_odds,
-    occlusion,
     saliency_tiles,
 )
 from dinorad_rt.reports.answering import Model, opened_model
@@ -30,8 +33,8 @@ from dinorad_rt.reports.viewing import png_bytes, shown_study
 
 if TYPE_CHECKING:
     from dinorad_rt.datasets.dataset import Sample
-    from dinorad_rt.pipeline import Say
     from dinorad_rt.preprocessing.spec import PreprocessSpec
+    from dinorad_rt.progress import Say
     from dinorad_rt.reports.gallery import GalleryRequest
     from dinorad_rt.types import Task
 
@@ -40,6 +43,8 @@ METHODS = {
     "again; coloured is how much the log-odds of its answer move.",
     "gradients": "Integrated gradients of the answer's logit along the line from a black image to "
     "this one, meaned over patches.",
+    "attention": "Attention rollout: where the class token looks through all blocks. It is the "
+    "same for every class, so it speaks neither for nor against the answer.",
 }
 NO_EXPLANATION = (
     "A saliency map shows what moved this model's answer on this image. It is no explanation of a "
@@ -112,24 +117,21 @@ def add_saliency(page: Page, run: Run, request: GalleryRequest, say: Say) -> Non
         )
         return
     say(f"drawing what the answers of {run.label} rest on ({request.saliency})")
-    gradients = request.saliency == "gradients"
+    gradients = request.saliency in IN_PYTORCH
     with opened_model(run, request.sources, gradients=gradients, say=say) as model:
         words = "the program of the checkpoint, in PyTorch" if gradients else model.words
         page.paragraph(NO_EXPLANATION)
         page.paragraph(f"{METHODS[request.saliency]} Asked was {words}.", soft=True)
-        page.legend(
-            [
-                Key(_hex(POSITIVE), "filled", "speaks for the answer"),
-                Key(_hex(NEGATIVE), "filled", "speaks against it"),
-            ]
-        )
+        page.legend(_keys(request.saliency))
         off = 0
         for right, title in TITLES.items():
             page.heading(title, level=4)
             asked = [(one, samples[one.sample_id]) for one in known if one.right is right]
             found = _some_drawn(asked, model, run, request)
             for item in found:
-                page.panels(list(_pictures(item, run)), _caption(item, run, samples))
+                page.panels(
+                    list(_pictures(item, run, request.saliency)), _caption(item, run, samples)
+                )
             off += sum(abs(item.score - item.answer.score) > MOST_OFF for item in found)
             if not found:
                 page.paragraph("None that may be shown.", soft=True)
@@ -138,6 +140,15 @@ def add_saliency(page: Page, run: Run, request: GalleryRequest, say: Say) -> Non
             f"{off} of these answers have another score now than in the results, by more than "
             f"{MOST_OFF}: the model that was asked is not exactly the one that was judged."
         )
+
+
+def _keys(method: Method) -> list[Key]:
+    if method == "attention":
+        return [Key(_hex(POSITIVE), "filled", "attention gathers here, whatever the class")]
+    return [
+        Key(_hex(POSITIVE), "filled", "speaks for the answer"),
+        Key(_hex(NEGATIVE), "filled", "speaks against it"),
+    ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,12 +196,8 @@ def drawn(
     ).astype(np.float64)
     best = int(log_odds(logits, target, sigmoid=sigmoid).argmax())
     score = float(probabilities(logits.mean(axis=0, keepdims=True), task)[0, target])
-    if model.module is None:
-        found = occlusion(model.infer, views[best], target, sigmoid=sigmoid)
-    else:
-        mean, std = (np.asarray(part, np.float32) for part in (model.spec.mean, model.spec.std))
-        black = (-mean / std).reshape(3, 1, 1)
-        found = integrated_gradients(model.module, views[best], black, target)
+    asked = Asked(model.infer, model.module, black_of(model.spec), sigmoid)
+    found = attribute(request.saliency, asked, views[best], target)
     place = (
         f"Slice {best + 1} of {len(views)}, which speaks most for it. " if best or views[1:] else ""
     )
@@ -210,8 +217,9 @@ def _some_drawn(
     return found
 
 
-def _pictures(item: Drawn, run: Run) -> Iterator[Picture]:
+def _pictures(item: Drawn, run: Run, method: Method) -> Iterator[Picture]:
     name = run.results.class_names[item.answer.target]
+    highest = "most attention" if method == "attention" else f"what speaks most for {name}"
     kind = "right" if item.answer.right else "wrong"
     place = where(item.attribution.values)
     view, painted = saliency_tiles(item.spec, item.pixels, item.attribution)
@@ -221,7 +229,7 @@ def _pictures(item: Drawn, run: Run) -> Iterator[Picture]:
     yield Picture(
         "Saliency",
         _png(painted),
-        f"The same under its map: what speaks most for {name} lies {place}",
+        f"The same under its map: {highest} lies {place}",
     )
 
 

@@ -104,10 +104,13 @@ def test_the_picture_is_orange_where_the_answer_comes_from(
     bundle_of: Callable[..., Bundle], tmp_path: Path
 ) -> None:
     bundle = bundle_of()
-    pixels = np.zeros((3, 32, 32), np.float32) + black_of(bundle)
+    pixels = np.zeros((3, 32, 32), np.float32) + black_of(bundle.preprocessing)
     pixels[:, :14, :14] = 1.0
     found = integrated_gradients(
-        lambda x: x[:, :, :14, :14].mean((1, 2, 3))[:, None], pixels, black_of(bundle), 0
+        lambda x: x[:, :, :14, :14].mean((1, 2, 3))[:, None],
+        pixels,
+        black_of(bundle.preprocessing),
+        0,
     )
     write_saliency(tmp_path / "a.png", bundle, pixels, found, ["yes: 0.9"])
     picture = np.asarray(Image.open(tmp_path / "a.png")).astype(int)

@@ -133,7 +133,7 @@ def test_results_of_the_training_are_drawn_by_the_checkpoint(masks: Dataset, hom
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("saliency", ["occlusion", "gradients"])
+@pytest.mark.parametrize("saliency", ["occlusion", "gradients", "attention"])
 def test_a_classifier_is_asked_again(saliency: Any, heads: Dataset, home: Path) -> None:
     page = Page("Pictures")
     material = read_material([home / "classifier" / "engine"])
