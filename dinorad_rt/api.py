@@ -26,9 +26,10 @@ from dinorad_rt.engines.manifest import Engine
 from dinorad_rt.errors import DinoradError
 from dinorad_rt.evaluation import evaluate_store
 from dinorad_rt.export.onnx_export import export_onnx
-from dinorad_rt.pipeline import EngineRequest, dataset_for, embed, engine_for, silent
-from dinorad_rt.pipeline import Say as _Say
+from dinorad_rt.pipeline import EngineRequest, dataset_for, embed, engine_for
 from dinorad_rt.preprocessing.spec import PreprocessSpec
+from dinorad_rt.progress import Say as _Say
+from dinorad_rt.progress import silent
 from dinorad_rt.reports.results import Results
 from dinorad_rt.studies.read import read_study
 

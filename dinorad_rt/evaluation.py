@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dinorad_rt.errors import ProtocolError
 from dinorad_rt.files import claim_output_dir, sha256_json
-from dinorad_rt.pipeline import EngineRequest, Say, engine_for, silent
+from dinorad_rt.pipeline import EngineRequest, engine_for
 from dinorad_rt.pipeline import embed as run_embed
+from dinorad_rt.progress import Progress, Say, silent
 from dinorad_rt.protocols.registry import protocol_named, settings_for
 from dinorad_rt.words import count_of
 
@@ -70,7 +71,7 @@ def run_evaluation(
     out: Path | None = None,
     workers: int | None = None,
     say: Say = silent,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> tuple[Results, Path]:
     """Build the engine, embed the dataset, run the protocol, write the results.
 

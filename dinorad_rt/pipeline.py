@@ -7,12 +7,12 @@ Each step stands alone and says what it decided through `progress`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from dinorad_rt.errors import UnknownNameError, unknown_name
+from dinorad_rt.progress import Say, silent
 from dinorad_rt.types import PRECISIONS, Precision
 
 if TYPE_CHECKING:
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from dinorad_rt.engines.manifest import Engine
     from dinorad_rt.export.manifest import Graph
     from dinorad_rt.preprocessing.spec import PreprocessSpec
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -62,10 +60,6 @@ class EngineRequest:
         values["keep_fp32"] = list(self.keep_fp32)
         del values["calibration"]  # a path; the graph's manifest tells what it was calibrated on
         return values
-
-
-def silent(_: str) -> None:
-    """A `Say` that says nothing."""
 
 
 def load(request: EngineRequest, say: Say = silent) -> Backbone:

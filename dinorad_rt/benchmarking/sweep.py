@@ -22,7 +22,8 @@ from dinorad_rt.engines.profile import Profile, load_profile
 from dinorad_rt.errors import DinoradError, EngineError, ExportError, ParityError
 from dinorad_rt.files import read_json, write_json
 from dinorad_rt.machine import machine_facts
-from dinorad_rt.pipeline import EngineRequest, Say, dataset_for, graph_for, silent
+from dinorad_rt.pipeline import EngineRequest, dataset_for, graph_for
+from dinorad_rt.progress import Say, silent
 
 if TYPE_CHECKING:
     from dinorad_rt.export.manifest import Graph

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from dinorad_rt.campaign.process import Failed, Worker
 from dinorad_rt.campaign.study import Study, read_study_file
 from dinorad_rt.errors import StudyError
 from dinorad_rt.files import claim_output_dir, read_json, write_json
-from dinorad_rt.pipeline import Say, silent
+from dinorad_rt.progress import Progress, Say, silent
 from dinorad_rt.reports.results import RESULTS_FILE, Results
 from dinorad_rt.trackers import Tracker, track_results
 from dinorad_rt.words import count_of
@@ -27,7 +27,6 @@ STUDY_FILE = "study.json"
 REPORT = "report"
 SCHEMA = 1
 SILENCE_S = 10.0
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 import typer
 
 from dinorad_rt.errors import DinoradError
 from dinorad_rt.identifiers import without_paths
-
-
-class Advance(Protocol):
-    """Called with the number done so far; the total is known from the start."""
-
-    def __call__(self, done: int, total: int, /) -> None: ...
+from dinorad_rt.progress import Progress, Say
 
 
 def print_error(error: DinoradError) -> None:
@@ -34,7 +29,7 @@ def note(text: str) -> None:
     typer.echo(f"· {text}", err=True)
 
 
-def seldom(say: Callable[[str], None], seconds: float = 5.0) -> Callable[[str], None]:
+def seldom(say: Say, seconds: float = 5.0) -> Say:
     """The same, but silent for `seconds` after each line: for steps that come many a second."""
     last = [float("-inf")]
 
@@ -59,7 +54,7 @@ def print_json(document: dict[str, Any]) -> None:
 
 
 @contextmanager
-def progress_bar(title: str, unit: str = "images") -> Iterator[Advance]:
+def progress_bar(title: str, unit: str = "images") -> Iterator[Progress]:
     """A progress bar with rate and remaining time on a terminal; a line now and then elsewhere."""
     if sys.stderr.isatty():
         with _rich_bar(title, unit) as advance:
@@ -69,7 +64,7 @@ def progress_bar(title: str, unit: str = "images") -> Iterator[Advance]:
 
 
 @contextmanager
-def _rich_bar(title: str, unit: str) -> Iterator[Advance]:
+def _rich_bar(title: str, unit: str) -> Iterator[Progress]:
     from rich.console import Console
     from rich.progress import (
         BarColumn,

@@ -21,6 +21,7 @@ from dinorad_rt.embeddings.loader import Batch, Loader, Row, pack
 from dinorad_rt.embeddings.store import Throughput
 from dinorad_rt.errors import DinoradError, EngineError
 from dinorad_rt.optional import require
+from dinorad_rt.progress import uncounted
 
 if TYPE_CHECKING:
     from dinorad_rt.preprocessing.spec import PreprocessSpec
@@ -85,7 +86,7 @@ def _run(
     ray: Any, job: Job, pending: Sequence[int], spec: PreprocessSpec, total: int
 ) -> Throughput:
     gpus = int(ray.cluster_resources().get("GPU", 0))
-    remote = ray.put(replace(job, progress=_silent))
+    remote = ray.put(replace(job, progress=uncounted))
     actors = gpus or 1
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.WARNING)
@@ -161,7 +162,3 @@ def _joined(rows: Sequence[Row], pixels: np.ndarray) -> list[Row]:
     """Give the rows that did not fail their pixels back, in order."""
     images = iter(pixels)
     return [one if one.reason else replace(one, pixels=next(images)) for one in rows]
-
-
-def _silent(done: int, total: int) -> None:
-    pass

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from dinorad_rt.embeddings.shards import RowKey, ShardWriter, remove_stale_parts
 from dinorad_rt.embeddings.store import EmbeddingStore, Throughput
 from dinorad_rt.embeddings.table import Failure
 from dinorad_rt.errors import DataError, EmptyDataError, EngineError
+from dinorad_rt.progress import Progress, uncounted
 
 if TYPE_CHECKING:
     from dinorad_rt.datasets.dataset import Dataset, Sample
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from dinorad_rt.runners.base import AbstractRunner, Rows
 
 SHARD_ROWS = 256
-Progress = Callable[[int, int], None]
 
 
 def embed(
@@ -81,7 +81,7 @@ def embed(
     rows = min(shard_rows, max(1, -(-len(samples) // parts)))
     rows = -(-rows // engine.batch) * engine.batch
     store = EmbeddingStore.create(*_place(out, provenance_of(dataset, engine, spec, samples, rows)))
-    job = Job(store, dataset, engine, samples, progress or _silent)
+    job = Job(store, dataset, engine, samples, progress or uncounted)
     mine = range(part, store.num_shards, parts)
     if ray is None:
         throughput = job.run(mine, spec, workers, retry_failed)
@@ -307,7 +307,3 @@ def _refuse_nothing(store: EmbeddingStore) -> None:
 
 def _holds_rows(store: EmbeddingStore) -> bool:
     return any(footer.rows for footer in store.footers().values())
-
-
-def _silent(done: int, total: int) -> None:
-    pass

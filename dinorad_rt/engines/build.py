@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from dinorad_rt.engines.cache import (
@@ -22,6 +21,7 @@ from dinorad_rt.engines.proof import check_proof
 from dinorad_rt.engines.structure import structure_digest
 from dinorad_rt.errors import ParityError
 from dinorad_rt.files import write_json
+from dinorad_rt.progress import Say, silent
 from dinorad_rt.runners.base import Backend, Plan
 from dinorad_rt.runners.registry import open_runner, require_backend
 
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from dinorad_rt.export.manifest import Graph
 
 __all__ = ["get_or_build", "open_runner"]
-
-Say = Callable[[str], None]
 
 
 def get_or_build(
@@ -57,7 +55,7 @@ def get_or_build(
         CacheError: the cached engine is damaged.
         NoSpaceError: the disk is full.
     """
-    say = progress or _silent
+    say = progress or silent
     module = require_backend(backend)
     plan = module.plan(graph, profile)
     for note in plan.notes:
@@ -142,7 +140,3 @@ def build_facts(graph: Graph, plan: Plan, parts: dict[str, Any]) -> dict[str, An
         "settings": dict(plan.settings),
         "device": dict(plan.device),
     }
-
-
-def _silent(_: str) -> None:
-    pass

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from dinorad_rt.engines.manifest import MANIFEST, Engine
 from dinorad_rt.errors import DinoradError
 from dinorad_rt.files import read_json
 from dinorad_rt.paths import cache_dir
+from dinorad_rt.progress import Say
 
 KINDS = (
     *("graphs", "engines", "timing", "kernels", "references", "choices"),
@@ -91,7 +92,7 @@ def surplus(
     return chosen
 
 
-def remove(chosen: Iterable[Entry], say: Callable[[str], None]) -> int:
+def remove(chosen: Iterable[Entry], say: Say) -> int:
     """Delete entries that nobody is building; with them what dead builders left behind.
 
     Returns:

@@ -34,6 +34,7 @@ from dinorad_rt.engines.proof import check_proof
 from dinorad_rt.engines.structure import structure_digest
 from dinorad_rt.errors import EngineError
 from dinorad_rt.files import write_json
+from dinorad_rt.progress import Say, silent
 from dinorad_rt.runners.registry import require_backend
 
 if TYPE_CHECKING:
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from dinorad_rt.export.manifest import Graph
     from dinorad_rt.runners.base import Plan
 
-Say = Callable[[str], None]
 Swap = Callable[[Engine, "Graph", "Plan", Path], dict[str, Any]]
 UNSUPPORTED = {
     "onnxruntime": "it stores weights in the order of its own kernels, and that order is not "
@@ -67,7 +67,7 @@ def refit_engine(
         EngineError: the backend cannot exchange weights, or no cached engine has the structure.
         ParityError: the engine's numbers differ from the graph's; nothing is cached.
     """
-    say = progress or _silent
+    say = progress or silent
     module = require_backend(backend)
     plan = module.plan(graph, profile)
     if plan.backend in UNSUPPORTED:
@@ -235,7 +235,3 @@ def _weights(path: Path) -> dict[str, np.ndarray]:
             wide = tensor.data_type == onnx.TensorProto.BFLOAT16
             found[tensor.name] = array.view(np.uint16) if wide else array
     return found
-
-
-def _silent(_: str) -> None:
-    pass

@@ -11,7 +11,7 @@ Trained runs are checked by `training.verify`, with the same lines and words.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,8 +22,9 @@ from dinorad_rt.engines.proof import check_proof
 from dinorad_rt.engines.task_gate import TaskGate, judge_stores
 from dinorad_rt.errors import BuildError, DinoradError, LintError, ParityError, ProofError
 from dinorad_rt.export.recipe import load_recipe
-from dinorad_rt.pipeline import EngineRequest, build_engine, engine_for, graph_for, load, silent
+from dinorad_rt.pipeline import EngineRequest, build_engine, engine_for, graph_for, load
 from dinorad_rt.pipeline import embed as run_embed
+from dinorad_rt.progress import Progress, Say, silent
 from dinorad_rt.words import count_of
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from dinorad_rt.export.manifest import Graph
 
 Verdict = Literal["passed", "failed", "undecided", "not run"]
-Say = Callable[[str], None]
 REFERENCE = "pytorch"
 
 
@@ -111,7 +111,7 @@ class Data:
     dataset: Dataset
     preprocessing: str = "dinorad"
     workers: int | None = None
-    progress: Callable[[int, int], None] | None = None
+    progress: Progress | None = None
 
 
 def verify(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from dinorad_rt.export.recipe import Recipe, Typing, load_recipe
 from dinorad_rt.files import claim_output_dir, sha256_json, space_errors_named
 from dinorad_rt.optional import version_of
 from dinorad_rt.paths import cache_dir
+from dinorad_rt.progress import Say, silent
 from dinorad_rt.types import Precision
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
     from dinorad_rt.backbones.load import Backbone
 
-Say = Callable[[str], None]
 KIND = "graphs"
 GRAPH_VERSION = 2
 """Raised whenever the same request gives another graph than before; part of every key."""
@@ -59,7 +59,7 @@ def export_onnx(
         ParityError: its numbers are not the backbone's.
         OutputExistsError, NoSpaceError: it cannot be stored at `out`.
     """
-    say = progress or _silent
+    say = progress or silent
     recipe = load_recipe(backbone.spec.family)
     recipe.output_names(dense=dense)
     facts = _request_facts(backbone, recipe, precision, dense=dense, keep_fp32=tuple(keep_fp32))
@@ -308,7 +308,3 @@ def new_folder(folder: Path) -> Iterator[Path]:
             part.rename(folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
-
-
-def _silent(_: str) -> None:
-    """A progress that says nothing."""

@@ -22,6 +22,7 @@ from dinorad_rt.engines.reference import fp32_session, probe_images, widen_to_fp
 from dinorad_rt.errors import ParityError
 from dinorad_rt.export.recipe import ParityLimits, Recipe
 from dinorad_rt.export.sites import Located
+from dinorad_rt.progress import Say
 from dinorad_rt.types import Precision
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
     from dinorad_rt.backbones.load import Backbone
 
-Say = Callable[[str], None]
 Rows = dict[str, np.ndarray]
 
 

@@ -13,7 +13,7 @@ import hashlib
 import logging
 import shutil
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -33,11 +33,11 @@ from dinorad_rt.export.sites import Located, first_difference, onnx_sites, site_
 from dinorad_rt.files import claim_output_dir, sha256_json
 from dinorad_rt.optional import require, version_of
 from dinorad_rt.paths import cache_dir
+from dinorad_rt.progress import Say, silent
 
 if TYPE_CHECKING:
     from dinorad_rt.export.calibration import CalibrationImages
 
-Say = Callable[[str], None]
 QUANTISATION_VERSION = 1
 """Raised whenever the same request gives another INT8 graph than before; part of every key."""
 LEAST_IMAGES = 8
@@ -86,7 +86,7 @@ def quantise_graph(
             cannot quantise.
         ParityError: on held-out images the INT8 graph is not the FP32 one.
     """
-    say = progress or _silent
+    say = progress or silent
     require("nncf", "INT8")
     recipe = load_recipe(str(graph.manifest["recipe"]["family"]))
     _check(graph, images)
@@ -342,7 +342,3 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
-
-
-def _silent(_: str) -> None:
-    """A progress that says nothing."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from dinorad_rt.files import atomic_path, claim_output_dir, space_errors_named
 from dinorad_rt.phantoms.plan import CT_CLASSES, Patient, plan_patients
 from dinorad_rt.phantoms.tags import StudyFacts
 from dinorad_rt.phantoms.xray_findings import XRAY_KINDS
+from dinorad_rt.progress import Say
 
 PHANTOM_VERSION = 2
 """Grows whenever the same seed gives other bytes."""
@@ -49,7 +50,7 @@ def write_phantoms(
     patients: int = 96,
     seed: int = 0,
     image_size: int = DEFAULT_SIZE,
-    progress: Callable[[str], None] | None = None,
+    progress: Say | None = None,
 ) -> Path:
     """Write invented patients as true DICOM, with masks and tables of labels.
 

@@ -12,9 +12,10 @@ import numpy as np
 from dinorad_rt.embeddings.table import EmbeddingTable
 from dinorad_rt.errors import DataError, DinoradError
 from dinorad_rt.files import sha256_file
-from dinorad_rt.pipeline import EngineRequest, Say, engine_for, preprocessing_for
+from dinorad_rt.pipeline import EngineRequest, engine_for, preprocessing_for
 from dinorad_rt.pipeline import embed as run_embed
 from dinorad_rt.preprocessing.reference import picture_of
+from dinorad_rt.progress import Say
 from dinorad_rt.protocols.neighbours import neighbours
 from dinorad_rt.reports.page import Page
 from dinorad_rt.reports.runs import Run

@@ -22,8 +22,9 @@ import numpy as np
 from dinorad_rt.engines.cache import find_engine
 from dinorad_rt.errors import DataError, DinoradError
 from dinorad_rt.files import sha256_file
-from dinorad_rt.pipeline import Say, build_engine, silent
+from dinorad_rt.pipeline import build_engine
 from dinorad_rt.prediction.bundle import BUNDLE_FILE, LOGITS, Bundle, spec_from
+from dinorad_rt.progress import Say, silent
 from dinorad_rt.reports.runs import Run
 from dinorad_rt.training.run_folder import BEST_FILE, RUN_FILE, read_run
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dinorad_rt.errors import DataError, DinoradError
-from dinorad_rt.pipeline import Say, silent
+from dinorad_rt.progress import Say, silent
 from dinorad_rt.reports.alike import add_alike
 from dinorad_rt.reports.answering import Sources, digest_of, is_trained
 from dinorad_rt.reports.mask_pictures import add_masks

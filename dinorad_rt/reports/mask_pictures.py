@@ -25,7 +25,7 @@ from dinorad_rt.words import count_of
 
 if TYPE_CHECKING:
     from dinorad_rt.datasets.dataset import Sample
-    from dinorad_rt.pipeline import Say
+    from dinorad_rt.progress import Say
     from dinorad_rt.reports.gallery import GalleryRequest
     from dinorad_rt.studies.study import Study
 

@@ -17,7 +17,7 @@ from typing import Any
 from dinorad_rt.benchmarking.cell import Cell, Mode
 from dinorad_rt.engines.cache import find_engine
 from dinorad_rt.machine import machine_facts
-from dinorad_rt.pipeline import Say, silent
+from dinorad_rt.progress import Say, silent
 from dinorad_rt.reports.runs import Run
 
 SECONDS = 2.0

@@ -10,6 +10,7 @@ from pathlib import Path
 from dinorad_rt import __version__
 from dinorad_rt.errors import unknown_name
 from dinorad_rt.files import atomic_path, claim_output_dir
+from dinorad_rt.progress import Say
 from dinorad_rt.reports import sections
 from dinorad_rt.reports.drawings import drawings_of, paretos
 from dinorad_rt.reports.figures import Drawing
@@ -25,7 +26,6 @@ from dinorad_rt.words import count_of
 
 HTML, MARKDOWN, CSV = "report.html", "report.md", "report.csv"
 PLOTS = "plots"
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)

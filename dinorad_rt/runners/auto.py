@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import repeat
 from pathlib import Path
@@ -15,6 +15,7 @@ from dinorad_rt.errors import BackendMissingError, DinoradError
 from dinorad_rt.files import read_json, sha256_json, write_json
 from dinorad_rt.machine import machine_digest, usable_cores
 from dinorad_rt.paths import cache_dir
+from dinorad_rt.progress import Say, silent
 from dinorad_rt.runners.precision import PRECISION_OF, low_type
 from dinorad_rt.runners.registry import LISTING, get_backend, list_backends, open_runner
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from dinorad_rt.engines.profile import Profile
     from dinorad_rt.export.manifest import Graph
 
-Say = Callable[[str], None]
 ROUNDS = 4
 ROUND_SECONDS = 0.5
 HOPELESS = 0.6
@@ -65,7 +65,7 @@ def choose_backend(graph: Graph, profile: Profile, progress: Say | None = None) 
     Raises:
         BackendMissingError: no backend can run the graph here; says why for each.
     """
-    say = progress or _silent
+    say = progress or silent
     states = {state.backend: state for state in list_backends()}
     usable = {name: s.version for name, s in states.items() if s.can_build and s.can_run}
     slow = [name for name in SLOW_BUILDS if name in usable and not _is_built(graph, profile, name)]
@@ -194,7 +194,3 @@ def _reason(measured: Mapping[str, float], excluded: Mapping[str, str], when: st
     ranked = sorted(measured.items(), key=lambda item: -item[1])
     rates = ", ".join(f"{name} {rate:.1f}" for name, rate in ranked)
     return f"fastest here, {when}: {rates} images/s"
-
-
-def _silent(_: str) -> None:
-    pass

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 import numpy as np
 
 from dinorad_rt.errors import EngineError
+from dinorad_rt.progress import Say
 from dinorad_rt.types import Precision
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from dinorad_rt.engines.profile import Profile
     from dinorad_rt.export.manifest import Graph
 
-Say = Callable[[str], None]
 Rows = dict[str, np.ndarray]
 """Output name → float32 array whose first axis is the batch."""
 

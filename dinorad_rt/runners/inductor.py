@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from dinorad_rt.errors import BuildError, EngineError
 from dinorad_rt.machine import cpu_precisions, gpu_facts, has_gpu, usable_cores
 from dinorad_rt.optional import is_installed, version_of
-from dinorad_rt.runners.base import AbstractRunner, Availability, Plan, Say
+from dinorad_rt.progress import Say
+from dinorad_rt.runners.base import AbstractRunner, Availability, Plan
 from dinorad_rt.runners.inductor_runner import PACKAGE, InductorCudaRunner, InductorRunner, quiet
 from dinorad_rt.runners.precision import PRECISION_OF, cpu_device, low_type, unproven
 

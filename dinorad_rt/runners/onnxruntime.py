@@ -16,7 +16,8 @@ import numpy as np
 from dinorad_rt.errors import BuildError
 from dinorad_rt.machine import gpu_facts, usable_cores
 from dinorad_rt.optional import is_installed, version_of
-from dinorad_rt.runners.base import AbstractRunner, Availability, Plan, Rows, Say, pad_rows
+from dinorad_rt.progress import Say
+from dinorad_rt.runners.base import AbstractRunner, Availability, Plan, Rows, pad_rows
 from dinorad_rt.runners.onnxruntime_providers import (
     INPUT,
     check_device,

@@ -19,7 +19,8 @@ import numpy as np
 from dinorad_rt.errors import BuildError, EngineError
 from dinorad_rt.machine import cpu_precisions, usable_cores
 from dinorad_rt.optional import is_installed, version_of
-from dinorad_rt.runners.base import AbstractRunner, Availability, Plan, Rows, Say
+from dinorad_rt.progress import Say
+from dinorad_rt.runners.base import AbstractRunner, Availability, Plan, Rows
 from dinorad_rt.runners.precision import (
     cpu_device,
     keeps_fp32,

@@ -16,7 +16,8 @@ import numpy as np
 from dinorad_rt.errors import BuildError, EngineError
 from dinorad_rt.machine import cpu_precisions, gpu_facts, has_gpu, usable_cores
 from dinorad_rt.optional import is_installed, version_of
-from dinorad_rt.runners.base import AbstractRunner, Availability, Plan, Rows, Say, pad_rows
+from dinorad_rt.progress import Say
+from dinorad_rt.runners.base import AbstractRunner, Availability, Plan, Rows, pad_rows
 from dinorad_rt.runners.precision import PRECISION_OF, cpu_device, low_type, unproven
 from dinorad_rt.runners.threaded import AbstractThreadedRunner
 

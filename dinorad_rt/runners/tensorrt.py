@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from dinorad_rt.engines.manifest import Engine
     from dinorad_rt.engines.profile import Profile
     from dinorad_rt.export.manifest import Graph
-    from dinorad_rt.runners.tensorrt_build import Say
+    from dinorad_rt.progress import Say
 
 NOT_RUN = "not run, needs the GPU"
 """State of the parity of an engine that was built for another machine."""

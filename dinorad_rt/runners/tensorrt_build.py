@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from dinorad_rt.errors import BuildError
 from dinorad_rt.files import atomic_path, sha256_json, space_errors_named
 from dinorad_rt.paths import cache_dir
+from dinorad_rt.progress import Say
 from dinorad_rt.runners.base import Plan
 from dinorad_rt.runners.tensorrt_flavour import Flavour, Journal, logger
 from dinorad_rt.runners.tensorrt_proof import (
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 PLAN_FILE = "engine.plan"
 GRAPH_FILE = "model.onnx"
 INPUT = "pixel_values"
-Say = Callable[[str], None]
 _EVERY_SECONDS = 2.0
 
 

@@ -7,7 +7,7 @@ the GPU machine  admit_engine        the gate; then an engine of that machine's 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,7 @@ from dinorad_rt.engines.manifest import MANIFEST, Engine
 from dinorad_rt.errors import BackendMissingError, EngineError, OutputExistsError
 from dinorad_rt.files import write_json
 from dinorad_rt.machine import gpu_facts
+from dinorad_rt.progress import Say, silent
 from dinorad_rt.runners.base import Plan
 from dinorad_rt.runners.tensorrt import NOT_RUN, TensorRTBackend
 from dinorad_rt.runners.tensorrt_flavour import (
@@ -40,8 +41,6 @@ from dinorad_rt.runners.tensorrt_flavour import (
 if TYPE_CHECKING:
     from dinorad_rt.engines.profile import Profile
     from dinorad_rt.export.manifest import Graph
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,7 @@ def build_for_targets(
         OutputExistsError: a folder to ship is there already and holds another engine.
         NoSpaceError: the disk is full.
     """
-    say = progress or _silent
+    say = progress or silent
     flavour = _crossing(backend)
     module = TensorRTBackend(flavour)
     named = list(dict.fromkeys(check_target(flavour, text) for text in targets))
@@ -128,7 +127,7 @@ def admit_engine(graph: Graph, folder: Path, *, progress: Say | None = None) -> 
         CacheError: a file is not what the manifest says.
         ParityError: its numbers differ from the graph's; nothing is cached.
     """
-    say = progress or _silent
+    say = progress or silent
     source = Engine.open(folder)
     source.verify()
     plan = _native_plan(source, graph)
@@ -262,7 +261,3 @@ def _found(key: str) -> Engine:
     engine = find_engine(key)
     assert engine is not None, "an engine that was just written is gone"
     return engine
-
-
-def _silent(_: str) -> None:
-    pass

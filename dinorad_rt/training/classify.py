@@ -8,7 +8,6 @@ Imported late: it needs torch.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +16,9 @@ import numpy as np
 import torch
 
 from dinorad_rt.backbones.load import Backbone
-from dinorad_rt.pipeline import EngineRequest, Say, load, silent
+from dinorad_rt.pipeline import EngineRequest, load
 from dinorad_rt.preprocessing.presets import preset as preprocessing_preset
+from dinorad_rt.progress import Progress, Say, silent
 from dinorad_rt.training.base import backbone_facts, remember_weights
 from dinorad_rt.training.classifier import Classifier
 from dinorad_rt.training.classify_job import ClassifyJob
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     from dinorad_rt.reports.results import Results
     from dinorad_rt.training.history import History
     from dinorad_rt.training.presets import ClassifyRecipe
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

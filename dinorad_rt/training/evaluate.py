@@ -15,7 +15,8 @@ import numpy as np
 
 from dinorad_rt.errors import EmptyDataError, RunError
 from dinorad_rt.files import claim_output_dir
-from dinorad_rt.pipeline import Say, build_engine, resolve_precision, silent
+from dinorad_rt.pipeline import build_engine, resolve_precision
+from dinorad_rt.progress import Say, silent
 from dinorad_rt.training.checkpoint import TunedModel, load_tuned
 from dinorad_rt.training.export import LOGITS, export_tuned
 from dinorad_rt.training.judged import judge_scores

@@ -20,7 +20,7 @@ from dinorad_rt.export.recipe import Recipe, load_recipe
 from dinorad_rt.files import claim_output_dir, sha256_json
 from dinorad_rt.optional import version_of
 from dinorad_rt.paths import cache_dir
-from dinorad_rt.pipeline import Say, silent
+from dinorad_rt.progress import Say, silent
 from dinorad_rt.training.checkpoint import TunedModel
 from dinorad_rt.types import Precision
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import IO
 
@@ -20,6 +20,7 @@ from dinorad_rt.errors import EmptyDataError
 from dinorad_rt.files import space_errors_named
 from dinorad_rt.paths import cache_dir
 from dinorad_rt.preprocessing.spec import PreprocessSpec
+from dinorad_rt.progress import Progress
 
 MEMORY_SHARE = 4
 """Images of one split may fill 1/4 of the machine's memory; what is over lies in a file."""
@@ -43,7 +44,7 @@ class ImageBank:
         multilabel: bool = False,
         workers: int | None = None,
         limit: int | None = None,
-        progress: Callable[[int, int], None] | None = None,
+        progress: Progress | None = None,
     ) -> None:
         """Decode all.
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from torch import nn
 
 from dinorad_rt.errors import TrainingError
 from dinorad_rt.files import claim_output_dir, sha256_json
-from dinorad_rt.pipeline import Say, silent
+from dinorad_rt.progress import Progress, Say, silent
 from dinorad_rt.training.ema import Ema
 from dinorad_rt.training.guards import (
     checkpoint_gradients,
@@ -49,7 +49,6 @@ from dinorad_rt.training.state import (
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-Progress = Callable[[int, int], None]
 CHECK_EVERY = 10
 """Optimiser steps between two looks at the losses: each look waits for the GPU."""
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}

@@ -23,7 +23,8 @@ from dinorad_rt.engines.verify import (
     task_words,
 )
 from dinorad_rt.errors import BuildError, LintError, ParityError
-from dinorad_rt.pipeline import Say, build_engine, resolve_precision, silent
+from dinorad_rt.pipeline import build_engine, resolve_precision
+from dinorad_rt.progress import Say, silent
 from dinorad_rt.training.checkpoint import load_tuned
 from dinorad_rt.training.evaluate import RunRequest, check_same_task, task_gate
 from dinorad_rt.training.export import LOGITS, export_tuned

@@ -6,7 +6,7 @@ every test volume ─► segment_study ─► against read_mask, on its own grid
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ from dinorad_rt.metrics.segmentation import (
     segmentation_metrics,
     unit_of,
 )
+from dinorad_rt.progress import Progress
 from dinorad_rt.studies.read import read_study
 from dinorad_rt.training.segmentation.predict import AnySegmenter, segment_study
 from dinorad_rt.words import count_of
@@ -59,7 +60,7 @@ def segment_cases(
     samples: Sequence[Sample],
     *,
     tolerance: float,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> tuple[list[Case], dict[str, str]]:
     """Segment and judge samples; the slices of one series count as one volume.
 

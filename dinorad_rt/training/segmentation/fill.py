@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from dinorad_rt.datasets.masks import read_mask_study
 from dinorad_rt.embeddings.decode import reason_of
 from dinorad_rt.embeddings.loader import Batch, Loader, Row, pack
 from dinorad_rt.errors import DinoradError, EngineError, LabelError, MaskError, ProtocolError
+from dinorad_rt.progress import Progress
 from dinorad_rt.training.segmentation.arrays import ArrayStore
 from dinorad_rt.training.segmentation.grid import in_plane, mask_to_grid
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from dinorad_rt.preprocessing.spec import PreprocessSpec
     from dinorad_rt.runners.base import Rows
 
-Progress = Callable[[int, int], None]
 FORMAT = 1
 
 

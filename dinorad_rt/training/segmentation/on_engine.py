@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from dinorad_rt.errors import RunError
 from dinorad_rt.files import read_json
 from dinorad_rt.metrics.segmentation import TOLERANCE
-from dinorad_rt.pipeline import Say, build_engine, silent
+from dinorad_rt.pipeline import build_engine
+from dinorad_rt.progress import Say, silent
 from dinorad_rt.training.segmentation.evaluate import judge_cases, segment_cases, write_results
 from dinorad_rt.training.segmentation.load import segmenter_of
 from dinorad_rt.training.segmentation.predict import AnySegmenter, graph_segmenter

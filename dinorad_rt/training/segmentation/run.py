@@ -8,13 +8,13 @@ Imported late: torch.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dinorad_rt.optional import require, version_of
-from dinorad_rt.pipeline import EngineRequest, Say, silent
+from dinorad_rt.pipeline import EngineRequest
+from dinorad_rt.progress import Progress, Say, silent
 from dinorad_rt.training.loop import fit
 from dinorad_rt.training.parallel import is_main_process
 from dinorad_rt.training.segmentation.evaluate import judge_cases, segment_cases, write_results
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from dinorad_rt.training.segmentation.settings import SegmentationSettings
     from dinorad_rt.training.settings import TrainSettings
 
-Progress = Callable[[int, int], None]
 SEARCH_SUFFIX = "-search"
 """The search of learning rates is a run of its own, beside the run's folder."""
 

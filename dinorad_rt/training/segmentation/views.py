@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from dinorad_rt.progress import Progress
 from dinorad_rt.training.segmentation.arrays import ArrayStore
 from dinorad_rt.training.segmentation.augment import Augment
-from dinorad_rt.training.segmentation.fill import Progress
 
 if TYPE_CHECKING:
     from dinorad_rt.datasets.dataset import Sample

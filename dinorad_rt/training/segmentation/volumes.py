@@ -15,9 +15,10 @@ from dinorad_rt.errors import DataError, DinoradError, LabelError, MaskError, Pr
 from dinorad_rt.preprocessing.intensity import grey_map
 from dinorad_rt.preprocessing.reference import ReferenceStatistics, grey, luma
 from dinorad_rt.preprocessing.resample import Spacing, resample
+from dinorad_rt.progress import Progress
 from dinorad_rt.studies.read import read_study
 from dinorad_rt.training.segmentation.arrays import ArrayStore
-from dinorad_rt.training.segmentation.fill import Progress, check_labels
+from dinorad_rt.training.segmentation.fill import check_labels
 
 if TYPE_CHECKING:
     from dinorad_rt.datasets.dataset import Sample

@@ -12,9 +12,10 @@ import torch
 from dinorad_rt.backbones.registry import get_spec
 from dinorad_rt.datasets.dataset import Dataset, Sample
 from dinorad_rt.errors import EmptyDataError, ProtocolError
-from dinorad_rt.pipeline import EngineRequest, Say
+from dinorad_rt.pipeline import EngineRequest
 from dinorad_rt.preprocessing.presets import preset
 from dinorad_rt.preprocessing.spec import PreprocessSpec
+from dinorad_rt.progress import Progress, Say
 from dinorad_rt.training.segmentation import predict
 from dinorad_rt.training.segmentation.arrays import ArrayStore
 from dinorad_rt.training.segmentation.augment import may_mirror
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from dinorad_rt.backbones.load import Backbone
     from dinorad_rt.training.settings import TrainSettings
 
-Progress = Callable[[int, int], None]
 Opener: TypeAlias = Callable[[], AbstractContextManager[predict.AnySegmenter]]
 SCRATCH_SIZE = 224
 
