@@ -69,7 +69,10 @@ def build_dataset(
     traces = files.of("looking at files", [record.path for record in records], trace_of)
     notes += _missing(records, traces, root)
     if all(record.patient is None for record in records):
-        notes.append("no patient column: each image counts as a patient of its own")
+        framed = any(record.frame is not None for record in records)
+        unit = "all frames of one file count as one patient"
+        alone = "each image counts as a patient of its own"
+        notes.append(f"no patient column: {unit if framed else alone}")
     same = identical_files([record.path for record in records], traces)
     records, how, split_notes = _with_splits(records, labels, seed, same, root)
     if splits is not None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
@@ -15,7 +12,7 @@ from dinorad_rt.datasets.entry import DatasetEntry, Wishes
 from dinorad_rt.datasets.facts import Progress as Counted
 from dinorad_rt.datasets.open import TABLE_NAME, TaskChoice, open_dataset
 from dinorad_rt.errors import OutputExistsError, unknown_name
-from dinorad_rt.files import space_errors_named
+from dinorad_rt.files import atomic_folder
 from dinorad_rt.paths import cache_dir
 
 Progress = Callable[[str], None]
@@ -138,18 +135,12 @@ def _make_phantoms(folder: Path, progress: Progress | None) -> None:
         raise OutputExistsError(
             f"{folder} holds something else than phantoms.", "Choose an empty or new --root."
         )
-    with space_errors_named(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-        try:
+    try:
+        with atomic_folder(folder) as part:
             write_phantoms(part, progress=progress)
-            os.chmod(part, 0o755)
-            part.rename(folder)
-        except OSError:
-            if not (folder / TABLE_NAME).is_file():  # else another process was first
-                raise
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
+    except OSError:
+        if not (folder / TABLE_NAME).is_file():  # else another process was first
+            raise
 
 
 def _phantom(name: str, title: str, modality: str, task: str) -> DatasetEntry:

@@ -191,6 +191,7 @@ def test_real_medmnist(shared_data: Path) -> None:
                 study = read_study(samples[at].path, frame=samples[at].frame)
                 assert np.array_equal(study.pixels[0], images[at])
     assert any("officially train 4,708" in note for note in dataset.notes)
+    assert len({one.patient for one in dataset.samples}) == len(dataset.samples)
     volumes = dataset_named("adrenalmnist3d_64", folder / "adrenalmnist3d_64_trainval.npz")
     assert read_study(volumes.samples[5].path).pixels.shape == (64, 64, 64)
 
@@ -205,6 +206,7 @@ def test_medmnist_is_unpacked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with np.load(tmp_path / "pneumoniamnist.npz") as archive:
         stacked = [read_study(s.path, frame=s.frame).pixels[0] for s in dataset.of_split("train")]
         assert np.array_equal(stacked, archive["train_images"])
+    assert len({one.patient for one in dataset.samples}) == len(dataset.samples)
     times = {path: path.stat().st_mtime_ns for path in dataset.root.rglob("*")}
     again = dataset_named("pneumoniamnist", tmp_path)
     assert again.fingerprint == dataset.fingerprint

@@ -333,3 +333,12 @@ def test_unicode_forms_of_one_file_name(write_images: WriteImages, write_table: 
     write_images(*(f"img/Lu\u0308tt{i}.png" for i in range(8)))
     table = write_table("image,label", [(f"img/L\u00fctt{i}.png", i % 2) for i in range(8)])
     assert all(sample.path.is_file() for sample in open_dataset(table).samples)
+
+
+def test_frames_of_one_file_without_patients(tmp_path: Path, write_table: WriteTable) -> None:
+    for name in ("a", "b", "c"):
+        np.save(tmp_path / f"{name}.npy", np.arange(5 * 12, dtype=np.uint8).reshape(5, 3, 4))
+    rows = [(f"{name}.npy", i, i % 2) for name in "abc" for i in range(5)]
+    dataset = open_dataset(write_table("image,frame,label", rows))
+    assert len({sample.patient for sample in dataset.samples}) == 3
+    assert any("all frames of one file count as one patient" in note for note in dataset.notes)

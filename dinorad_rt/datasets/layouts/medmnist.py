@@ -6,8 +6,6 @@ images are written once into `.npy` files of at most BLOCK_BYTES, which the read
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import tokenize
 import zipfile
 import zlib
@@ -23,7 +21,7 @@ from dinorad_rt.datasets.facts import Progress
 from dinorad_rt.datasets.labels import Labels
 from dinorad_rt.datasets.record import Record
 from dinorad_rt.errors import EmptyDataError, LabelError, UnreadableFileError
-from dinorad_rt.files import sha256_json, space_errors_named
+from dinorad_rt.files import atomic_folder, sha256_json
 from dinorad_rt.paths import cache_dir
 from dinorad_rt.types import SPLITS, Split, Task
 
@@ -194,24 +192,20 @@ def _unpacked(
     folder = cache_dir("datasets") / f"medmnist-{sha256_json(question)[:32]}"
     if (folder / _DONE).is_file():
         return folder
-    with space_errors_named(folder):
-        part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-        try:
+    try:
+        with atomic_folder(folder) as part:
             with zipfile.ZipFile(source) as archive:
                 for split, shape in shapes.items():
                     with archive.open(f"{split}_images.npy") as member:
                         _write_blocks(member, part / split, shape, progress)
             (part / _DONE).touch()
-            part.rename(folder)
-        except _DAMAGED as error:
-            raise UnreadableFileError(
-                f"{source.name} is damaged: {error}.", "Fetch it again."
-            ) from (error)
-        except OSError:
-            if not (folder / _DONE).is_file():  # else another process was first
-                raise
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
+    except _DAMAGED as error:
+        raise UnreadableFileError(f"{source.name} is damaged: {error}.", "Fetch it again.") from (
+            error
+        )
+    except OSError:
+        if not (folder / _DONE).is_file():  # else another process was first
+            raise
     return folder
 
 
@@ -241,7 +235,8 @@ def _records(
     for at, row in enumerate(rows):
         name = f"{split}/{at // per_block:05d}.npy"
         frame = None if _is_volume(shape) else at % per_block
-        records.append(Record(name, folder / name, row, split=split, frame=frame))
+        alone = f"{split} {at}"  # a block of the unpacked archive is no patient
+        records.append(Record(name, folder / name, row, alone, split=split, frame=frame))
     return records
 
 
