@@ -19,8 +19,12 @@ TARGETS = ("sm80", "sm89")
 TYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 FAMILIES = {"vit": "dino_s16", "eva": "dinov3_s16", "cnn": "test_resnet", "sam": "sam_b16"}
 """Family → a backbone of it; transformers are made narrow and four blocks deep."""
-NETWORKS = {"volume": ("unet3d", 8, (32, 32, 32)), "windows3d": ("swinunetr", 12, (32, 32, 64))}
-"""Family → a network of patches, its width and its patch."""
+NETWORKS = {
+    "unet3d": ("volume", 8, (32, 32, 32)),
+    "segresnet": ("volume", 8, (32, 32, 32)),
+    "swinunetr": ("windows3d", 12, (32, 32, 64)),
+}
+"""Network of patches → its family, width and patch."""
 NARROW = {"depth": 4, "embed_dim": 64, "num_heads": 2}
 pytestmark = pytest.mark.skipif(RTX.version is None, reason="tensorrt-rtx is not installed")
 
@@ -34,24 +38,30 @@ def test_compiles_for_ampere_and_ada_and_keeps_its_precision(
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-@pytest.mark.parametrize("family", ["volume", pytest.param("windows3d", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "unet3d",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("segresnet", "swinunetr")),
+    ],
+)
 def test_networks_of_patches_compile_too(
-    cache: Path, family: str, precision: str, record_property: Callable[[str, object], None]
+    cache: Path, name: str, precision: str, record_property: Callable[[str, object], None]
 ) -> None:
     pytest.importorskip("monai")
-    _compiles(_network(family, precision), precision, record_property)
+    _compiles(_network(name, precision), precision, record_property)
 
 
 def test_transposed_convolutions_in_bf16_are_a_clear_refusal(cache: Path) -> None:
     """TensorRT-RTX 1.7 cannot infer their type; a version that can makes this test fail."""
     pytest.importorskip("monai")
     with pytest.raises(BuildError, match=r"refused the graph of unet3d \(bf16\)"):
-        build_for_targets(_network("volume", "bf16"), Profile("one", batch=2), TARGETS)
+        build_for_targets(_network("unet3d", "bf16"), Profile("one", batch=2), TARGETS)
 
 
 def test_no_family_is_forgotten() -> None:
     files = {path.stem for path in recipe_dir("export").glob("*.toml")}
-    assert {*FAMILIES, *NETWORKS} == files - {"common"}
+    assert {*FAMILIES, *(family for family, _, _ in NETWORKS.values())} == files - {"common"}
 
 
 def _compiles(graph: Any, precision: str, record_property: Callable[[str, object], None]) -> None:
@@ -66,11 +76,11 @@ def _compiles(graph: Any, precision: str, record_property: Callable[[str, object
         assert built.engine.file("engine.plan").read_bytes()[:4] in (b"vtrt", b"ftrt")
 
 
-def _network(family: str, precision: str) -> Any:
+def _network(name: str, precision: str) -> Any:
     from dinorad_rt.training.export import export_tuned
     from tests.training.segmentation.untrained import untrained
 
-    return export_tuned(untrained(*NETWORKS[family]), precision=precision)  # type: ignore[arg-type]
+    return export_tuned(untrained(name, *NETWORKS[name][1:]), precision=precision)  # type: ignore[arg-type]
 
 
 def _graph(family: str, precision: str) -> Any:
