@@ -7,8 +7,9 @@ import hashlib
 import json
 import math
 import os
+import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,54 @@ def atomic_path(target: Path) -> Iterator[Path]:
             part.replace(target)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(target: Path, *, alone: bool = False) -> Iterator[Path]:
+    """Give a temporary folder beside `target`; rename it to `target` if the block succeeds.
+
+    A block that fails leaves nothing.
+
+    Args:
+        target: must not exist, or be empty, when the block ends.
+        alone: no other process makes `target` now (a lock is held), so what one that died here
+            left behind is removed first.
+
+    Raises:
+        NoSpaceError: the disk is full.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if alone:
+        for stale in target.parent.glob(f".{target.name}.*.part"):
+            shutil.rmtree(stale, ignore_errors=True)
+    with space_errors_named(target):
+        part = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part"))
+        try:
+            yield part
+            part.chmod(0o777 & ~_umask())
+            part.rename(target)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+
+
+@contextmanager
+def held_lock(path: Path, waiting: Callable[[], object]) -> Iterator[None]:
+    """Hold the lock file `path`; who comes second waits, after a call of `waiting`.
+
+    The operating system drops the lock of a process that dies, so none is left behind.
+    """
+    import filelock
+
+    lock = filelock.FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        waiting()
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager
@@ -84,18 +133,23 @@ def sha256_json(document: Any) -> str:
 def claim_output_dir(folder: Path, marker: str) -> Path:
     """Make `folder`, or accept it if it is empty or already holds `marker`, a file of ours.
 
+    Another process may be writing `marker` right now.
+
     Raises:
         OutputExistsError: the folder holds something else.
     """
     if folder.exists() and not folder.is_dir():
         raise OutputExistsError(f"{folder} is a file, not a folder.", "Choose another --out.")
-    if folder.is_dir() and not (folder / marker).exists() and any(folder.iterdir()):
+    with space_errors_named(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    if (folder / marker).exists():
+        return folder
+    foreign = [entry for entry in folder.iterdir() if not entry.name.startswith(f".{marker}.")]
+    if foreign and not (folder / marker).exists():
         raise OutputExistsError(
             f"{folder} is not empty and holds no {marker}: it belongs to something else.",
             "Choose an empty or new folder with --out.",
         )
-    with space_errors_named(folder):
-        folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 

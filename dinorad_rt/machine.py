@@ -136,6 +136,15 @@ def has_gpu() -> bool:
     return bool(_gpus())
 
 
+def torch_has_gpu() -> bool:
+    """True if there is a GPU and the installed PyTorch can use it."""
+    if not has_gpu():
+        return False
+    import torch
+
+    return bool(torch.cuda.is_available())
+
+
 def gpu_facts() -> dict[str, str]:
     """Name, compute capability, driver and memory of the first visible GPU; empty without one."""
     gpus = _gpus()

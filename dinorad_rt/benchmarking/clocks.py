@@ -6,7 +6,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from dinorad_rt.optional import is_installed
+from dinorad_rt.benchmarking.nvml import ask_nvml
 
 _CPUFREQ = Path("/sys/devices/system/cpu")
 
@@ -38,20 +38,11 @@ def _cpu_mhz() -> float | None:
 
 
 def _gpus() -> list[dict[str, Any]]:
-    if not is_installed("pynvml"):
-        return []
-    import pynvml
+    return ask_nvml(_every_gpu, [])
 
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return []
-    try:
-        return [_gpu(pynvml, index) for index in range(pynvml.nvmlDeviceGetCount())]
-    except pynvml.NVMLError:
-        return []
-    finally:
-        pynvml.nvmlShutdown()
+
+def _every_gpu(pynvml: Any) -> list[dict[str, Any]]:
+    return [_gpu(pynvml, index) for index in range(pynvml.nvmlDeviceGetCount())]
 
 
 def _gpu(pynvml: Any, index: int) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dinorad_rt.optional import is_installed
+from dinorad_rt.benchmarking.nvml import ask_nvml
 
 RAPL = Path("/sys/class/powercap")
 
@@ -75,22 +75,12 @@ def _rapl() -> dict[str, tuple[float, float]]:
 
 
 def _nvml() -> dict[str, tuple[float, float]]:
-    if not is_installed("pynvml"):
-        return {}
-    import pynvml
+    return ask_nvml(_gpu_energies, {})
 
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return {}
-    found = {}
-    try:
-        for index in range(pynvml.nvmlDeviceGetCount()):
-            handle: Any = pynvml.nvmlDeviceGetHandleByIndex(index)
-            joules = pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3
-            found[f"gpu{index}"] = (joules, float("inf"))
-    except pynvml.NVMLError:
-        return {}
-    finally:
-        pynvml.nvmlShutdown()
-    return found
+
+def _gpu_energies(pynvml: Any) -> dict[str, tuple[float, float]]:
+    handles = map(pynvml.nvmlDeviceGetHandleByIndex, range(pynvml.nvmlDeviceGetCount()))
+    return {
+        f"gpu{index}": (pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3, float("inf"))
+        for index, handle in enumerate(handles)
+    }

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
-from dinorad_rt.optional import is_installed
+from dinorad_rt.benchmarking.nvml import ask_nvml
 
 
 def read_memory() -> dict[str, float | None]:
@@ -47,18 +48,9 @@ def peak_mb() -> float:
 
 def gpu_mb() -> float | None:
     """Memory of the first GPU that is taken, by any process; None without a readable GPU."""
-    if not is_installed("pynvml"):
-        return None
-    import pynvml
+    return ask_nvml(_used_mb, None)
 
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return None
-    try:
-        handle = pynvml.nvmlDeviceGetHandleByIndex(0)
-        return float(pynvml.nvmlDeviceGetMemoryInfo(handle).used) / 1e6
-    except pynvml.NVMLError:
-        return None
-    finally:
-        pynvml.nvmlShutdown()
+
+def _used_mb(pynvml: Any) -> float | None:
+    handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+    return float(pynvml.nvmlDeviceGetMemoryInfo(handle).used) / 1e6

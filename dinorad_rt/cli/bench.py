@@ -65,10 +65,10 @@ def bench(
     from dinorad_rt.reports.table import print_table, rows_table
 
     plan = SweepPlan(
-        models=tuple(_models(model)),
+        models=_models(model),
         backends=_backends(backend),
         precisions=_precisions(precision),
-        image_sizes=tuple(_numbers(image_size, "--image-size")) if image_size else (None,),
+        image_sizes=_image_sizes(image_size),
         batches=_batches(batch),
         weights=weights,
         repeats=repeats,
@@ -99,10 +99,10 @@ def _shown(rows: list[dict[str, object]]) -> list[dict[str, str]]:
     return [{key: text(row[key]) for key in SHOWN} for row in rows]
 
 
-def _models(text: str) -> list[str]:
+def _models(text: str) -> tuple[str, ...]:
     from dinorad_rt.backbones.registry import get_spec
 
-    names = _words(text)
+    names = options.names(text)
     for name in names:
         get_spec(name)
     return names
@@ -113,7 +113,7 @@ def _backends(text: str) -> tuple[str, ...]:
 
     if text == "all":
         return tuple(row.backend for row in list_backends() if row.can_build and row.can_run)
-    return tuple(require_backend(name).NAME for name in _words(text))
+    return tuple(require_backend(name).NAME for name in options.names(text))
 
 
 def _precisions(text: str) -> tuple[str, ...]:
@@ -123,17 +123,21 @@ def _precisions(text: str) -> tuple[str, ...]:
 
     if text == "native":
         return ("fp32", "bf16", "fp16") if has_gpu() else cpu_precisions()
-    names = tuple(_words(text))
+    names = options.names(text)
     for name in names:
         if name not in PRECISIONS:
             raise unknown_name("precision", name, PRECISIONS, "dinorad-rt bench --help")
     return names
 
 
+def _image_sizes(text: str | None) -> tuple[int | None, ...]:
+    return options.numbers("--image-size", text, example="224,448") if text else (None,)
+
+
 def _batches(text: str) -> tuple[int, ...]:
     from dinorad_rt.engines.profile import MAX_BATCH
 
-    batches = tuple(_numbers(text, "--batch"))
+    batches = options.numbers("--batch", text, example="1,8,32")
     if max(batches) > MAX_BATCH:
         raise EngineError(
             f"--batch {max(batches)} is above the largest batch of a profile, {MAX_BATCH}.",
@@ -155,17 +159,3 @@ def _check_results(folders: list[Path]) -> None:
 
     for folder in folders:
         Results.open(folder)
-
-
-def _words(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",") if word.strip()]
-
-
-def _numbers(text: str, option: str) -> list[int]:
-    words = _words(text)
-    if not words or not all(word.isdigit() and int(word) > 0 for word in words):
-        raise EngineError(
-            f"{option} {text!r} is not a list of positive whole numbers.",
-            f"Example: {option} 1,8,32",
-        )
-    return [int(word) for word in words]

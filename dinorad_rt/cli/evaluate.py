@@ -158,18 +158,12 @@ def parse_numbers(option: str, text: str | None) -> tuple[int, ...] | None:
     """`5,10,20` → (5, 10, 20), sorted, each once; None stays None: the preset's list."""
     if text is None:
         return None
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdigit() and int(part) > 0 for part in parts):
-        raise ProtocolError(
-            f"{option} {text!r} is not a list of positive whole numbers.",
-            f"Example: {option} 5,10,20",
-        )
-    return tuple(sorted({int(part) for part in parts}))
+    return tuple(sorted(set(options.numbers(option, text, example="5,10,20"))))
 
 
-def given(options: Mapping[str, Any]) -> dict[str, Any]:
+def given(choices: Mapping[str, Any]) -> dict[str, Any]:
     """Those that were set."""
-    return {name: value for name, value in options.items() if value is not None}
+    return {name: value for name, value in choices.items() if value is not None}
 
 
 def parse_settings(texts: Sequence[str], protocol: str) -> dict[str, Any]:

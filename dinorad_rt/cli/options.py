@@ -142,6 +142,21 @@ def names(text: str | None) -> tuple[str, ...]:
     return tuple(part.strip() for part in (text or "").split(",") if part.strip())
 
 
+def numbers(option: str, text: str, *, example: str) -> tuple[int, ...]:
+    """`1,8,32` → (1, 8, 32); `example` is shown to who typed something else.
+
+    Raises:
+        ProtocolError: anything but positive whole numbers.
+    """
+    words = names(text)
+    if not words or not all(word.isdigit() and int(word) > 0 for word in words):
+        raise ProtocolError(
+            f"{option} {text!r} is not a list of positive whole numbers.",
+            f"Example: {option} {example}",
+        )
+    return tuple(map(int, words))
+
+
 def typed(context: typer.Context) -> list[str]:
     """Names of the parameters that stand on the command line, such as image_size."""
     return [

@@ -14,8 +14,14 @@ from dinorad_rt.embeddings import shards
 from dinorad_rt.embeddings.provenance import FORMAT, layout_of, refuse_other
 from dinorad_rt.embeddings.shards import Footer, Layout, read_footer, shard_path
 from dinorad_rt.embeddings.table import DatasetInfo, EmbeddingTable, Failure, joined
-from dinorad_rt.errors import DataError, OutputExistsError, unknown_name
-from dinorad_rt.files import atomic_path, read_json, space_errors_named, write_json
+from dinorad_rt.errors import DataError, unknown_name
+from dinorad_rt.files import (
+    atomic_path,
+    claim_output_dir,
+    read_json,
+    space_errors_named,
+    write_json,
+)
 from dinorad_rt.types import SPLITS, Split
 
 PROVENANCE = "provenance.json"
@@ -93,7 +99,7 @@ class EmbeddingStore:
             NoSpaceError: the disk is full.
         """
         folder = Path(folder)
-        _claim(folder)
+        claim_output_dir(folder, PROVENANCE)
         if not (folder / PROVENANCE).exists():
             _write_once(folder / PROVENANCE, provenance)
         found = read_json(folder / PROVENANCE)
@@ -248,22 +254,6 @@ def _write_failures(target: Path, failures: Sequence[Failure]) -> None:
     columns = {name: [getattr(item, name) for item in failures] for name in schema.names}
     with atomic_path(target) as part:
         pq.write_table(pa.table(columns, schema), part)
-
-
-def _claim(folder: Path) -> None:
-    """Make the folder, or accept it if it is empty or a store."""
-    if folder.exists() and not folder.is_dir():
-        raise OutputExistsError(f"{folder} is a file, not a folder.", "Choose another --out.")
-    with space_errors_named(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    if (folder / PROVENANCE).exists():
-        return
-    foreign = [entry for entry in folder.iterdir() if not entry.name.startswith(f".{PROVENANCE}.")]
-    if foreign and not (folder / PROVENANCE).exists():
-        raise OutputExistsError(
-            f"{folder} is not empty and holds no {PROVENANCE}: it belongs to something else.",
-            "Choose an empty or new folder with --out.",
-        )
 
 
 def _write_once(target: Path, document: Mapping[str, Any]) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from dinorad_rt.engines.cache import (
     build_lock,
+    built_engine,
     engine_key,
     find_engine,
     key_parts,
@@ -92,7 +93,7 @@ def _build(module: Backend, graph: Graph, plan: Plan, parts: dict[str, Any], say
         facts["parity"] = checked_parity(graph, engine, module, plan, say)
         facts["parity"]["seconds"] = round(time.perf_counter() - start, 3)
         write_json(folder / MANIFEST, {**engine.manifest, **facts})
-    return _opened(key)
+    return built_engine(key)
 
 
 def checked_parity(
@@ -113,12 +114,6 @@ def checked_parity(
             fix = f"Keep that block in FP32: --precision mixed --keep-fp32 {located.site}. {fix}"
         problem = error.problem.removesuffix(".")
         raise ParityError(f"{problem}; {located.words()}.", fix) from error
-
-
-def _opened(key: str) -> Engine:
-    engine = find_engine(key)
-    assert engine is not None, "an engine that was just written is gone"
-    return engine
 
 
 def build_facts(graph: Graph, plan: Plan, parts: dict[str, Any]) -> dict[str, Any]:

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dinorad_rt.engines.manifest import FORMAT, MANIFEST, Engine
 from dinorad_rt.errors import CacheError
-from dinorad_rt.files import sha256_file, sha256_json, space_errors_named, write_json
+from dinorad_rt.files import (
+    atomic_folder,
+    held_lock,
+    sha256_file,
+    sha256_json,
+    write_json,
+)
 from dinorad_rt.paths import cache_dir
+from dinorad_rt.progress import Say
 from dinorad_rt.runners.base import Plan
 
 if TYPE_CHECKING:
@@ -61,6 +67,17 @@ def find_engine(key: str) -> Engine | None:
     return engine
 
 
+def built_engine(key: str) -> Engine:
+    """The engine of a key that was just written.
+
+    Raises:
+        CacheError: as `find_engine`.
+    """
+    engine = find_engine(key)
+    assert engine is not None, "an engine that was just written is gone"
+    return engine
+
+
 def list_engines() -> Iterator[Engine]:
     """Every cached engine whose manifest can be read."""
     for folder in sorted(cache_dir(KIND).iterdir()):
@@ -90,45 +107,21 @@ def engine_root() -> Path:
     return root
 
 
-@contextmanager
-def build_lock(key: str, say: Callable[[str], None]) -> Iterator[None]:
-    """Hold the lock of one key: who comes second waits, then finds the engine built.
-
-    The operating system drops the lock of a process that dies, so none is left behind.
-    """
-    import filelock
-
-    lock = filelock.FileLock(cache_dir(KIND) / f"{key}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        say("another process is building this engine; waiting for it")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+def build_lock(key: str, say: Say) -> AbstractContextManager[None]:
+    """Hold the lock of one key: who comes second waits, then finds the engine built."""
+    told = "another process is building this engine; waiting for it"
+    return held_lock(cache_dir(KIND) / f"{key}.lock", lambda: say(told))
 
 
-@contextmanager
-def new_engine_folder(key: str) -> Iterator[Path]:
+def new_engine_folder(key: str) -> AbstractContextManager[Path]:
     """A folder that becomes the engine of `key` if the block succeeds; else nothing remains.
 
-    To be used under `build_lock`: also removes what a process that died here left behind.
+    To be used under `build_lock`.
 
     Raises:
         NoSpaceError: the disk is full.
     """
-    root = engine_root()
-    for stale in root.glob(f".{key}.*"):
-        shutil.rmtree(stale, ignore_errors=True)
-    part = Path(tempfile.mkdtemp(dir=root, prefix=f".{key}."))
-    try:
-        with space_errors_named(root / key):
-            yield part
-            part.rename(root / key)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+    return atomic_folder(engine_root() / key, alone=True)
 
 
 def write_manifest(folder: Path, facts: Mapping[str, Any]) -> Engine:

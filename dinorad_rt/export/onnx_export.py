@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dinorad_rt.errors import ExportError, NoSpaceError, OutputExistsError
 from dinorad_rt.export.manifest import FORMAT, MANIFEST, MODEL, PROGRAM, Graph, write_manifest
 from dinorad_rt.export.recipe import Recipe, Typing, load_recipe
-from dinorad_rt.files import claim_output_dir, sha256_json, space_errors_named
+from dinorad_rt.files import (
+    atomic_folder,
+    claim_output_dir,
+    held_lock,
+    sha256_json,
+)
 from dinorad_rt.optional import version_of
 from dinorad_rt.paths import cache_dir
 from dinorad_rt.progress import Say, silent
@@ -116,7 +120,7 @@ def _export(
     program = export_program(
         backbone, precision=precision, dense=dense, keep_fp32=tuple(facts["keep_fp32"])
     )
-    with new_folder(folder) as part:
+    with atomic_folder(folder, alone=True) as part:
         say("writing the graph")
         names = recipe.output_names(dense=dense)
         typing = recipe.typing(precision, tuple(facts["keep_fp32"]))
@@ -277,34 +281,7 @@ def _check_space(folder: Path, backbone: Backbone) -> None:
         )
 
 
-@contextmanager
-def graph_lock(key: str, say: Say) -> Iterator[None]:
-    """One process per graph; the lock of a process that died is dropped by the system."""
-    import filelock
-
-    lock = filelock.FileLock(cache_dir(KIND) / f"{key}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        say("another process is exporting this graph; waiting for it")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-@contextmanager
-def new_folder(folder: Path) -> Iterator[Path]:
-    """A folder that becomes `folder` if the block succeeds; else nothing remains."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    for stale in folder.parent.glob(f".{folder.name}.*.part"):
-        shutil.rmtree(stale, ignore_errors=True)
-    part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".part"))
-    try:
-        with space_errors_named(folder):
-            yield part
-            part.chmod(0o755)
-            part.rename(folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+def graph_lock(key: str, say: Say) -> AbstractContextManager[None]:
+    """One process per graph: who comes second waits, then finds it exported."""
+    told = "another process is exporting this graph; waiting for it"
+    return held_lock(cache_dir(KIND) / f"{key}.lock", lambda: say(told))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from dinorad_rt.errors import ExportError
 from dinorad_rt.types import Precision
+from dinorad_rt.words import error_line
 
 if TYPE_CHECKING:
     from torch import nn
@@ -91,7 +92,7 @@ def trace_program(
         )
     except Exception as error:  # the tracer raises whatever the model's code or a guard raises
         raise ExportError(
-            f"{name} cannot be traced at {size_words(input_shape)}: {_first_line(error)}",
+            f"{name} cannot be traced at {size_words(input_shape)}: {error_line(error)}",
             "Export another backbone (dinorad-rt list models), or report this one to us.",
         ) from error
     drop_training(program)
@@ -175,7 +176,7 @@ def _suspicious_part(path: Path) -> str | None:
                     if found:
                         return found
     except (OSError, zipfile.BadZipFile, ValueError) as error:
-        return f"no readable program ({_first_line(error)})"
+        return f"no readable program ({error_line(error)})"
     return None
 
 
@@ -211,7 +212,3 @@ def _forget_origin(program: ExportedProgram) -> None:
     for node in program.graph.nodes:
         for key in ("stack_trace", "source_fn_stack", "from_node"):
             node.meta.pop(key, None)
-
-
-def _first_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"

@@ -26,11 +26,11 @@ from dinorad_rt.engines.reference import fp32_session
 from dinorad_rt.errors import ExportError, ParityError
 from dinorad_rt.export.lint import matrix_nodes
 from dinorad_rt.export.manifest import FORMAT, MANIFEST, MODEL, Graph, write_manifest
-from dinorad_rt.export.onnx_export import KIND, graph_lock, new_folder, reusable
+from dinorad_rt.export.onnx_export import KIND, graph_lock, reusable
 from dinorad_rt.export.parity import output_faults, way_out
 from dinorad_rt.export.recipe import ParityLimits, Recipe, load_recipe
 from dinorad_rt.export.sites import Located, first_difference, onnx_sites, site_of
-from dinorad_rt.files import claim_output_dir, sha256_json
+from dinorad_rt.files import atomic_folder, claim_output_dir, sha256_json
 from dinorad_rt.optional import require, version_of
 from dinorad_rt.paths import cache_dir
 from dinorad_rt.progress import Say, silent
@@ -148,7 +148,7 @@ def _quantise(folder: Path, job: _Job) -> Graph:
 
     job.say(f"calibrating INT8 on {len(job.images.calibration)} training images")
     kept = () if job.keep_fp32 == (AUTO,) else job.keep_fp32
-    with new_folder(folder) as part:
+    with atomic_folder(folder, alone=True) as part:
         while True:
             model = _calibrated(onnx.load(str(job.graph.path)), job, kept)
             onnx.save(model, str(part / MODEL))

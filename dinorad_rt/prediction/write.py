@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 
 from dinorad_rt import __version__
 from dinorad_rt.errors import BundleError, DinoradError, OutputExistsError
-from dinorad_rt.files import sha256_file, space_errors_named, write_json
+from dinorad_rt.files import atomic_folder, sha256_file, write_json
 from dinorad_rt.metrics.calibration import (
     OperatingPoint,
     Rule,
@@ -223,22 +222,15 @@ def write_bundle(graph: Graph, facts: Mapping[str, Any], out: Path) -> Bundle:
         NoSpaceError: the disk is full.
     """
     _refuse_full(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.", suffix=".part"))
-    try:
-        with space_errors_named(out):
-            shutil.copytree(graph.folder, part / GRAPH_FOLDER)
-            (part / CARD_FILE).write_text(model_card(facts), encoding="utf-8")
-            files = [path for path in sorted(part.rglob("*")) if path.is_file()]
-            hashes = {path.relative_to(part).as_posix(): sha256_file(path) for path in files}
-            document = {"format": FORMAT, "made_by": f"dinorad-rt {__version__}", **facts}
-            write_json(part / BUNDLE_FILE, document | {"files": hashes})
-            part.chmod(0o755)
-            if out.exists():
-                out.rmdir()
-            part.rename(out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+    with atomic_folder(out) as part:
+        shutil.copytree(graph.folder, part / GRAPH_FOLDER)
+        (part / CARD_FILE).write_text(model_card(facts), encoding="utf-8")
+        files = [path for path in sorted(part.rglob("*")) if path.is_file()]
+        hashes = {path.relative_to(part).as_posix(): sha256_file(path) for path in files}
+        document = {"format": FORMAT, "made_by": f"dinorad-rt {__version__}", **facts}
+        write_json(part / BUNDLE_FILE, document | {"files": hashes})
+        if out.exists():  # empty; not every system renames over it
+            out.rmdir()
     return Bundle.open(out)
 
 

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dinorad_rt.errors import BuildError, EngineError
-from dinorad_rt.machine import cpu_precisions, gpu_facts, has_gpu, usable_cores
+from dinorad_rt.machine import cpu_precisions, gpu_facts, has_gpu, torch_has_gpu, usable_cores
 from dinorad_rt.optional import is_installed, version_of
 from dinorad_rt.progress import Say
 from dinorad_rt.runners.base import AbstractRunner, Availability, Plan
 from dinorad_rt.runners.inductor_runner import PACKAGE, InductorCudaRunner, InductorRunner, quiet
 from dinorad_rt.runners.precision import PRECISION_OF, cpu_device, low_type, unproven
+from dinorad_rt.words import error_line
 
 if TYPE_CHECKING:
     from dinorad_rt.engines.manifest import Engine
@@ -69,7 +70,7 @@ def plan(graph: Graph, profile: Profile) -> Plan:
         EngineError: a device that is not here, or an unknown option.
     """
     options = _options(profile)
-    cuda = _cuda()
+    cuda = torch_has_gpu()
     device = str(options["device"])
     if device == "auto":
         device = "cuda" if cuda else "cpu"
@@ -126,7 +127,7 @@ def build(graph: Graph, plan: Plan, folder: Path, *, say: Say | None = None) -> 
     except Exception as error:  # the compiler raises whatever its passes or the tool chain raise
         raise BuildError(
             f"Inductor {plan.version} cannot compile the graph of {graph.model}: "
-            f"{_first_line(error)}",
+            f"{error_line(error)}",
             "Choose another backend: dinorad-rt list backends",
         ) from error
     return {"matrix_products": proof}
@@ -167,7 +168,7 @@ def _program(graph: Graph, plan: Plan) -> Any:
         return torch.export.export(suited, (example,))
     except Exception as error:  # a guard of the program, in whatever class it raises
         raise BuildError(
-            f"The program of {graph.model} takes no batch of {plan.batch}: {_first_line(error)}",
+            f"The program of {graph.model} takes no batch of {plan.batch}: {error_line(error)}",
             "Choose another batch in the profile.",
         ) from error
 
@@ -215,15 +216,3 @@ def _compiler() -> str | None:
     return next(
         (path for name in (named, "g++", "clang++") if name and (path := shutil.which(name))), None
     )
-
-
-def _first_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
-
-
-def _cuda() -> bool:
-    if not has_gpu():
-        return False
-    import torch
-
-    return bool(torch.cuda.is_available())

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dinorad_rt.errors import BuildError, EngineError
-from dinorad_rt.machine import cpu_precisions, gpu_facts, has_gpu, usable_cores
+from dinorad_rt.machine import cpu_precisions, gpu_facts, has_gpu, torch_has_gpu, usable_cores
 from dinorad_rt.optional import is_installed, version_of
 from dinorad_rt.progress import Say
 from dinorad_rt.runners.base import AbstractRunner, Availability, Plan, Rows, pad_rows
@@ -55,7 +55,7 @@ def plan(graph: Graph, profile: Profile) -> Plan:
     Raises:
         EngineError: a device that is not here.
     """
-    cuda = _cuda()
+    cuda = torch_has_gpu()
     device = str(profile.options_for(NAME).get("device", "cuda" if cuda else "cpu"))
     if device not in ("cpu", "cuda") or (device == "cuda" and not cuda):
         raise EngineError(
@@ -178,11 +178,3 @@ def _smallest_batch(program: Any) -> int:
     """The least batch that the program takes: 2 where tracing could not exclude a special 1."""
     bounds = [int(constraint.lower) for constraint in program.range_constraints.values()]
     return max([1, *bounds])
-
-
-def _cuda() -> bool:
-    if not has_gpu():
-        return False
-    import torch
-
-    return bool(torch.cuda.is_available())

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from dinorad_rt.engines.build import build_facts as engine_facts
 from dinorad_rt.engines.cache import (
     build_lock,
+    built_engine,
     engine_key,
     find_engine,
     key_parts,
@@ -147,7 +148,7 @@ def admit_engine(graph: Graph, folder: Path, *, progress: Say | None = None) -> 
             say("comparing the engine with its graph")
             facts["parity"] = check_engine(graph, engine)
             write_json(part / MANIFEST, {**engine.manifest, **facts})
-    return _found(key)
+    return built_engine(key)
 
 
 def _one(
@@ -160,7 +161,7 @@ def _one(
         cached = find_engine(key) is not None
         if not cached:
             _build(module, graph, plan, parts, say)
-    engine = _found(key)
+    engine = built_engine(key)
     say(f"{target}: {engine.bytes_on_disk / 2**20:.1f} MiB" + (", from the cache" * cached))
     name = f"{graph.model}-{plan.precision}-{target}"
     return TargetEngine(
@@ -255,9 +256,3 @@ def _crossing(backend: str) -> Flavour:
         f"The backend {backend} cannot build for a GPU that is not here: {why}.",
         f"Use --backend {RTX.name}, or build on the machine with the GPU.",
     )
-
-
-def _found(key: str) -> Engine:
-    engine = find_engine(key)
-    assert engine is not None, "an engine that was just written is gone"
-    return engine

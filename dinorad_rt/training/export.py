@@ -17,7 +17,7 @@ import numpy as np
 from dinorad_rt.errors import ExportError, OutputExistsError, RunError
 from dinorad_rt.export.manifest import FORMAT, MANIFEST, MODEL, PROGRAM, Graph, write_manifest
 from dinorad_rt.export.recipe import Recipe, load_recipe
-from dinorad_rt.files import claim_output_dir, sha256_json
+from dinorad_rt.files import atomic_folder, claim_output_dir, sha256_json
 from dinorad_rt.optional import version_of
 from dinorad_rt.paths import cache_dir
 from dinorad_rt.progress import Say, silent
@@ -112,7 +112,7 @@ def reference_outputs(tuned: TunedModel, images: np.ndarray, recipe: Recipe) -> 
 def _export(
     folder: Path, tuned: TunedModel, recipe: Recipe, facts: dict[str, Any], say: Say
 ) -> Graph:
-    from dinorad_rt.export.onnx_export import new_folder, write_onnx
+    from dinorad_rt.export.onnx_export import write_onnx
     from dinorad_rt.export.parity import Checked, check_outputs, raise_faults
     from dinorad_rt.export.program import save_program, size_words, trace_program
 
@@ -121,7 +121,7 @@ def _export(
     typing = recipe.typing(precision, tuple(facts["keep_fp32"]))
     say(f"tracing {facts['title']} at {size} ({precision})")
     program = trace_program(item.module, tuned.input_shape, typing, str(facts["title"]))
-    with new_folder(folder) as part:
+    with atomic_folder(folder, alone=True) as part:
         say("writing the graph")
         lint = write_onnx(program, part / MODEL, recipe, typing, item.names)
         save_program(program, part / PROGRAM)

@@ -16,6 +16,8 @@ from dinorad_rt.benchmarking import ceiling, clocks, energy, memory
 from dinorad_rt.benchmarking.ceiling import SIZES, measure_ceiling
 from dinorad_rt.errors import EngineError
 
+IS_INSTALLED = "dinorad_rt.benchmarking.nvml.is_installed"
+
 
 class StandInNvml(SimpleNamespace):
     """One GPU that burns 50 J between two looks, throttled by its power limit."""
@@ -62,8 +64,7 @@ def nvml(monkeypatch: pytest.MonkeyPatch) -> StandInNvml:
     """The package pynvml, without a GPU behind it."""
     stand_in = StandInNvml()
     monkeypatch.setitem(sys.modules, "pynvml", stand_in)
-    for module in (clocks, energy, memory):
-        monkeypatch.setattr(module, "is_installed", lambda name: name == "pynvml")
+    monkeypatch.setattr(IS_INSTALLED, lambda name: name == "pynvml")
     return stand_in
 
 
@@ -89,7 +90,7 @@ def test_rapl_is_read_and_its_wrap_undone(tmp_path: Path, monkeypatch: pytest.Mo
         (folder / "max_energy_range_uj").write_text("262143000000\n")
         (folder / "energy_uj").write_text("262142000000\n")
     monkeypatch.setattr(energy, "RAPL", tmp_path)
-    monkeypatch.setattr(energy, "is_installed", lambda name: False)
+    monkeypatch.setattr(IS_INSTALLED, lambda name: False)
     with energy.measure_energy() as window:
         (zone / "energy_uj").write_text("9000000\n")
     assert window.joules == {"package-0": pytest.approx(10.0)}
@@ -98,7 +99,7 @@ def test_rapl_is_read_and_its_wrap_undone(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_without_a_counter_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(energy, "RAPL", tmp_path)
-    monkeypatch.setattr(energy, "is_installed", lambda name: False)
+    monkeypatch.setattr(IS_INSTALLED, lambda name: False)
     with energy.measure_energy() as window:
         pass
     assert window.joules == {} and "no readable RAPL counter" in window.reason

@@ -84,9 +84,9 @@ def test_failed_build_leaves_nothing(cache: Path) -> None:
 
 
 def test_leftovers_of_a_dead_process_are_removed(cache: Path) -> None:
-    stale = cache_dir("engines") / ".k.dead"
+    stale = cache_dir("engines") / ".k.dead.part"
     stale.mkdir()
-    other = cache_dir("engines") / ".other.alive"
+    other = cache_dir("engines") / ".other.alive.part"
     other.mkdir()
     with new_engine_folder("k") as folder:
         (folder / "whole").write_text("x")

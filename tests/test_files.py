@@ -1,0 +1,53 @@
+"""Files and folders appear whole or not at all, and nobody's folder is taken."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from dinorad_rt.errors import NoSpaceError, OutputExistsError
+from dinorad_rt.files import atomic_folder, claim_output_dir
+
+
+def test_a_folder_appears_when_its_block_has_succeeded(tmp_path: Path) -> None:
+    target = tmp_path / "above" / "out"
+    with atomic_folder(target) as part:
+        (part / "file").write_text("x")
+        assert not target.exists()
+    assert [path.name for path in target.parent.iterdir()] == ["out"]
+    assert (target / "file").read_text() == "x"
+    assert target.stat().st_mode & 0o777 == (tmp_path / "above").stat().st_mode & 0o777
+
+
+def test_a_block_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(NoSpaceError, match="nothing half-written"), atomic_folder(tmp_path / "out"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(PermissionError), atomic_folder(tmp_path / "out"):
+        raise PermissionError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_only_who_holds_the_lock_removes_what_others_left(tmp_path: Path) -> None:
+    with atomic_folder(tmp_path / "out") as other:
+        with atomic_folder(tmp_path / "first") as part:
+            assert other.exists() and part.exists()
+        with atomic_folder(tmp_path / "out", alone=True):
+            assert not other.exists()
+        (tmp_path / "out").rmdir()
+        other.mkdir()
+
+
+def test_a_folder_of_ours_is_accepted_and_another_is_not(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    assert claim_output_dir(folder, "facts.json") == folder and folder.is_dir()
+    (folder / ".facts.json.k3f.part").touch()  # another process is about to make it its own
+    claim_output_dir(folder, "facts.json")
+    (folder / "notes.txt").touch()
+    with pytest.raises(OutputExistsError, match=r"holds no facts\.json"):
+        claim_output_dir(folder, "facts.json")
+    (folder / "facts.json").touch()
+    claim_output_dir(folder, "facts.json")
+    with pytest.raises(OutputExistsError, match="a file, not a folder"):
+        claim_output_dir(folder / "notes.txt", "facts.json")
