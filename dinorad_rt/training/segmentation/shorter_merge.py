@@ -3,11 +3,12 @@
 As written, an up-block doubles its map, resizes the skip to it, concatenates both and convolves at
 full size. Both halves are linear up to the convolution, so the same sums come out with less work:
 
-    the map    2x2 transposed convolution, then 3x3 = one 4x4 transposed convolution at stride 2
+    the map    2x2 transposed convolution, then 3x3 = one 4x4 transposed convolution at stride 2,
+               where the map is large enough for that
     the skip   its nine taps mixed on the small grid, then resized and shifted in one matrix product
 
-Neither the doubled map, nor the resized skip, nor their concatenation is ever stored. Parameters
-and gradients are the same: in float64 to rounding, in float32 as close to it as the long way.
+Neither the resized skip nor a concatenation is ever stored. Parameters and gradients are the same:
+in float64 to rounding, in float32 as close to it as the long way.
 """
 
 from __future__ import annotations
@@ -54,8 +55,20 @@ def merged(
     bias = torch.einsum("omyx,m->oyx", weights[0], up.bias)
     bias = bias + F.pad(conv.bias[:, None, None], (1, 1, 1, 1))
     resized = _resized_taps(skip, weights[1], bias, resize)
+    if not _composing_pays(x, conv.out_channels):
+        doubled = F.conv_transpose2d(x, up.weight, stride=2)
+        return F.conv2d(doubled, weights[0], padding=1) + resized
     kernel = F.conv_transpose2d(up.weight, weights[0].transpose(0, 1).flip(2, 3).contiguous())
     return F.conv_transpose2d(x, kernel.contiguous(), stride=2, padding=1) + resized
+
+
+def _composing_pays(x: torch.Tensor, outgoing: int) -> bool:
+    """Whether one convolution saves more products than composing its kernel costs.
+
+    36 outgoing² for each incoming channel against 6 outgoing for each channel of each pixel.
+    """
+    batch, _, height, width = x.shape
+    return batch * height * width > 6 * outgoing
 
 
 def _resized_taps(

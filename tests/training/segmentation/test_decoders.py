@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from dinorad_rt.errors import ProtocolError, UnknownNameError
-from dinorad_rt.training.segmentation import decoders
+from dinorad_rt.training.segmentation import decoders, shorter_merge
 from dinorad_rt.training.segmentation.decoders import (
     PATCH_BLOCKS,
     LinearDecoder,
@@ -84,8 +84,9 @@ def test_every_block_of_tokens_reaches_the_logits() -> None:
 
 @pytest.mark.parametrize("coded", [False, True])
 @pytest.mark.parametrize("size", [64, 50])
+@pytest.mark.parametrize("composed", [False, True])
 def test_the_shorter_way_is_the_layers_as_written(
-    coded: bool, size: int, monkeypatch: pytest.MonkeyPatch
+    coded: bool, size: int, composed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)
     shorter = UNetDecoder(32, 4, 3, size, as_coded=coded).double()
@@ -97,6 +98,7 @@ def test_the_shorter_way_is_the_layers_as_written(
     written = copy.deepcopy(shorter)
     tokens = torch.randn(3, 5, 16, 32, dtype=torch.float64)
     others = tokens.clone().requires_grad_(True)
+    monkeypatch.setattr(shorter_merge, "_composing_pays", lambda *_: composed)
     tokens.requires_grad_(True)
     found = shorter(tokens)
     found.square().sum().backward()
@@ -112,6 +114,12 @@ def test_the_shorter_way_is_the_layers_as_written(
         torch.testing.assert_close(mine.grad, theirs.grad, **close, msg=name)
     for mine, theirs in zip(shorter.buffers(), written.buffers(), strict=True):
         torch.testing.assert_close(mine, theirs, **close)
+
+
+def test_kernels_are_composed_where_that_saves_work() -> None:
+    small, large = torch.zeros(2, 1024, 16, 16), torch.zeros(2, 512, 32, 32)
+    assert not shorter_merge._composing_pays(small, 512)
+    assert shorter_merge._composing_pays(large, 256)
 
 
 def test_the_shorter_way_is_for_training_in_full_precision() -> None:
