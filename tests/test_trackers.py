@@ -13,10 +13,7 @@ from dinorad_rt.errors import MissingPackageError, UnknownNameError
 from dinorad_rt.optional import EXTRA_OF
 from dinorad_rt.reports.results import Results
 from dinorad_rt.trackers import TRACKERS, track_results, tracker_named
-
-sys.path.insert(0, str(Path(__file__).parent / "reports"))
-
-from fake_runs import fake_results
+from tests.reports.fake_runs import fake_results
 
 
 @pytest.fixture(scope="module")

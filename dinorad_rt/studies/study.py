@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-Modality = Literal["CT", "MR", "CR", "DX", "US", "MG", "PT", "NM", "XA", "RF", "OT"]
 Units = Literal["HU", "stored", "display", "SUV", "colour"]
 """What a pixel value means: Hounsfield units; the scanner's own numbers (MR, raw X-ray after the
 modality LUT); grey as it is meant to be shown (8 or 16-bit PNG, JPEG); standard uptake value;

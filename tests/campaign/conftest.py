@@ -8,10 +8,7 @@ from pathlib import Path
 import pytest
 
 from dinorad_rt.campaign import process
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "reports"))
-
-from fake_runs import fake_run
+from tests.reports.fake_runs import fake_run
 
 WORKER = """
 import json, os, shutil, signal, sys

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,45 +12,40 @@ from dinorad_rt.cli.embed import parse_shard
 from dinorad_rt.cli.evaluate import parse_numbers
 from dinorad_rt.errors import DinoradError, ProtocolError
 
-
-def run(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Run the program in a fresh interpreter."""
-    return subprocess.run(
-        [sys.executable, "-m", "dinorad_rt", *words], capture_output=True, text=True, cwd=cwd
-    )
+Program = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def test_version() -> None:
+def test_version(program: Program) -> None:
     import dinorad_rt
 
-    assert run("--version").stdout.strip() == f"dinorad-rt {dinorad_rt.__version__}"
+    assert program("--version").stdout.strip() == f"dinorad-rt {dinorad_rt.__version__}"
 
 
-def test_unknown_model_names_the_closest(cache: Path) -> None:
-    done = run("export", "--model", "vitl41")
+def test_unknown_model_names_the_closest(program: Program, cache: Path) -> None:
+    done = program("export", "--model", "vitl41")
     assert done.returncode == 2
     assert "vitl14" in done.stderr
     assert "dinorad-rt list models" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_unknown_option_value_is_a_user_error() -> None:
-    done = run("eval", "--protocol", "knm")
+def test_unknown_option_value_is_a_user_error(program: Program) -> None:
+    done = program("eval", "--protocol", "knm")
     assert done.returncode == 2
     assert "knn" in done.stderr
 
 
-def test_empty_folder_is_a_user_error(cache: Path, tmp_path: Path) -> None:
+def test_empty_folder_is_a_user_error(program: Program, cache: Path, tmp_path: Path) -> None:
     folder = tmp_path / "nothing"
     folder.mkdir()
-    done = run("eval", "--weights", "random", "--data", str(folder))
+    done = program("eval", "--weights", "random", "--data", str(folder))
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert "Fix:" in done.stderr
 
 
-def test_data_and_dataset_exclude_each_other(cache: Path, tmp_path: Path) -> None:
-    done = run("eval", "--data", str(tmp_path), "--dataset", "phantom")
+def test_data_and_dataset_exclude_each_other(program: Program, cache: Path, tmp_path: Path) -> None:
+    done = program("eval", "--data", str(tmp_path), "--dataset", "phantom")
     assert done.returncode == 2
     assert "one of the two" in done.stderr
 

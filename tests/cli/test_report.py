@@ -3,34 +3,29 @@
 from __future__ import annotations
 
 import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "reports"))
+from tests.reports.fake_runs import fake_run
 
-from fake_runs import fake_run
-
-
-def run(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Run the program in a fresh interpreter."""
-    return subprocess.run(
-        [sys.executable, "-m", "dinorad_rt", *words], capture_output=True, text=True, cwd=cwd
-    )
+Program = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def test_a_report_from_the_command_line(tmp_path: Path) -> None:
+def test_a_report_from_the_command_line(program: Program, tmp_path: Path) -> None:
     fake_run(tmp_path / "runs" / "a", weights="random")
-    done = run("report", "runs", "--out", "r", "--plots", "svg", "--title", "Ours", cwd=tmp_path)
+    done = program(
+        "report", "runs", "--out", "r", "--plots", "svg", "--title", "Ours", cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr
     assert "weights: random" in done.stderr
     assert {path.name for path in (tmp_path / "r").iterdir()} == {
         *("report.html", "report.md", "report.csv", "plots")
     }
-    again = run("report", "runs", "--out", "r", cwd=tmp_path)
+    again = program("report", "runs", "--out", "r", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
 
 
-def test_what_is_wrong_is_said_with_exit_code_2(tmp_path: Path) -> None:
+def test_what_is_wrong_is_said_with_exit_code_2(program: Program, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "file.txt").touch()
     fake_run(tmp_path / "runs" / "a")
@@ -45,6 +40,6 @@ def test_what_is_wrong_is_said_with_exit_code_2(tmp_path: Path) -> None:
         (("eval", "--study", "paper-classification", "--k", "5"), "--k cannot be given"),
         (("eval", "--plan"), "Add --study"),
     ):
-        done = run(*words, cwd=tmp_path)
+        done = program(*words, cwd=tmp_path)
         assert done.returncode == 2, (words, done.stderr)
         assert told in done.stderr and "Traceback" not in done.stderr, (words, done.stderr)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,10 +9,7 @@ import pytest
 from dinorad_rt.files import write_json
 from dinorad_rt.reports.material import read_material
 from dinorad_rt.reports.report import Extras, write_report
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from fake_runs import fake_bench, fake_run
+from tests.reports.fake_runs import fake_bench, fake_run
 
 
 @pytest.fixture(scope="session")

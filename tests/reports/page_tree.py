@@ -1,4 +1,4 @@
-"""A page as a real parser reads it."""
+"""Pages of reports, and a page as a real parser reads it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,14 @@ import base64
 import io
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 from PIL import Image
+
+from dinorad_rt.reports.gallery import GalleryRequest, gallery_for
+from dinorad_rt.reports.material import Material
+from dinorad_rt.reports.page import Page
+from dinorad_rt.reports.report import write_report
 
 VOID = {"meta", "link", "br", "img", "input", "wbr", "hr"}
 OPTIONAL_END = {"path", "use", "rect", "circle", "stop"}
@@ -65,3 +71,15 @@ def assert_self_contained(text: str) -> None:
             assert value is None or value.startswith(("#", "data:")), (tag, value)
     assert not re.findall(r"(?:https?:)?//[\w.-]+\.\w+", re.sub(r'src="data:[^"]*"', "", text))
     assert "@import" not in text and "url(http" not in text
+
+
+def report_of(material: Material, out: Path) -> str:
+    """The page that a report of these runs writes."""
+    return write_report(material, out)[0].read_text(encoding="utf-8")
+
+
+def pictures_of(material: Material, request: GalleryRequest) -> str:
+    """A page of the pictures alone."""
+    page = Page("Pictures")
+    gallery_for(material, request)(page)
+    return page.render()

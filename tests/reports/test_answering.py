@@ -12,8 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_masks import CLASSES, SECRET, write_images
-from page_tree import Tree, assert_self_contained
 from PIL import Image
 
 from dinorad_rt.cli.main import app
@@ -33,6 +31,8 @@ from dinorad_rt.training.presets import classify_preset
 from dinorad_rt.training.segmentation.run import train_segmentation
 from dinorad_rt.training.segmentation.settings import SegmentationSettings
 from dinorad_rt.training.settings import TrainSettings
+from tests.reports.fake_masks import CLASSES, SECRET, write_images
+from tests.reports.page_tree import Tree, assert_self_contained
 
 SCRATCH = SegmentationSettings(model="unet", image_size=32, width=4)
 

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
-from fake_runs import fake_results
 from PIL import Image
 from sklearn.decomposition import PCA
 
@@ -22,6 +21,7 @@ from dinorad_rt.reports import alike, gallery
 from dinorad_rt.reports.material import Material
 from dinorad_rt.reports.run_names import labelled
 from dinorad_rt.reports.runs import grouped
+from tests.reports.fake_runs import fake_results
 
 
 def test_the_maps_are_the_principal_components() -> None:

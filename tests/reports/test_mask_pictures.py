@@ -13,10 +13,6 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from fake_masks import CLASSES, SECRET, SPEC, judged, thresholds, write_images
-from fake_runs import fake_run
-from hiding import hide
-from page_tree import Tree, assert_self_contained
 
 from dinorad_rt.datasets.dataset import Dataset
 from dinorad_rt.errors import DataError
@@ -26,8 +22,10 @@ from dinorad_rt.reports.gallery import GalleryRequest, gallery_for
 from dinorad_rt.reports.mask_numbers import class_rows, dice_of_patients, mask_drawings
 from dinorad_rt.reports.material import Material, read_material
 from dinorad_rt.reports.outlines import COLOURS, outlines, style_of
-from dinorad_rt.reports.page import Page
-from dinorad_rt.reports.report import write_report
+from tests.reports.fake_masks import CLASSES, SECRET, SPEC, judged, thresholds, write_images
+from tests.reports.fake_runs import fake_run
+from tests.reports.hiding import hide
+from tests.reports.page_tree import Tree, assert_self_contained, pictures_of, report_of
 
 
 def no_engine(pixels: np.ndarray) -> np.ndarray:
@@ -55,17 +53,6 @@ def model(monkeypatch: pytest.MonkeyPatch) -> Model:
 
     monkeypatch.setattr(mask_pictures, "opened_model", opened)
     return stand_in
-
-
-def report_of(material: Material, out: Path) -> str:
-    return write_report(material, out)[0].read_text(encoding="utf-8")
-
-
-def pictures_of(material: Material, request: GalleryRequest) -> str:
-    """A page of the pictures alone."""
-    page = Page("Pictures")
-    gallery_for(material, request)(page)
-    return page.render()
 
 
 def test_numbers_by_class_equal_the_results(material: Material, tmp_path: Path) -> None:

@@ -10,8 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_runs import fake_bench, fake_run
-from page_tree import Tree, assert_self_contained
 
 from dinorad_rt.errors import DataError, UnknownNameError
 from dinorad_rt.files import write_json
@@ -20,6 +18,8 @@ from dinorad_rt.reports.material import read_material
 from dinorad_rt.reports.report import Extras, write_report
 from dinorad_rt.reports.sections import study_tables
 from dinorad_rt.reports.study_numbers import PUBLISHED, published_for
+from tests.reports.fake_runs import fake_bench, fake_run
+from tests.reports.page_tree import Tree, assert_self_contained
 
 
 @pytest.fixture(scope="module")

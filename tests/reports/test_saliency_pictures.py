@@ -10,9 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_masks import PLAIN, SECRET
-from hiding import hide
-from page_tree import Tree, assert_self_contained
 from PIL import Image
 
 from dinorad_rt.datasets.dataset import Dataset
@@ -21,12 +18,13 @@ from dinorad_rt.embeddings.provenance import dataset_facts
 from dinorad_rt.preprocessing.spec import PreprocessSpec
 from dinorad_rt.reports import saliency_pictures
 from dinorad_rt.reports.answering import Model
-from dinorad_rt.reports.gallery import GalleryRequest, gallery_for
+from dinorad_rt.reports.gallery import GalleryRequest
 from dinorad_rt.reports.material import Material, read_material
-from dinorad_rt.reports.page import Page
-from dinorad_rt.reports.report import write_report
 from dinorad_rt.reports.saliency_pictures import answers_of, where
 from dinorad_rt.training.judged import judge_scores
+from tests.reports.fake_masks import PLAIN, SECRET
+from tests.reports.hiding import hide
+from tests.reports.page_tree import Tree, assert_self_contained, pictures_of, report_of
 
 SIZE = 42
 SPEC = PreprocessSpec(SIZE, **PLAIN, intensity="range")
@@ -106,17 +104,6 @@ def torch_logits(pixels: Any) -> Any:
 
     corner = pixels[:, 0, : SIZE // 3, : SIZE // 3].mean(dim=(1, 2))
     return torch.stack([torch.zeros_like(corner), 8 * corner - 4], dim=1)
-
-
-def report_of(material: Material, out: Path) -> str:
-    return write_report(material, out)[0].read_text(encoding="utf-8")
-
-
-def pictures_of(material: Material, request: GalleryRequest) -> str:
-    """A page of the pictures alone."""
-    page = Page("Pictures")
-    gallery_for(material, request)(page)
-    return page.render()
 
 
 def test_answers_come_with_the_most_confident_first(material: Material) -> None:

@@ -31,9 +31,9 @@ def rates(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
 
 
 def test_fastest_wins_and_is_remembered(
-    graph_of: Callable[[str], Any], cache: Path, rates: dict[str, float]
+    tiny_graph: Callable[[str], Any], cache: Path, rates: dict[str, float]
 ) -> None:
-    graph = graph_of("fp32")
+    graph = tiny_graph("fp32")
     said: list[str] = []
     choice = choose_backend(graph, PROFILE, said.append)
     assert choice.backend == "openvino"
@@ -49,13 +49,13 @@ def test_fastest_wins_and_is_remembered(
 
 @pytest.mark.parametrize("what", ["graph", "profile", "machine", "version"])
 def test_another_question_is_measured_anew(
-    graph_of: Callable[[str], Any],
+    tiny_graph: Callable[[str], Any],
     cache: Path,
     rates: dict[str, float],
     monkeypatch: pytest.MonkeyPatch,
     what: str,
 ) -> None:
-    graph, profile = graph_of("fp32"), PROFILE
+    graph, profile = tiny_graph("fp32"), PROFILE
     choose_backend(graph, profile)
     rates["pytorch"] = 1000.0
     if what == "graph":
@@ -83,7 +83,7 @@ def _states(
 
 
 def test_a_noisy_first_round_decides_nothing(
-    graph_of: Callable[[str], Any],
+    tiny_graph: Callable[[str], Any],
     cache: Path,
     rates: dict[str, float],
     monkeypatch: pytest.MonkeyPatch,
@@ -96,13 +96,13 @@ def test_a_noisy_first_round_decides_nothing(
         return 1.0 if disturbed else rates[engine]
 
     monkeypatch.setattr(auto, "measure_rate", rate)
-    assert choose_backend(graph_of("fp32"), PROFILE).backend == "openvino"
+    assert choose_backend(tiny_graph("fp32"), PROFILE).backend == "openvino"
     assert calls.count("pytorch") == 2
     assert calls.count("onnxruntime") == auto.ROUNDS
 
 
 def test_a_backend_that_fails_the_gate_takes_no_part(
-    graph_of: Callable[[str], Any],
+    tiny_graph: Callable[[str], Any],
     cache: Path,
     rates: dict[str, float],
     monkeypatch: pytest.MonkeyPatch,
@@ -113,37 +113,37 @@ def test_a_backend_that_fails_the_gate_takes_no_part(
         return backend
 
     monkeypatch.setattr("dinorad_rt.engines.build.get_or_build", build)
-    choice = choose_backend(graph_of("fp32"), PROFILE)
+    choice = choose_backend(tiny_graph("fp32"), PROFILE)
     assert choice.backend == "onnxruntime"
     assert choice.excluded["openvino"] == "cosine 0.5"
 
 
 def test_fp16_without_hardware_goes_to_pytorch_and_says_so(
-    graph_of: Callable[[str], Any], cache: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_graph: Callable[[str], Any], cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(auto, "list_backends", _states)
-    choice = choose_backend(graph_of("fp16"), PROFILE)
+    choice = choose_backend(tiny_graph("fp16"), PROFILE)
     assert choice.backend == "pytorch"
     assert "PyTorch emulates it" in choice.reason
 
 
 def test_no_backend_at_all(
-    graph_of: Callable[[str], Any], cache: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_graph: Callable[[str], Any], cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(auto, "list_backends", lambda: _states(can_run=False))
     with pytest.raises(BackendMissingError, match="openvino: not installed"):
-        choose_backend(graph_of("fp32"), PROFILE)
+        choose_backend(tiny_graph("fp32"), PROFILE)
 
 
-def test_a_real_measurement(graph_of: Callable[[str], Any], cache: Path) -> None:
+def test_a_real_measurement(tiny_graph: Callable[[str], Any], cache: Path) -> None:
     from dinorad_rt.engines.build import get_or_build
 
-    engine = get_or_build(graph_of("fp32"), backend="onnxruntime", profile=PROFILE)
+    engine = get_or_build(tiny_graph("fp32"), backend="onnxruntime", profile=PROFILE)
     assert measure_rate(engine, seconds=0.05) > 0
 
 
 def test_inductor_takes_part_only_where_it_was_built_before(
-    graph_of: Callable[[str], Any],
+    tiny_graph: Callable[[str], Any],
     cache: Path,
     rates: dict[str, float],
     monkeypatch: pytest.MonkeyPatch,
@@ -152,7 +152,7 @@ def test_inductor_takes_part_only_where_it_was_built_before(
     rates["inductor"] = 500.0
     names = ("openvino", "onnxruntime", "pytorch", "inductor")
     monkeypatch.setattr(auto, "list_backends", lambda: _states(names=names))
-    graph = graph_of("fp32")
+    graph = tiny_graph("fp32")
     choice = choose_backend(graph, PROFILE)
     assert choice.backend == "openvino"
     assert "compiles for minutes" in choice.excluded["inductor"]

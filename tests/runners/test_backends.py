@@ -42,9 +42,9 @@ def _wanted(graph: Any, images: np.ndarray) -> Rows:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_outputs_are_those_of_pytorch_for_any_batch(
-    graph_of: Callable[[str], Any], cache: Path, backend: str
+    tiny_graph: Callable[[str], Any], cache: Path, backend: str
 ) -> None:
-    graph = graph_of("fp32")
+    graph = tiny_graph("fp32")
     with open_runner(get_or_build(graph, backend=backend, profile=PROFILE)) as runner:
         sizes = (1, BATCH, BATCH + 1, 2 * BATCH + 1)
         batches = [_images(graph, rows) for rows in sizes]
@@ -61,9 +61,9 @@ def test_outputs_are_those_of_pytorch_for_any_batch(
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_results_are_the_callers_own(
-    graph_of: Callable[[str], Any], cache: Path, backend: str
+    tiny_graph: Callable[[str], Any], cache: Path, backend: str
 ) -> None:
-    graph = graph_of("fp32")
+    graph = tiny_graph("fp32")
     with open_runner(get_or_build(graph, backend=backend, profile=PROFILE)) as runner:
         first = runner.infer(_images(graph, BATCH))
         kept = {name: value.copy() for name, value in first.items()}
@@ -75,9 +75,9 @@ def test_results_are_the_callers_own(
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_call_without_copies_can_be_timed(
-    graph_of: Callable[[str], Any], cache: Path, backend: str
+    tiny_graph: Callable[[str], Any], cache: Path, backend: str
 ) -> None:
-    graph = graph_of("fp32")
+    graph = tiny_graph("fp32")
     runner = open_runner(get_or_build(graph, backend=backend, profile=PROFILE))
     with pytest.raises(EngineError, match="not active"):
         runner.resident_call()
@@ -94,9 +94,9 @@ def test_a_call_without_copies_can_be_timed(
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_another_thread_can_use_the_runner(
-    graph_of: Callable[[str], Any], cache: Path, backend: str
+    tiny_graph: Callable[[str], Any], cache: Path, backend: str
 ) -> None:
-    graph = graph_of("fp32")
+    graph = tiny_graph("fp32")
     results: list[Rows] = []
     with open_runner(get_or_build(graph, backend=backend, profile=PROFILE)) as runner:
         images = _images(graph, 2)
@@ -107,11 +107,11 @@ def test_another_thread_can_use_the_runner(
 
 
 def test_bf16_keeps_its_type_where_the_processor_has_it(
-    graph_of: Callable[[str], Any], cache: Path
+    tiny_graph: Callable[[str], Any], cache: Path
 ) -> None:
     if "bf16" not in cpu_precisions():
         pytest.skip("no BF16 arithmetic here")
-    graph = graph_of("bf16")
+    graph = tiny_graph("bf16")
     engine = get_or_build(graph, backend="openvino", profile=PROFILE)
     assert set(engine.manifest["proof"]["matrix_products"]) == {"bf16"}
     images = _images(graph, BATCH)
@@ -125,7 +125,7 @@ def test_bf16_keeps_its_type_where_the_processor_has_it(
 @pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
 def test_a_precision_without_arithmetic_is_refused(
-    graph_of: Callable[[str], Any],
+    tiny_graph: Callable[[str], Any],
     cache: Path,
     monkeypatch: pytest.MonkeyPatch,
     backend: str,
@@ -134,38 +134,38 @@ def test_a_precision_without_arithmetic_is_refused(
     monkeypatch.setattr(openvino, "cpu_precisions", lambda: ("fp32",))
     monkeypatch.setattr(onnxruntime, "cuda_is_here", lambda: False)
     with pytest.raises(EngineError, match=f"cannot run {precision}.*it runs fp32") as caught:
-        get_or_build(graph_of(precision), backend=backend, profile=PROFILE)
+        get_or_build(tiny_graph(precision), backend=backend, profile=PROFILE)
     assert "--precision fp32" in caught.value.fix
 
 
 def test_openvino_cannot_lower_fp16_to_bf16_in_silence(
-    graph_of: Callable[[str], Any], cache: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_graph: Callable[[str], Any], cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Even if the processor were said to have FP16, the proof after the build finds out."""
     if "fp16" in cpu_precisions():
         pytest.skip("this processor has FP16 arithmetic")
     monkeypatch.setattr(openvino, "cpu_precisions", lambda: ("fp32", "fp16"))
     with pytest.raises(BuildError, match="would not keep fp16.*should be f16"):
-        get_or_build(graph_of("fp16"), backend="openvino", profile=PROFILE)
+        get_or_build(tiny_graph("fp16"), backend="openvino", profile=PROFILE)
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "pytorch"])
 def test_a_silent_fp32_build_is_an_error(
-    graph_of: Callable[[str], Any], cache: Path, monkeypatch: pytest.MonkeyPatch, backend: str
+    tiny_graph: Callable[[str], Any], cache: Path, monkeypatch: pytest.MonkeyPatch, backend: str
 ) -> None:
     """A graph that says FP16 and holds FP32 weights."""
     monkeypatch.setattr(onnxruntime, "_CPU_PRECISIONS", ("fp32", "fp16"))
-    graph = graph_of("fp32")
+    graph = tiny_graph("fp32")
     liar = replace(graph, manifest=graph.manifest | {"precision": "fp16"})
     with pytest.raises(BuildError, match="should be float16, and are .* in float32"):
         get_or_build(liar, backend=backend, profile=PROFILE)
 
 
 def test_pytorch_runs_fp16_anywhere_and_says_that_it_is_slow(
-    graph_of: Callable[[str], Any], cache: Path
+    tiny_graph: Callable[[str], Any], cache: Path
 ) -> None:
     said: list[str] = []
-    graph = graph_of("fp16")
+    graph = tiny_graph("fp16")
     engine = get_or_build(graph, backend="pytorch", profile=PROFILE, progress=said.append)
     if "fp16" not in cpu_precisions() and engine.settings["device"] == "cpu":
         assert any("emulates" in text for text in said)
@@ -177,10 +177,10 @@ def test_pytorch_runs_fp16_anywhere_and_says_that_it_is_slow(
 
 
 def test_a_graph_that_a_backend_refuses(
-    graph_of: Callable[[str], Any], cache: Path, tmp_path: Path
+    tiny_graph: Callable[[str], Any], cache: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "model.onnx").write_bytes(b"nothing")
-    broken = replace(graph_of("fp32"), folder=tmp_path)
+    broken = replace(tiny_graph("fp32"), folder=tmp_path)
     with pytest.raises(BuildError, match="holds no model.pt2"):
         get_or_build(broken, backend="pytorch", profile=PROFILE)
     with pytest.raises(BuildError, match="refused the graph"):
@@ -195,9 +195,9 @@ def test_missing_backend_names_its_install_command(monkeypatch: pytest.MonkeyPat
 
 
 def test_engine_of_another_version_is_not_opened(
-    graph_of: Callable[[str], Any], cache: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_graph: Callable[[str], Any], cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine = get_or_build(graph_of("fp32"), backend="onnxruntime", profile=PROFILE)
+    engine = get_or_build(tiny_graph("fp32"), backend="onnxruntime", profile=PROFILE)
     state = Availability("onnxruntime", True, True, version="0.1")
     monkeypatch.setattr(onnxruntime, "is_available", lambda: state)
     with pytest.raises(BackendMissingError, match=r"built by onnxruntime .*; here is 0\.1"):

@@ -46,9 +46,9 @@ def _wanted(graph: Any, images: np.ndarray) -> dict[str, np.ndarray]:
 @compiler
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_outputs_are_those_of_pytorch_for_any_batch(
-    graph_of: Callable[[str], Any], cache: Path, precision: str, capfd: pytest.CaptureFixture[str]
+    tiny_graph: Callable[[str], Any], cache: Path, precision: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    graph = graph_of(precision)
+    graph = tiny_graph(precision)
     engine = get_or_build(graph, backend="inductor", profile=PROFILE)
     kind = {"fp32": "float32", "bf16": "bfloat16"}[precision]
     assert engine.manifest["proof"]["matrix_products"] == {kind: PRODUCTS}
@@ -66,20 +66,20 @@ def test_outputs_are_those_of_pytorch_for_any_batch(
 
 
 @compiler
-def test_a_silent_fp32_build_is_an_error(graph_of: Callable[[str], Any], cache: Path) -> None:
-    graph = graph_of("fp32")
+def test_a_silent_fp32_build_is_an_error(tiny_graph: Callable[[str], Any], cache: Path) -> None:
+    graph = tiny_graph("fp32")
     liar = replace(graph, manifest=graph.manifest | {"precision": "fp16"})
     with pytest.raises(BuildError, match=f"should be float16, and are {PRODUCTS} in float32"):
         get_or_build(liar, backend="inductor", profile=PROFILE)
 
 
 def test_bad_requests_are_refused(
-    graph_of: Callable[[str], Any],
+    tiny_graph: Callable[[str], Any],
     cache: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    graph = graph_of("fp32")
+    graph = tiny_graph("fp32")
     monkeypatch.setattr(inductor, "_compiler", lambda: "g++")
     for options, message in (
         ({"freeze": True}, "the options freeze"),
@@ -100,9 +100,9 @@ def test_bad_requests_are_refused(
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
 @pytest.mark.parametrize("graphs", [True, False])
 def test_on_a_gpu(
-    graph_of: Callable[[str], Any], cache: Path, precision: str, graphs: bool
+    tiny_graph: Callable[[str], Any], cache: Path, precision: str, graphs: bool
 ) -> None:
-    graph = graph_of(precision)
+    graph = tiny_graph(precision)
     options = {"inductor": {"device": "cuda", "max_autotune": False, "cuda_graphs": graphs}}
     engine = get_or_build(graph, backend="inductor", profile=replace(PROFILE, options=options))
     images = _images(7)

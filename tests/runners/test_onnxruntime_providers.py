@@ -49,10 +49,10 @@ def test_the_tensorrt_provider_needs_tensorrt_10(gpu: Callable[..., None]) -> No
 
 
 def test_its_options_name_one_shape_and_the_engines_own_folder(
-    gpu: Callable[..., None], graph_of: Callable[[str], Any], cache: Path, tmp_path: Path
+    gpu: Callable[..., None], tiny_graph: Callable[[str], Any], cache: Path, tmp_path: Path
 ) -> None:
     gpu(tensorrt="10.16.0")
-    graph = graph_of("fp16")
+    graph = tiny_graph("fp16")
     profile = Profile("test", batch=6, options={"onnxruntime": {"device": "tensorrt"}})
     plan = onnxruntime.plan(graph, profile)
     assert (plan.settings["device"], plan.settings["matrix_type"]) == ("tensorrt", "float16")

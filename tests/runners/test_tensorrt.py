@@ -51,9 +51,9 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 
 @rtx
 def test_one_engine_per_target_with_manifest_and_copy(
-    graph_of: Callable[[str], Any], cache: Path, tmp_path: Path
+    tiny_graph: Callable[[str], Any], cache: Path, tmp_path: Path
 ) -> None:
-    graph, out, said = graph_of("fp16"), tmp_path / "ship", list[str]()
+    graph, out, said = tiny_graph("fp16"), tmp_path / "ship", list[str]()
     wanted = ["sm80", "SM89", "8.9", "120"]
     first = build_for_targets(graph, PROFILE, wanted, out, progress=said.append)
     assert [item.target for item in first] == ["sm80", "sm89", "sm120"]
@@ -71,8 +71,10 @@ def test_one_engine_per_target_with_manifest_and_copy(
 
 
 @rtx
-def test_what_decides_an_engine_is_in_its_key(graph_of: Callable[[str], Any], cache: Path) -> None:
-    graph = graph_of("fp16")
+def test_what_decides_an_engine_is_in_its_key(
+    tiny_graph: Callable[[str], Any], cache: Path
+) -> None:
+    graph = tiny_graph("fp16")
     options = [{}, {"strict_nans": True}, {"tf32": True}]
     one = Profile("test", batch=2)
     profiles = [replace(one, options={"tensorrt-rtx": given}) for given in options]
@@ -85,9 +87,9 @@ def test_what_decides_an_engine_is_in_its_key(graph_of: Callable[[str], Any], ca
 
 @rtx
 def test_an_engine_whose_numbers_were_never_compared_is_refused(
-    graph_of: Callable[[str], Any], cache: Path, gpu: Callable[[str], None]
+    tiny_graph: Callable[[str], Any], cache: Path, gpu: Callable[[str], None]
 ) -> None:
-    engine = build_for_targets(graph_of("fp16"), PROFILE, ["sm89"])[0].engine
+    engine = build_for_targets(tiny_graph("fp16"), PROFILE, ["sm89"])[0].engine
     gpu("8.9")
     with pytest.raises(EngineError, match="never compared with its graph") as caught:
         open_runner(engine)
@@ -96,9 +98,9 @@ def test_an_engine_whose_numbers_were_never_compared_is_refused(
 
 @rtx
 def test_a_plan_from_elsewhere_is_refused(
-    graph_of: Callable[[str], Any], cache: Path, tmp_path: Path, gpu: Callable[[str], None]
+    tiny_graph: Callable[[str], Any], cache: Path, tmp_path: Path, gpu: Callable[[str], None]
 ) -> None:
-    built = build_for_targets(graph_of("fp16"), PROFILE, ["sm89"], tmp_path / "ship")[0]
+    built = build_for_targets(tiny_graph("fp16"), PROFILE, ["sm89"], tmp_path / "ship")[0]
     assert built.copy is not None
     gpu("8.9")
     with pytest.raises(CacheError, match="is code"):
@@ -108,12 +110,12 @@ def test_a_plan_from_elsewhere_is_refused(
     (built.copy / "engine.plan").unlink()
     (built.copy / "engine.plan").write_bytes(b"x" * built.size)
     with pytest.raises(CacheError, match="sha256"):
-        admit_engine(graph_of("fp16"), built.copy)
+        admit_engine(tiny_graph("fp16"), built.copy)
 
 
 @rtx
 def test_admission_compares_and_takes_the_engine_in(
-    graph_of: Callable[[str], Any],
+    tiny_graph: Callable[[str], Any],
     cache: Path,
     tmp_path: Path,
     gpu: Callable[[str], None],
@@ -121,7 +123,7 @@ def test_admission_compares_and_takes_the_engine_in(
 ) -> None:
     from dinorad_rt.runners import tensorrt_targets
 
-    graph = graph_of("fp16")
+    graph = tiny_graph("fp16")
     built = build_for_targets(graph, PROFILE, ["sm89"], tmp_path / "ship")[0]
     assert built.copy is not None
     gpu("8.6")
@@ -129,7 +131,7 @@ def test_admission_compares_and_takes_the_engine_in(
         admit_engine(graph, built.copy)
     gpu("8.9")
     with pytest.raises(EngineError, match="for the graph"):
-        admit_engine(graph_of("fp32"), built.copy)
+        admit_engine(tiny_graph("fp32"), built.copy)
     monkeypatch.setattr(tensorrt_targets, "check_engine", lambda graph, engine: {"outputs": {}})
     taken = admit_engine(graph, built.copy)
     assert taken.manifest["parity"] == {"outputs": {}}
@@ -140,13 +142,13 @@ def test_admission_compares_and_takes_the_engine_in(
 @rtx
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_turing_is_refused_before_the_build(
-    graph_of: Callable[[str], Any], cache: Path, precision: str
+    tiny_graph: Callable[[str], Any], cache: Path, precision: str
 ) -> None:
     with pytest.raises(EngineError, match=f"no {precision} matrix products for sm75") as caught:
-        build_for_targets(graph_of(precision), PROFILE, ["sm89", "sm75"])
+        build_for_targets(tiny_graph(precision), PROFILE, ["sm89", "sm75"])
     assert "--precision fp16" in caught.value.fix
     assert not list(list_engines())  # sm89 was not built either
-    liar = _liar(graph_of("fp32"))
+    liar = _liar(tiny_graph("fp32"))
     with pytest.raises(BuildError, match="should be float16, and are .* in float32"):
         build_for_targets(liar, PROFILE, ["sm75"])
     assert target_precisions("sm75", TENSORRT) == ("fp32", "fp16")
@@ -191,8 +193,8 @@ def _liar(graph: Any) -> Any:
 
 
 @rtx
-def test_a_silent_fp32_build_is_an_error(graph_of: Callable[[str], Any], cache: Path) -> None:
-    liar = _liar(graph_of("fp32"))
+def test_a_silent_fp32_build_is_an_error(tiny_graph: Callable[[str], Any], cache: Path) -> None:
+    liar = _liar(tiny_graph("fp32"))
     with pytest.raises(BuildError, match=r"should be float16, and are \d+ in float32"):
         build_for_targets(liar, PROFILE, ["sm89"])
     assert not list(list_engines())
@@ -200,9 +202,9 @@ def test_a_silent_fp32_build_is_an_error(graph_of: Callable[[str], Any], cache: 
 
 @rtx
 def test_bad_requests_are_refused(
-    graph_of: Callable[[str], Any], cache: Path, tmp_path: Path
+    tiny_graph: Callable[[str], Any], cache: Path, tmp_path: Path
 ) -> None:
-    graph = graph_of("fp16")
+    graph = tiny_graph("fp16")
     with pytest.raises(EngineError, match="does not compile for 'sm90'.*sm80, sm86"):
         build_for_targets(graph, PROFILE, ["sm90"])
     with pytest.raises(EngineError, match="No target"):
@@ -227,11 +229,11 @@ def test_bad_requests_are_refused(
 
 @rtx
 def test_weights_outside_the_graphs_folder_are_not_read(
-    graph_of: Callable[[str], Any], cache: Path, tmp_path: Path
+    tiny_graph: Callable[[str], Any], cache: Path, tmp_path: Path
 ) -> None:
     import onnx
 
-    model = onnx.load(str(graph_of("fp16").path))
+    model = onnx.load(str(tiny_graph("fp16").path))
     onnx.save(model, str(tmp_path / "model.onnx"), save_as_external_data=True, location="w.bin")
     model = onnx.load(str(tmp_path / "model.onnx"), load_external_data=False)
     for tensor in model.graph.initializer:
@@ -240,18 +242,18 @@ def test_weights_outside_the_graphs_folder_are_not_read(
                 entry.value = "../secret.bin"
     (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(ExportError, match="secret"):
-        build_for_targets(replace(graph_of("fp16"), folder=tmp_path), PROFILE, ["sm89"])
+        build_for_targets(replace(tiny_graph("fp16"), folder=tmp_path), PROFILE, ["sm89"])
 
 
 @no_gpu
 @rtx
 def test_without_a_gpu_it_builds_for_others_and_does_not_run(
-    graph_of: Callable[[str], Any], cache: Path
+    tiny_graph: Callable[[str], Any], cache: Path
 ) -> None:
     state = tensorrt_rtx.is_available()
     assert state.can_build and not state.can_run and "no GPU" in state.reason
     with pytest.raises(BackendMissingError, match="--targets"):
-        get_or_build(graph_of("fp16"), backend="tensorrt-rtx", profile=PROFILE)
+        get_or_build(tiny_graph("fp16"), backend="tensorrt-rtx", profile=PROFILE)
 
 
 def test_availability_says_what_is_wrong(
@@ -497,11 +499,11 @@ def test_buffers_carry_bytes_to_the_gpu_and_back(kind: str) -> None:
 @pytest.mark.parametrize("backend", ["tensorrt", "tensorrt-rtx"])
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_on_a_gpu_the_engine_passes_the_gate(
-    graph_of: Callable[[str], Any], cache: Path, backend: str, precision: str
+    tiny_graph: Callable[[str], Any], cache: Path, backend: str, precision: str
 ) -> None:
     if not registry.get_backend(backend).is_available().can_run:
         pytest.skip(registry.get_backend(backend).is_available().reason)
-    graph = graph_of(precision)
+    graph = tiny_graph(precision)
     engine = get_or_build(graph, backend=backend, profile=PROFILE)
     with open_runner(engine) as runner:
         images = (
