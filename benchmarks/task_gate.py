@@ -84,10 +84,15 @@ def main() -> None:
                     row = measure(case, precision)
                     rows[key_of(row)] = row
                     print(row, flush=True)
+                    store(rows)
     shown = ("model", "set", "precision", "computed_by", "gate", "cosine_min", "difference", "low")
     more = ("high", "agreement", "patients", "verdict")
+    table([{key: rows[row].get(key, "") for key in (*shown, *more)} for row in sorted(rows)])
+
+
+def store(rows: dict[tuple[str, str, str], dict[str, Any]]) -> None:
+    """Keep what was measured so far."""
     ordered = [rows[key] for key in sorted(rows)]
-    table([{key: row.get(key, "") for key in (*shown, *more)} for row in ordered])
     left_out = "adrenalmnist3d: shape masks of 64 slices each, no image of a patient"
     save("task_gate", {"rows": ordered, "left_out": left_out, "reference": "fp32, pytorch"})
 
