@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from dinorad_rt.types import Split
 from dinorad_rt.words import count_of
 
 DESCRIPTION = "dataset.json"
+MIN_PATIENTS = 5
+"""Sub-folders from which they count as patients; fewer may be hospitals or sequences."""
 _IMAGE_FOLDERS = frozenset("images image imgs img imagestr imagesva scans volumes".split())
 _MASK_FOLDERS = frozenset(
     "labels label masks mask labelstr labelsva segmentations segmentation segs seg annotations "
@@ -44,6 +46,14 @@ class Pairs:
     notes: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class _Placed:
+    """A record and the folders between those of the images and its file."""
+
+    record: Record
+    below: tuple[str, ...]
+
+
 def has_pairs(root: Path) -> bool:
     """True for a folder that can only be a segmentation set: images beside labels or masks."""
     return root.is_dir() and any(_folders(place) for _, place in _places(root))
@@ -55,22 +65,26 @@ def records_of_pairs(root: Path) -> Pairs:
     Args:
         root: `images` and `labels` (or `masks`, `imagesTr` and `labelsTr`, ...) in it or in
             train, val and test folders of it; or files called X and X_mask or X_seg side by side.
+            Folders below are splits, if all are called so, and else patients.
 
     Raises:
         MaskError: no pairs, or names that fit two files.
         TableError: a `dataset.json` that cannot be understood.
     """
     notes: list[str] = []
-    records: list[Record] = []
+    placed: list[_Placed] = []
     names, values = _described_classes(root)
     for split, place in _places(root):
         folders = _folders(place)
         for images, masks in folders:
             found, more = _of_folders(root, images, masks, split)
-            records += found
+            placed += [_Placed(record, _below(record, images)) for record in found]
             notes += more
         if not folders:
-            records += _side_by_side(root, place, split)
+            beside = _side_by_side(root, place, split)
+            placed += [_Placed(record, _below(record, place)) for record in beside]
+    records, more = _by_sub_folders(placed)
+    notes += more
     if not records:
         if not any(could_be_image(path) for path in visible_files(root)):
             raise EmptyDataError(f"{root} holds no images.", "Check the path.")
@@ -80,6 +94,25 @@ def records_of_pairs(root: Path) -> Pairs:
             "the columns image and mask.",
         )
     return Pairs(tuple(records), names, values, tuple(notes))
+
+
+def _below(record: Record, base: Path) -> tuple[str, ...]:
+    return record.path.relative_to(base).parts[:-1]
+
+
+def _by_sub_folders(placed: Sequence[_Placed]) -> tuple[list[Record], list[str]]:
+    """Splits and patients that folders tell: images/train/..., images/PATIENT/..."""
+    splits = [parse_split(one.below[0]) if one.below else None for one in placed]
+    if None not in splits and all(one.record.split is None for one in placed):
+        placed = [
+            _Placed(replace(one.record, split=split), one.below[1:])
+            for one, split in zip(placed, splits, strict=True)
+        ]
+    folders = {one.below[0] for one in placed if one.below}
+    if len(folders) < MIN_PATIENTS or not all(one.below for one in placed):
+        return [one.record for one in placed], []
+    note = f"sub-folders are taken for patients: {count_of(len(folders), 'patient')}"
+    return [replace(one.record, patient=one.below[0]) for one in placed], [note]
 
 
 def _places(root: Path) -> list[tuple[Split | None, Path]]:

@@ -173,3 +173,35 @@ def test_classification_protocols_refuse_masks(tmp_path: Path) -> None:
         write_pair(tmp_path, number)
     with pytest.raises(ProtocolError, match="its truth are masks"):
         check_protocol(settings_for("knn", "dinorad", {}), open_dataset(tmp_path))
+
+
+def _write_slices(folder: Path, mask: str, names: list[str]) -> None:
+    for at, name in enumerate(names):
+        pixels = np.random.default_rng(at).integers(0, 255, (9, 8), np.uint8)
+        for path, values in (
+            (folder / f"{name}.png", pixels),
+            (folder / mask.format(name), np.uint8(pixels > 99)),
+        ):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(values).save(path)
+
+
+def test_folders_of_slices_are_patients(tmp_path: Path) -> None:
+    """As in the LGG set: TCGA_CS_4941/TCGA_CS_4941_1.tif beside ..._1_mask.tif."""
+    names = [f"P{p}/P{p}_{i}" for p in (11, 12, 25, 31, 40, 77) for i in range(3)]
+    _write_slices(tmp_path / "beside", "{}_mask.png", names)
+    _write_slices(tmp_path / "apart" / "images", "../masks/{}.png", names)
+    for layout in ("beside", "apart"):
+        dataset = open_dataset(tmp_path / layout, task="segmentation")
+        assert len(dataset.samples) == 18
+        assert len({sample.patient for sample in dataset.samples}) == 6
+        assert any("sub-folders are taken for patients" in note for note in dataset.notes)
+
+
+def test_splits_below_images_and_masks(tmp_path: Path) -> None:
+    names = [f"{split}/{i}" for split, n in (("train", 6), ("val", 3)) for i in range(n)]
+    _write_slices(tmp_path / "images", "../masks/{}.png", names)
+    dataset = open_dataset(tmp_path, task="segmentation")
+    assert dataset.facts["splits"].startswith("given")
+    assert len(dataset.of_split("train")) == 6 and len(dataset.of_split("test")) == 3
+    assert len({sample.patient for sample in dataset.samples}) == 9
