@@ -11,6 +11,7 @@ import typer
 from dinorad_rt.cli import options
 from dinorad_rt.cli.console import note, print_json, warn
 from dinorad_rt.paths import cache_dir
+from dinorad_rt.words import count_of
 
 EXIT_DAMAGED = 1
 _DAY = 86_400.0
@@ -70,7 +71,8 @@ def verify_cache(
     else:
         for entry, what in damaged:
             warn(f"{entry.kind} {entry.name[:12]}: {what}")
-        typer.echo(f"{len(found)} graphs and engines hashed, {len(damaged)} damaged.")
+        hashed = count_of(len(found), "graph or engine", "graphs and engines")
+        typer.echo(f"{hashed} hashed, {len(damaged)} damaged.")
     if remove_damaged:
         remove((entry for entry, _ in damaged), note)
     elif damaged:
@@ -102,7 +104,7 @@ def prune(
     chosen = surplus(entries(KINDS if kind == "all" else (kind,)), older_than=age, keep_bytes=size)
     total = sum(entry.size for entry in chosen)
     if not yes:
-        what = f"{len(chosen)} entries ({total / 1e6:.1f} MB) of {kind}"
+        what = f"{count_of(len(chosen), 'entry')} ({total / 1e6:.1f} MB) of {kind}"
         typer.confirm(f"Delete {what}?", abort=True)
     freed = remove(chosen, note) + remove_leftovers()
     typer.echo(f"Freed {freed / 1e6:.1f} MB.")

@@ -43,7 +43,7 @@ def drawings_of(test_set: TestSet) -> Iterator[Drawing]:
             continue
         runs = [run for run in test_set.runs if run.results.protocol == protocol]
         scored = [run for run in runs if run.predictions() is not None]
-        parts = _parts(scored, LINES_PER_PLOT)
+        parts = parts_of(scored, LINES_PER_PLOT)
         for number, part in enumerate(parts, start=1):
             suffix = f" ({number} of {len(parts)})" if len(parts) > 1 else ""
             yield from _curves(test_set, protocol, part, suffix)
@@ -84,7 +84,7 @@ def few_shot(test_set: TestSet) -> Iterator[Drawing]:
             groups.setdefault(variant, {}).setdefault(run.name, []).append(_over_seeds(value))
     published = _published_shots(test_set)
     for variant, lines in groups.items():
-        for number, part in enumerate(_parts(list(lines), LINES_PER_PLOT), start=1):
+        for number, part in enumerate(parts_of(list(lines), LINES_PER_PLOT), start=1):
             chosen = {name: sorted(lines[name], key=lambda item: item.x) for name in part}
             yield _few_shot_drawing(test_set, variant, number, chosen, published)
 
@@ -280,5 +280,6 @@ def _short(run: Run, metric: str) -> str:
     return "" if value is None else value_words(value).replace(" ", "\u00a0")  # one unit of a line
 
 
-def _parts(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
+def parts_of(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
+    """What goes into one plot each: at most `size` items."""
     return [items[start : start + size] for start in range(0, len(items), size)]

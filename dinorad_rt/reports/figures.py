@@ -66,18 +66,9 @@ def forest_figure(rows: Sequence[tuple[str, Estimate]], x: str) -> Any:
         if estimate.low is not None and estimate.high is not None:
             axes.plot([estimate.low, estimate.high], [place, place], color="#0072B2", linewidth=2)
         axes.plot(estimate.value, place, "o", color="#0072B2", markersize=6)
-        axes.annotate(
-            name,
-            (0.0, place),
-            xycoords=("axes fraction", "data"),
-            textcoords="offset points",
-            xytext=(2, 5),
-            fontsize=9,
-            color=INK,
-        )
+        _name_row(axes, name, place, above=5)
     axes.set_ylim(places[-1] + 0.5, 0)
-    axes.set_yticks([])
-    axes.spines["left"].set_visible(False)
+    _hide_y(axes)
     return figure
 
 
@@ -99,20 +90,11 @@ def distribution_figure(lines: Mapping[str, np.ndarray], x: str) -> Any:
         axes.plot(
             *(values, place + offsets), "o", color="#D55E00", markersize=3.5, markeredgewidth=0
         )
-        axes.annotate(
-            name,
-            (0.0, place),
-            xycoords=("axes fraction", "data"),
-            textcoords="offset points",
-            xytext=(2, 11),
-            fontsize=9,
-            color=INK,
-        )
+        _name_row(axes, name, place, above=11)
     low = min(float(values.min()) for _, values in named)
     axes.set_xlim(max(-0.02, low - 0.06), 1.005)
     axes.set_ylim(places[-1] + 0.5, 0.2)
-    axes.set_yticks([])
-    axes.spines["left"].set_visible(False)
+    _hide_y(axes)
     return figure
 
 
@@ -232,3 +214,14 @@ def _thinned(curve: Curve, most: int = 1000) -> tuple[np.ndarray, np.ndarray]:
         return curve.x, curve.y
     keep = np.unique(np.linspace(0, len(curve.x) - 1, most).astype(int))
     return curve.x[keep], curve.y[keep]
+
+
+def _name_row(axes: Any, name: str, place: float, *, above: int) -> None:
+    """Write a row's name over its line, `above` points higher."""
+    where = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
+    axes.annotate(name, (0.0, place), xytext=(2, above), fontsize=9, color=INK, **where)
+
+
+def _hide_y(axes: Any) -> None:
+    axes.set_yticks([])
+    axes.spines["left"].set_visible(False)

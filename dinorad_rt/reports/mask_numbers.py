@@ -10,7 +10,7 @@ import numpy as np
 from dinorad_rt.metrics.cases import CASES_FILE, CaseTable
 from dinorad_rt.reports import figures
 from dinorad_rt.reports.cells import Link, interval
-from dinorad_rt.reports.drawings import file_name, title_of
+from dinorad_rt.reports.drawings import file_name, parts_of, title_of
 from dinorad_rt.reports.figures import Drawing
 from dinorad_rt.reports.runs import Run, TestSet, unit_of
 from dinorad_rt.words import count_of
@@ -86,10 +86,7 @@ def mask_drawings(test_set: TestSet) -> Iterator[Drawing]:
         for run in test_set.runs
         for label, values in _patients_of(run, test_set.results.class_names[1:]).items()
     }
-    parts = [
-        dict(list(lines.items())[at : at + ROWS_PER_PLOT])
-        for at in range(0, len(lines), ROWS_PER_PLOT)
-    ]
+    parts = [dict(part) for part in parts_of(list(lines.items()), ROWS_PER_PLOT)]
     for number, part in enumerate(parts, start=1):
         suffix = f" ({number} of {len(parts)})" if len(parts) > 1 else ""
         yield Drawing(

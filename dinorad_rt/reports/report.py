@@ -10,7 +10,7 @@ from pathlib import Path
 from dinorad_rt import __version__
 from dinorad_rt.errors import unknown_name
 from dinorad_rt.files import atomic_path, claim_output_dir
-from dinorad_rt.progress import Say
+from dinorad_rt.progress import Say, silent
 from dinorad_rt.reports import sections
 from dinorad_rt.reports.drawings import drawings_of, paretos
 from dinorad_rt.reports.figures import Drawing
@@ -46,7 +46,7 @@ class Extras:
 
 
 def write_report(
-    material: Material, out: Path, extras: Extras | None = None, *, say: Say = lambda _: None
+    material: Material, out: Path, extras: Extras | None = None, *, say: Say = silent
 ) -> tuple[Path, ...]:
     """Write report.html, report.md, report.csv, and plots if asked.
 
