@@ -4,6 +4,7 @@
     python -m benchmarks.training throughput --method lora   fit() against a bare loop of PyTorch
     python -m benchmarks.training engines --limit 1    PyTorch against the engine, RTX compiles
     python -m benchmarks.training refit                new weights into an engine, against a build
+    python -m benchmarks.training study                the study's presets, shortly
 
 Accuracy: DeiT-tiny, three sets, three seeds, presets as shipped but for epochs and precision.
 Hyper-parameters were set before the test images were looked at; the validation split chooses the
@@ -37,7 +38,7 @@ WEIGHTS = SHARED / "data/weights" / MODEL / "model.safetensors"
 def main() -> None:
     """Run one part."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("part", choices=("accuracy", "throughput", "engines", "refit"))
+    parser.add_argument("part", choices=("accuracy", "throughput", "engines", "refit", "study"))
     parser.add_argument("--limit", type=int, default=100, help="runs at most")
     parser.add_argument("--sets", nargs="+", default=SETS, choices=SETS, help="accuracy, engines")
     parser.add_argument("--runs", type=Path, default=Path("runs/benchmark"))
@@ -50,6 +51,10 @@ def main() -> None:
         throughput(arguments.method, arguments.rounds)
     elif arguments.part == "engines":
         engines(arguments.runs, arguments.sets, arguments.limit)
+    elif arguments.part == "study":
+        from benchmarks.training_study import study
+
+        study(arguments.runs)
     else:
         refit(arguments.runs, arguments.rounds)
 
@@ -330,7 +335,7 @@ def refit(folder: Path, rounds: int) -> None:
     from dinorad_rt.training.export import export_tuned
 
     with tempfile.TemporaryDirectory() as home:
-        runs = [folder / f"{SETS[0]}-{method}-0" for method in METHODS[:2]]
+        runs = [_tuned_run(folder, method) for method in METHODS[:2]]
         first, second = (export_tuned(load_tuned(run), out=Path(home) / run.name) for run in runs)
         profile = load_profile("default")
         count = iter(range(1000))
@@ -353,6 +358,12 @@ def refit(folder: Path, rounds: int) -> None:
     table([row])
     facts = {"backend": "openvino", "model": MODEL, "clock": "processor time", "rounds": rounds}
     save("training_refit", facts | row)
+
+
+def _tuned_run(folder: Path, method: str) -> Path:
+    """A run of `accuracy`, or else of `study`: a refit asks for an architecture, not for scores."""
+    run = folder / f"{SETS[0]}-{method}-0"
+    return run if run.exists() else folder / f"study-{method}"
 
 
 def _compiled(folder: Path, name: str, method: str) -> list[dict[str, Any]]:

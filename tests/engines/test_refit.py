@@ -65,7 +65,7 @@ def test_refitted_engine_is_the_built_one(
             again = get_or_build(graphs(1, precision), backend=backend, profile=PROFILE)
             assert again.key == engine.key  # the key that a build would have given
         with open_runner(engine) as runner:
-            found[way] = (engine.key, runner.infer(images))
+            found[way] = ((engine.key, engine.manifest["proof"]), runner.infer(images))
     assert found["built"][0] == found["refitted"][0]
     for name, value in found["built"][1].items():
         np.testing.assert_allclose(found["refitted"][1][name], value, rtol=1e-5, atol=1e-6)
