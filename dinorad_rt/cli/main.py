@@ -102,7 +102,10 @@ def main() -> None:
             raise
         print_error(error)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as stop:
+        # typer makes an exit of the interruption that a verb does not catch
+        if isinstance(stop, SystemExit) and stop.code != EXIT_INTERRUPTED:
+            raise
         typer.echo("\nStopped. Run the same command again: finished parts are kept.", err=True)
         sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:

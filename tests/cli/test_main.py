@@ -76,3 +76,19 @@ def test_parse_shard_reads_slurm_and_torchrun(monkeypatch: pytest.MonkeyPatch) -
 def test_parse_shard_refuses(text: str) -> None:
     with pytest.raises(DinoradError, match="i/n"):
         parse_shard(text)
+
+
+def test_an_interruption_says_that_the_command_goes_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from dinorad_rt.cli import listing, main
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(listing._LISTERS, "models", interrupted)
+    monkeypatch.setattr("sys.argv", ["dinorad-rt", "list", "models"])
+    with pytest.raises(SystemExit) as stopped:
+        main.main()
+    assert stopped.value.code == 130
+    assert "Run the same command again" in capsys.readouterr().err
