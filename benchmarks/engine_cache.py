@@ -33,9 +33,12 @@ ROUNDS = 3
 
 def main() -> None:
     """Measure, print and store."""
-    rows = [row for model in MODELS for backend in BACKENDS for row in (measure(model, backend),)]
+    rows: list[dict[str, Any]] = []
+    for model in MODELS:
+        for backend in BACKENDS:
+            rows.append(measure(model, backend))
+            save("engine_cache", {"rows": rows, "weights": "random", "rounds": ROUNDS})
     table(rows)
-    save("engine_cache", {"rows": rows, "weights": "random", "rounds": ROUNDS})
 
 
 def measure(model: str, backend: str) -> dict[str, Any]:

@@ -111,11 +111,12 @@ def load(name: str) -> dict[str, Any]:
 
 
 def table(rows: list[dict[str, Any]]) -> None:
-    """Print rows as an aligned table."""
+    """Print rows as an aligned table; what a row lacks is left blank."""
     if not rows:
         return
-    texts = [{key: _text(value) for key, value in row.items()} for row in rows]
-    widths = {key: max(len(key), *(len(row[key]) for row in texts)) for key in texts[0]}
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    texts = [{key: _text(row.get(key, "")) for key in keys} for row in rows]
+    widths = {key: max(len(key), *(len(row[key]) for row in texts)) for key in keys}
     print("  ".join(key.ljust(width) for key, width in widths.items()))
     for row in texts:
         print("  ".join(row[key].ljust(width) for key, width in widths.items()))
