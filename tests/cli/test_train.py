@@ -63,6 +63,18 @@ def test_a_run_says_where_things_lie_and_goes_to_an_engine(data: Path, tmp_path:
     assert document["provenance"]["task_gate"]["agreement"] == 1.0
 
 
+@pytest.mark.slow
+def test_a_run_meets_its_data_with_the_columns_of_its_training(data: Path, tmp_path: Path) -> None:
+    table = (data / "labels.csv").rename(data / "table.csv")
+    table.write_text(table.read_text().replace("image,class,", "image,seen,"))
+    run, where = tmp_path / "run", ("--data", table, "--label-column", "seen")
+    verb("train", SMALL, *where, "--out", run)
+    made = verb("bundle", run, *where, "--out", tmp_path / "bundle", "--json")
+    assert json.loads(made.stdout)["operating_points"]
+    with pytest.raises(DinoradError, match="label"):
+        verb("bundle", run, "--data", table, "--out", tmp_path / "other")
+
+
 def test_options_change_single_choices_of_the_preset(data: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     options = "--preset study --augment none --head-init probe --lr 0.5 --ema 0.9 --no-patch-mean"
