@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dinorad_rt.errors import NoSpaceError, OutputExistsError
+from dinorad_rt.errors import NoSpaceError, OutputError, OutputExistsError
 
 
 @contextmanager
@@ -27,8 +27,11 @@ def atomic_path(target: Path) -> Iterator[Path]:
     Raises:
         NoSpaceError: the disk is full.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
+    with space_errors_named(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(
+            dir=target.parent, prefix=f".{target.name}.", suffix=".part"
+        )
     os.close(handle)
     part = Path(name)
     try:
@@ -54,7 +57,8 @@ def atomic_folder(target: Path, *, alone: bool = False) -> Iterator[Path]:
     Raises:
         NoSpaceError: the disk is full.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
+    with space_errors_named(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
     if alone:
         for stale in target.parent.glob(f".{target.name}.*.part"):
             shutil.rmtree(stale, ignore_errors=True)
@@ -90,10 +94,17 @@ def held_lock(path: Path, waiting: Callable[[], object]) -> Iterator[None]:
 
 @contextmanager
 def space_errors_named(target: Path) -> Iterator[None]:
-    """Turn "no space left" of the operating system into a NoSpaceError that names the folder."""
+    """Turn a full disk, and a folder that cannot be written, into errors that name the folder.
+
+    Raises:
+        NoSpaceError: the disk is full.
+        OutputError: read-only, or without permission.
+    """
     try:
         yield
     except OSError as error:
+        if error.errno in _NOT_WRITABLE and _is_about(error, target):
+            raise _not_writable(target, error.strerror or "no reason given") from error
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise NoSpaceError(
@@ -101,6 +112,25 @@ def space_errors_named(target: Path) -> Iterator[None]:
             "half-written was kept.",
             "Free some space, or choose another folder with --out, and run the same command again.",
         ) from error
+
+
+_NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ENAMETOOLONG)
+
+
+def _is_about(error: OSError, target: Path) -> bool:
+    """True if the file that the error names lies beside `target` or above it."""
+    if not isinstance(error.filename, str):
+        return False
+    named = Path(error.filename)
+    return named.is_relative_to(target.parent) or target.is_relative_to(named)
+
+
+def _not_writable(target: Path, why: str) -> OutputError:
+    return OutputError(
+        f"Cannot write {target.name} in {target.parent}: {why}.",
+        "Choose a folder that you may write to: --out for results, the variable DINORAD_RT_CACHE "
+        "for the cache.",
+    )
 
 
 def write_json(target: Path, document: Mapping[str, Any]) -> None:
@@ -137,11 +167,14 @@ def claim_output_dir(folder: Path, marker: str) -> Path:
 
     Raises:
         OutputExistsError: the folder holds something else.
+        OutputError: it cannot be written.
     """
     if folder.exists() and not folder.is_dir():
         raise OutputExistsError(f"{folder} is a file, not a folder.", "Choose another --out.")
     with space_errors_named(folder):
         folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise _not_writable(folder, "it is read-only, or you lack the permission")
     if (folder / marker).exists():
         return folder
     foreign = [entry for entry in folder.iterdir() if not entry.name.startswith(f".{marker}.")]

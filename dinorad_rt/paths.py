@@ -16,7 +16,12 @@ def cache_dir(kind: str) -> Path:
 
     The root is the platform's cache folder; the variable DINORAD_RT_CACHE overrides it. Mode
     0700: an engine is code, and nobody else may put one there.
+
+    Raises:
+        OutputError: it cannot be made there.
     """
+    from dinorad_rt.files import space_errors_named
+
     root = os.environ.get(CACHE_VARIABLE)
     if root:
         base = Path(root).expanduser()
@@ -25,7 +30,8 @@ def cache_dir(kind: str) -> Path:
 
         base = Path(platformdirs.user_cache_dir("dinorad-rt", appauthor=False))
     folder = base / kind
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with space_errors_named(folder):
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return folder
 
 

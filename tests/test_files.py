@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from dinorad_rt.errors import NoSpaceError, OutputExistsError
-from dinorad_rt.files import atomic_folder, claim_output_dir
+from dinorad_rt.errors import NoSpaceError, OutputError, OutputExistsError
+from dinorad_rt.files import atomic_folder, atomic_path, claim_output_dir, space_errors_named
+from dinorad_rt.paths import cache_dir
 
 
 def test_a_folder_appears_when_its_block_has_succeeded(tmp_path: Path) -> None:
@@ -51,3 +52,50 @@ def test_a_folder_of_ours_is_accepted_and_another_is_not(tmp_path: Path) -> None
     claim_output_dir(folder, "facts.json")
     with pytest.raises(OutputExistsError, match="a file, not a folder"):
         claim_output_dir(folder / "notes.txt", "facts.json")
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.EPERM])
+def test_a_folder_that_cannot_be_written_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refused(self: Path, *_: object, **__: object) -> None:
+        raise OSError(number, "refused", str(self))
+
+    monkeypatch.setattr(Path, "mkdir", refused)
+    target = tmp_path / "out"
+    with pytest.raises(OutputError, match=r"Cannot write out in .*: refused") as caught:
+        claim_output_dir(target, "facts.json")
+    assert "--out" in caught.value.fix
+    with pytest.raises(OutputError, match="Cannot write"), atomic_path(target / "file"):
+        pass
+    with pytest.raises(OutputError, match="Cannot write"), atomic_folder(target / "folder"):
+        pass
+
+
+def test_a_folder_below_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(OutputError, match="Not a directory"):
+        claim_output_dir(tmp_path / "file" / "out", "facts.json")
+
+
+def test_a_folder_without_permission_is_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.access", lambda *_: False)  # root may write everywhere
+    with pytest.raises(OutputError, match="read-only"):
+        claim_output_dir(tmp_path, "facts.json")
+
+
+def test_an_unreadable_source_is_no_output(tmp_path: Path) -> None:
+    with pytest.raises(PermissionError), space_errors_named(tmp_path / "out" / "x"):
+        raise PermissionError(errno.EACCES, "denied", "/elsewhere/source.zip")
+
+
+def test_a_cache_that_cannot_be_made_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("x")
+    monkeypatch.setenv("DINORAD_RT_CACHE", str(tmp_path / "file"))
+    with pytest.raises(OutputError, match="Cannot write keys") as caught:
+        cache_dir("keys")
+    assert "DINORAD_RT_CACHE" in caught.value.fix

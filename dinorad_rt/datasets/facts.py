@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from dinorad_rt.errors import NoSpaceError
+from dinorad_rt.errors import OutputError
 from dinorad_rt.files import atomic_path
 from dinorad_rt.paths import cache_dir
 from dinorad_rt.studies.pseudonym import pseudonym
@@ -93,7 +93,7 @@ class FileFacts:
     def _save(self) -> None:
         """Whole or not at all; a full or read-only cache only costs time."""
         text = json.dumps({"format": FORMAT, "facts": self._known}, separators=(",", ":"))
-        with contextlib.suppress(OSError, NoSpaceError), atomic_path(self._file()) as part:
+        with contextlib.suppress(OSError, OutputError), atomic_path(self._file()) as part:
             part.write_text(text)
 
 

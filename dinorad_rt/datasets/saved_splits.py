@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from dinorad_rt.errors import NoSpaceError
+from dinorad_rt.errors import OutputError
 from dinorad_rt.files import atomic_path
 from dinorad_rt.paths import cache_dir
 from dinorad_rt.studies.pseudonym import pseudonym
@@ -41,5 +41,5 @@ def save_splits(target: Path, splits: Mapping[str, Split]) -> None:
     since the same data gets the same splits again."""
     kept = {pseudonym("patient", name): split for name, split in sorted(splits.items())}
     text = json.dumps({"format": FORMAT, "patients": kept}, indent=1)
-    with contextlib.suppress(OSError, NoSpaceError), atomic_path(target) as part:
+    with contextlib.suppress(OSError, OutputError), atomic_path(target) as part:
         part.write_text(text)
