@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,26 @@ from dinorad_rt.export.recipe import load_recipe
 
 TOKENS = [("test_vit", 160), ("vits14_reg", 28), ("dinov3_s16", 32)]
 POOLED = [("test_resnet", 96), ("test_convnext", 96), ("squeezenet1_1", 96)]
+
+
+@pytest.fixture(scope="module")
+def exports(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache for all tests here: what none of them changes is exported once."""
+    return tmp_path_factory.mktemp("exports")
+
+
+@pytest.fixture
+def cache(exports: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The shared cache, in place of one for each test."""
+    monkeypatch.setenv("DINORAD_RT_CACHE", str(exports))
+    return exports
+
+
+@pytest.fixture
+def own_graph(cache: Path, tmp_path: Path) -> Graph:
+    """A copy of a small graph, for a test that damages it."""
+    kept = export_onnx(backbone_of("test_vit", 160)).folder
+    return Graph.open(Path(shutil.copytree(kept, tmp_path / kept.name)))
 
 
 def backbone_of(name: str, size: int) -> Backbone:
@@ -153,9 +174,9 @@ def shift_positions(graph: onnx.GraphProto) -> None:
 
 
 @pytest.mark.parametrize("fault", [drop_bias, shift_positions])
-def test_planted_faults_do_not_pass_parity(fault: Any, cache: Path) -> None:
+def test_planted_faults_do_not_pass_parity(fault: Any, own_graph: Graph) -> None:
     backbone = backbone_of("test_vit", 160)
-    graph = export_onnx(backbone)
+    graph = own_graph
     recipe = load_recipe(backbone.spec.family)
     program = export_program(backbone, precision="fp32", dense=False)
     arguments = {"precision": "fp32", "dense": False, "say": lambda _: None}
@@ -166,18 +187,19 @@ def test_planted_faults_do_not_pass_parity(fault: Any, cache: Path) -> None:
 
 
 def test_a_rule_that_the_graph_breaks_is_named(
-    cache: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("DINORAD_RT_CACHE", str(tmp_path))
     recipe = load_recipe("vit")
     strict = replace(recipe, forbidden=(*recipe.forbidden, "Softmax"))
     monkeypatch.setattr("dinorad_rt.export.onnx_export.load_recipe", lambda _: strict)
     with pytest.raises(LintError, match="Softmax"):
         export_onnx(backbone_of("test_vit", 160))
-    assert not list((cache / "graphs").glob("*/model.onnx"))
+    assert not list((tmp_path / "graphs").glob("*/model.onnx"))
 
 
-def test_a_changed_file_is_refused(cache: Path) -> None:
-    graph = export_onnx(backbone_of("test_vit", 160))
+def test_a_changed_file_is_refused(own_graph: Graph) -> None:
+    graph = own_graph
     with graph.path.open("r+b") as handle:
         handle.seek(2000)
         handle.write(b"\x00\x01\x02\x03")
@@ -185,10 +207,10 @@ def test_a_changed_file_is_refused(cache: Path) -> None:
         Graph.open(graph.folder)
 
 
-def test_weights_outside_the_folder_are_refused(cache: Path) -> None:
+def test_weights_outside_the_folder_are_refused(own_graph: Graph) -> None:
     from dinorad_rt.files import sha256_file
 
-    graph = export_onnx(backbone_of("test_vit", 160))
+    graph = own_graph
     model = onnx.load(str(graph.path))
     item = model.graph.initializer[0]
     item.ClearField("raw_data")

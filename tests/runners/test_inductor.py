@@ -44,7 +44,7 @@ def _wanted(graph: Any, images: np.ndarray) -> dict[str, np.ndarray]:
 
 
 @compiler
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=pytest.mark.slow)])
 def test_outputs_are_those_of_pytorch_for_any_batch(
     tiny_graph: Callable[[str], Any], cache: Path, precision: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
