@@ -74,7 +74,7 @@ def _facts(run: Run) -> dict[str, str]:
     size = preprocessing.get("image_size")
     training = results.provenance.get("training") or {}
     return {
-        "method": str(training.get("method") or ""),
+        **_method_words(training.get("method") or {}),
         "judged": _judged_words(results),
         "weights": _weights_words(run.engine.get("weights")) or results.weights_kind,
         "size": f"{size} px" if size else "",
@@ -83,6 +83,16 @@ def _facts(run: Run) -> dict[str, str]:
         "preprocessing": f"preprocessing {preprocessing.get('preset')}" if preprocessing else "",
         "preset": f"preset {results.preset}",
         "seed": f"seed {evaluation['seed']}" if "seed" in evaluation else "",
+    }
+
+
+def _method_words(method: Mapping[str, Any]) -> dict[str, str]:
+    """What a training tunes, by what, first: lora, rank 48; unet, encoder cached."""
+    bare = ("protocol", "decoder")
+    return {
+        f"method {key}": str(value) if key in bare else f"{key.replace('_', ' ')} {value}"
+        for key, value in sorted(method.items(), key=lambda item: item[0] not in bare)
+        if value is not None
     }
 
 
