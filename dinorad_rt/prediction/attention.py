@@ -9,7 +9,7 @@ multiplied through all blocks. The map does not depend on a class.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import torch
 
 _CALL = "scaled_dot_product_attention"
+_POSITIONAL = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
 MOST_PREFIX = 16
 """More tokens than these in front of the patches are no class and register tokens."""
 
@@ -50,7 +51,7 @@ def attentions(
         ) -> Any:
             kwargs = kwargs or {}
             if _CALL in str(func):
-                found.append(_shares(*args, **kwargs))
+                found.append(_shares(dict(zip(_POSITIONAL, args, strict=False)) | kwargs))
             return func(*args, **kwargs)
 
     image = torch.from_numpy(np.ascontiguousarray(pixels, np.float32))[None]
@@ -66,24 +67,17 @@ def attentions(
     return [share[0].mean(dim=0).numpy() for share in found]
 
 
-def _shares(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attn_mask: torch.Tensor | None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: float | None = None,
-    **_: Any,
-) -> torch.Tensor:
-    """(rows, heads, tokens, tokens): the shares that the call is about to use."""
-    if is_causal:
+def _shares(call: Mapping[str, Any]) -> torch.Tensor:
+    """(rows, heads, tokens, tokens): the shares that a call with these arguments will use."""
+    if call.get("is_causal"):
         raise AssertionError("vision transformers look both ways")
+    query, key, scale = call["query"].double(), call["key"].double(), call.get("scale")
     scale = 1.0 / math.sqrt(query.shape[-1]) if scale is None else scale
-    scores = query.double() @ key.double().transpose(-2, -1) * scale
-    if attn_mask is not None:
-        scores = scores + attn_mask
-    return scores.softmax(dim=-1)
+    scores = query @ key.transpose(-2, -1) * scale
+    if call.get("attn_mask") is not None:
+        scores = scores + call["attn_mask"]
+    shares: torch.Tensor = scores.softmax(dim=-1)
+    return shares
 
 
 def rollout(layers: Sequence[np.ndarray]) -> np.ndarray:

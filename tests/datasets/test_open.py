@@ -336,8 +336,8 @@ def test_unicode_forms_of_one_file_name(write_images: WriteImages, write_table: 
 
 
 def test_frames_of_one_file_without_patients(tmp_path: Path, write_table: WriteTable) -> None:
-    for name in ("a", "b", "c"):
-        np.save(tmp_path / f"{name}.npy", np.arange(5 * 12, dtype=np.uint8).reshape(5, 3, 4))
+    for index, name in enumerate("abc"):
+        np.save(tmp_path / f"{name}.npy", np.full((5, 3, 4), index, np.uint8))
     rows = [(f"{name}.npy", i, i % 2) for name in "abc" for i in range(5)]
     dataset = open_dataset(write_table("image,frame,label", rows))
     assert len({sample.patient for sample in dataset.samples}) == 3
