@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
 import hashlib
 import json
@@ -163,7 +164,8 @@ def sha256_json(document: Any) -> str:
 def claim_output_dir(folder: Path, marker: str) -> Path:
     """Make `folder`, or accept it if it is empty or already holds `marker`, a file of ours.
 
-    Another process may be writing `marker` right now.
+    Another process may be writing `marker` right now. A folder that is made here and is still
+    empty when the program ends is removed again: a refused question leaves nothing.
 
     Raises:
         OutputExistsError: the folder holds something else.
@@ -171,8 +173,11 @@ def claim_output_dir(folder: Path, marker: str) -> Path:
     """
     if folder.exists() and not folder.is_dir():
         raise OutputExistsError(f"{folder} is a file, not a folder.", "Choose another --out.")
+    missing = [one for one in (folder, *folder.parents) if not one.exists()]
     with space_errors_named(folder):
         folder.mkdir(parents=True, exist_ok=True)
+    if missing:
+        atexit.register(_remove_empty, [one.absolute() for one in missing], os.getpid())
     if not os.access(folder, os.W_OK | os.X_OK):
         raise _not_writable(folder, "it is read-only, or you lack the permission")
     if (folder / marker).exists():
@@ -184,6 +189,17 @@ def claim_output_dir(folder: Path, marker: str) -> Path:
             "Choose an empty or new folder with --out.",
         )
     return folder
+
+
+def _remove_empty(folders: list[Path], process: int) -> None:
+    """Remove folders, the innermost first, up to one in use; forked processes leave them alone."""
+    if os.getpid() != process:
+        return
+    for folder in folders:
+        try:
+            folder.rmdir()
+        except OSError:
+            return
 
 
 def _plain(value: Any) -> Any:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -70,6 +72,23 @@ def test_a_folder_that_cannot_be_written_is_named(
         pass
     with pytest.raises(OutputError, match="Cannot write"), atomic_folder(target / "folder"):
         pass
+
+
+def test_what_stays_empty_is_removed_when_the_program_ends(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    program = (
+        "import os, sys; from pathlib import Path; from dinorad_rt.files import claim_output_dir\n"
+        "root = Path(sys.argv[1])\n"
+        "for one in ('new/deep/out', 'mine', 'used'): claim_output_dir(root / one, 'facts.json')\n"
+        "(root / 'used' / 'facts.json').touch(); os.chdir('/')\n"
+        "child = os.fork()\n"
+        "if child == 0: sys.exit()\n"
+        "os.waitpid(child, 0); assert (root / 'new/deep/out').is_dir(); raise SystemExit('refused')"
+    )
+    done = subprocess.run([sys.executable, "-c", program, "."], cwd=tmp_path, check=False)
+    assert done.returncode == 1
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["mine", "used"]
+    assert (tmp_path / "used" / "facts.json").exists()
 
 
 def test_a_folder_below_a_file_is_refused(tmp_path: Path) -> None:

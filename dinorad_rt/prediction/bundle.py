@@ -29,6 +29,7 @@ CARD_FILE = "MODEL_CARD.md"
 GRAPH_FOLDER = "graph"
 LOGITS = "logits"
 Kind = Literal["classification", "segmentation"]
+_NEEDED = {"files", "name", "kind", "task", "class_names", "activation", "preprocessing"}
 _AGAIN = "Make it again: dinorad-rt bundle RUN --out DIR"
 
 
@@ -145,8 +146,14 @@ def _read(folder: Path) -> dict[str, Any]:
         facts = read_json(path)
     except (ValueError, OSError) as error:
         raise BundleError(f"{BUNDLE_FILE} in {folder} cannot be read: {error}", _AGAIN) from error
-    if facts.get("format") != FORMAT:
+    version = facts.get("format")
+    if version != FORMAT:
+        newer = isinstance(version, int) and version > FORMAT
         raise BundleError(
-            f"The bundle in {folder} has format {facts.get('format')}; known is {FORMAT}.", _AGAIN
+            f"The bundle in {folder} has format {version}; known is {FORMAT}.",
+            "A newer version made it: update dinorad-rt." if newer else _AGAIN,
         )
+    lacking = sorted(_NEEDED - set(facts))
+    if lacking:
+        raise BundleError(f"{BUNDLE_FILE} in {folder} lacks {', '.join(lacking)}.", _AGAIN)
     return facts

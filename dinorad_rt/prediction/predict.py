@@ -14,6 +14,7 @@ from dinorad_rt.embeddings.decode import Bad
 from dinorad_rt.engines.build import open_runner
 from dinorad_rt.engines.manifest import Engine
 from dinorad_rt.errors import DataError
+from dinorad_rt.files import claim_output_dir
 from dinorad_rt.machine import usable_cores
 from dinorad_rt.pipeline import build_engine
 from dinorad_rt.prediction import classify as classification
@@ -23,7 +24,7 @@ from dinorad_rt.prediction.inputs import Item, ahead, find_items, fingerprint
 from dinorad_rt.prediction.masks import write_dicom_seg, write_nifti, write_overlay
 from dinorad_rt.prediction.saliency import Method
 from dinorad_rt.prediction.segment import segment, volumes_ml
-from dinorad_rt.prediction.table import Answer, AnswerTable
+from dinorad_rt.prediction.table import QUESTION_FILE, Answer, AnswerTable
 from dinorad_rt.progress import Progress, Say, silent, uncounted
 from dinorad_rt.runners.base import AbstractRunner
 from dinorad_rt.studies.study import Study
@@ -99,6 +100,7 @@ def predict(
         EngineError, ParityError: no engine of this bundle can be had here.
     """
     options = _checked(options or PredictOptions(), bundle)
+    claim_output_dir(out, QUESTION_FILE)
     items = find_items(path, say)
     engine = build_engine(bundle.graph, backend=options.backend, profile=options.profile, say=say)
     columns = _columns(bundle)

@@ -17,6 +17,7 @@ from scipy.special import expit, softmax
 from dinorad_rt.errors import DataError, OutputExistsError
 from dinorad_rt.prediction.bundle import Bundle
 from dinorad_rt.prediction.inputs import find_items
+from dinorad_rt.prediction.predict import predict
 from dinorad_rt.preprocessing.pipeline import Preprocessor
 from dinorad_rt.studies.read import read_study
 
@@ -134,6 +135,18 @@ def test_other_questions_and_foreign_folders_are_left_alone(
     (tmp_path / "other" / "thesis.txt").write_text("years")
     with pytest.raises(OutputExistsError, match="something else"):
         predict_with(bundle, folder, tmp_path / "other")
+
+
+def test_a_foreign_folder_is_refused_before_an_engine_is_built(
+    bundle_of: Make, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def built(*_: object, **__: object) -> None:
+        pytest.fail("an engine was built first")
+
+    monkeypatch.setattr("dinorad_rt.prediction.predict.build_engine", built)
+    (tmp_path / "thesis.txt").write_text("years")
+    with pytest.raises(OutputExistsError, match="something else"):
+        predict(bundle_of(), folder, tmp_path)
 
 
 def test_masks_are_written_in_the_image_grid_and_named_by_keys(

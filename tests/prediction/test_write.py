@@ -13,6 +13,7 @@ from sklearn.metrics import log_loss
 
 from dinorad_rt.errors import BundleError, OutputExistsError
 from dinorad_rt.export.manifest import Graph, write_manifest
+from dinorad_rt.files import read_json, write_json
 from dinorad_rt.prediction.bundle import BUNDLE_FILE, CARD_FILE, Bundle
 from dinorad_rt.prediction.write import (
     BundleOptions,
@@ -93,6 +94,19 @@ def test_what_is_no_bundle_is_told_and_full_folders_are_left_alone(
         Bundle.open(tmp_path)
     with pytest.raises(OutputExistsError, match="not empty"):
         write_bundle(graph, facts_of(graph), tmp_path)
+
+
+def test_a_bundle_of_another_version_says_what_to_do(graph: Graph, tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    write_bundle(graph, facts_of(graph), folder)
+    facts = read_json(folder / BUNDLE_FILE)
+    write_json(folder / BUNDLE_FILE, facts | {"format": 2})
+    with pytest.raises(BundleError, match="format 2") as newer:
+        Bundle.open(folder)
+    assert "update dinorad-rt" in newer.value.fix
+    write_json(folder / BUNDLE_FILE, {k: v for k, v in facts.items() if k != "files"})
+    with pytest.raises(BundleError, match="lacks files"):
+        Bundle.open(folder)
 
 
 def test_calibration_lowers_scikit_learns_log_loss(graph: Graph) -> None:
