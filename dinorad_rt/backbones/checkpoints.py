@@ -33,7 +33,10 @@ WRAPPERS = (
 
 PREFIXES = ("module.", "_orig_mod.", "backbone.", "timm_model.", "model.")
 
-FILE_NAMES = ("model.safetensors", "pytorch_model.bin", "open_clip_pytorch_model.bin")
+FILE_NAMES = (
+    *("model.safetensors", "open_clip_model.safetensors"),
+    *("pytorch_model.bin", "open_clip_pytorch_model.bin"),
+)
 """Names of a single-file checkpoint in a repository or folder, in order of preference."""
 
 LEFT_OUT = (

@@ -105,6 +105,7 @@ _OFFICIAL: Rules = (
     (r"^(register_tokens|storage_tokens)$", "reg_token"),
     (r"^blocks\.\d+\.(\d+)\.", r"blocks.\1."),
     (r"\.mlp\.w12\.", ".mlp.fc1."),
+    (r"\.mlp\.lin(\d)\.", r".mlp.fc\1."),
     (r"\.gamma_(\d)$", r".ls\1.gamma"),
 )
 
@@ -137,7 +138,7 @@ def rename(tensors: Tensors) -> Renamed:
             break
     else:
         renamed = _plain(tensors)
-    renamed.drop(r"mask_token$", "mask token")
+    renamed.drop(r"(mask_token|masked_embed)$", "mask token")
     return renamed
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 import torchvision
+from safetensors.torch import save_file
 from timm.models.eva import checkpoint_filter_fn as timm_eva_filter
 from timm.models.vision_transformer import checkpoint_filter_fn as timm_vit_filter
 
@@ -286,13 +287,17 @@ def _openai_names(state: State) -> State:
     return named
 
 
-def test_openai_and_open_clip_names(tmp_path: Path, shrink: Shrink) -> None:
+@pytest.mark.parametrize("file", ["open_clip_pytorch_model.bin", "open_clip_model.safetensors"])
+def test_openai_and_open_clip_names(tmp_path: Path, shrink: Shrink, file: str) -> None:
     shrink("openclip_h14")
     given = _openai_names(dict(load_backbone("tiny", weights="random").module.state_dict()))
     with torch.device("meta"):
         target = build_module(registry.get_spec("tiny"), 70)
     expected = timm_vit_filter(dict(given), target)
-    torch.save(given, tmp_path / "open_clip_pytorch_model.bin")
+    if file.endswith(".safetensors"):
+        save_file({key: value.clone() for key, value in given.items()}, tmp_path / file)
+    else:
+        torch.save(given, tmp_path / file)
     backbone = load_backbone("tiny", weights=tmp_path)
     loaded = backbone.module.state_dict()
     assert set(loaded) == set(expected) - {"head.weight", "head.bias"}
@@ -315,13 +320,16 @@ def test_biomedclip_names(tmp_path: Path, shrink: Shrink) -> None:
     assert all(torch.equal(value, state[key]) for key, value in loaded.items())
 
 
+@pytest.mark.parametrize("official", [True, False])
 @pytest.mark.parametrize("prefix", ["image_encoder.", ""])
-def test_official_sam_at_another_size(tmp_path: Path, shrink: Shrink, prefix: str) -> None:
+def test_official_sam_at_another_size(
+    tmp_path: Path, shrink: Shrink, prefix: str, official: bool
+) -> None:
     """timm resizes SAM's positions while it runs; ours are resized once, to the same numbers."""
     shrink("sam_b16", native_size=128, global_attn_indexes=(1,), window_size=2)
     reference = load_backbone("tiny", weights="random").module
     given = {
-        prefix + (key.replace(".mlp.fc", ".mlp.lin") if prefix else key): value
+        prefix + (key.replace(".mlp.fc", ".mlp.lin") if official else key): value
         for key, value in reference.state_dict().items()
     }
     given |= {prefix + "neck.0.weight": torch.zeros(2, 48, 1, 1)}
@@ -331,6 +339,15 @@ def test_official_sam_at_another_size(tmp_path: Path, shrink: Shrink, prefix: st
     backbone = load_backbone("tiny", weights=tmp_path / "sam.pth", image_size=64)
     with torch.inference_mode():
         _assert_same(backbone.module(_images(64)), reference(_images(64)))
+
+
+def test_ibot_with_the_embedding_of_masked_patches(tmp_path: Path, shrink: Shrink) -> None:
+    shrink("dino_s16", native_size=64)
+    state = load_backbone("tiny", weights="random").module.state_dict()
+    given = {**state, "masked_embed": torch.zeros(1, 48)}
+    torch.save({"state_dict": given}, tmp_path / "ibot.pth")
+    loaded = load_backbone("tiny", weights=tmp_path / "ibot.pth").module.state_dict()
+    assert all(torch.equal(value, state[key]) for key, value in loaded.items())
 
 
 def test_deit3_official_layer_scale(tmp_path: Path, shrink: Shrink) -> None:
