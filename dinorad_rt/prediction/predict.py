@@ -27,6 +27,7 @@ from dinorad_rt.prediction.segment import segment, volumes_ml
 from dinorad_rt.prediction.table import QUESTION_FILE, Answer, AnswerTable
 from dinorad_rt.progress import Progress, Say, silent, uncounted
 from dinorad_rt.runners.base import AbstractRunner
+from dinorad_rt.studies.read import file_kind
 from dinorad_rt.studies.study import Study
 
 MaskFormat = Literal["nifti", "dicom-seg"]
@@ -41,7 +42,7 @@ class PredictOptions:
     Attributes:
         backend: what runs the engine; auto for the fastest here.
         profile: batch, streams and threads.
-        masks: formats of masks, for segmentation.
+        masks: formats of masks, for segmentation; of both, images that are no DICOM get NIfTI.
         overlays: also draw each mask on its slices, as PNG.
         saliency: also draw what each class answer rests on, as PNG; None for no.
         keep_identifiers: name files by their paths. DICOM SEG carries its patient's identity, so
@@ -196,7 +197,8 @@ def _segmented(
         if "nifti" in options.masks:
             name = f"{MASKS_FOLDER}/{item.key}.nii.gz"
             write_nifti(out / name, mask, study, item)
-        if "dicom-seg" in options.masks:
+        # what is no DICOM has its NIfTI mask, where both forms are asked for
+        if "dicom-seg" in options.masks and (not name or file_kind(item.files[0]) == "dicom"):
             name = f"{MASKS_FOLDER}/{item.key}.dcm"
             version = bundle.graph.sha256[:16]
             write_dicom_seg(

@@ -167,6 +167,20 @@ def test_masks_are_written_in_the_image_grid_and_named_by_keys(
     assert (out / "overlays" / f"{row['item']}.png").is_file()
 
 
+def test_a_volume_that_is_no_dicom_has_its_nifti_mask_where_both_forms_are_asked_for(
+    bundle_of: Make, predict_with: Any, folder: Path, tmp_path: Path
+) -> None:
+    bundle = bundle_of("segmentation", "segmentation", ("background", "bright"))
+    volume = folder / "Doe^John" / "v.nii.gz"
+    choice = {"keep_identifiers": True}
+    out = tmp_path / "both"
+    done = predict_with(bundle, volume, out, masks=("nifti", "dicom-seg"), **choice)
+    (row,) = pq.read_table(out / "predictions.parquet").to_pylist()
+    assert done.answered == 1 and row["mask"].endswith(".nii.gz") and (out / row["mask"]).is_file()
+    alone = predict_with(bundle, volume, tmp_path / "seg", masks=("dicom-seg",), **choice)
+    assert (alone.answered, alone.failed) == (0, 1)
+
+
 def test_dicom_seg_is_refused_without_leave_for_identifiers(
     bundle_of: Make, predict_with: Any, folder: Path, tmp_path: Path
 ) -> None:
