@@ -6,7 +6,7 @@ Compared are the mean Dice over volumes (paired difference, interval by patient)
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,7 @@ import numpy as np
 from dinorad_rt.engines.task_verdict import (
     DICE_LIMIT,
     LEAST_PATIENTS,
-    Verdict,
-    plain,
+    Judgement,
     verdict_of,
 )
 from dinorad_rt.errors import ProtocolError
@@ -25,37 +24,22 @@ from dinorad_rt.metrics.intervals import bootstrap_patients
 
 
 @dataclass(frozen=True)
-class SegmentationGate:
+class SegmentationGate(Judgement):
     """What the task gate of a segmenter found.
 
     Attributes:
-        verdict: `undecided` where the data cannot tell.
-        reason: in words.
         volumes, patients: of the validation split.
         unreadable: files or slices of it that could not be read.
         dice_reference, dice_engine: mean foreground Dice over the volumes that have one.
-        difference, low, high: engine minus reference, with its 95 % interval by patient.
         agreement: share of equal voxels.
         agreement_low, agreement_high: its 95 % interval by patient.
     """
 
-    verdict: Verdict
-    reason: str
     volumes: int
     patients: int
     unreadable: int
     dice_reference: float
     dice_engine: float
-    difference: float
-    low: float
-    high: float
-    agreement: float
-    agreement_low: float
-    agreement_high: float
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; what is undefined is None."""
-        return plain(asdict(self))
 
 
 def judge_masks(

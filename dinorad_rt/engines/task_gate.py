@@ -8,7 +8,7 @@ difference, interval by patient) and the predicted class (agreement). Segmenters
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,8 +17,7 @@ from dinorad_rt.engines.task_verdict import (
     AUROC_LIMIT,
     LEAST_OF_CLASS,
     LEAST_PATIENTS,
-    Verdict,
-    plain,
+    Judgement,
     verdict_of,
 )
 from dinorad_rt.errors import ProtocolError
@@ -34,41 +33,26 @@ NEIGHBOURS = 20
 
 
 @dataclass(frozen=True)
-class TaskGate:
+class TaskGate(Judgement):
     """What the task gate found.
 
     Attributes:
-        verdict: `undecided` where the data cannot tell.
-        reason: in words.
         k: neighbours that voted.
         images, patients: of the test split.
         auroc_reference, auroc_engine: macro average over classes.
-        difference, low, high: engine minus reference, with its 95 % interval by patient.
         agreement: share of test images with the same predicted class (labels, if multi-label).
         agreement_low, agreement_high: exact 95 % interval over patients all of whose images agree.
         cosine_min, cosine_p01: worst image and first percentile of the cosine of the last class
             token, or of the logits of a head of the model's own.
     """
 
-    verdict: Verdict
-    reason: str
     k: int
     images: int
     patients: int
     auroc_reference: float
     auroc_engine: float
-    difference: float
-    low: float
-    high: float
-    agreement: float
-    agreement_low: float
-    agreement_high: float
     cosine_min: float
     cosine_p01: float
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; what is undefined is None."""
-        return plain(asdict(self))
 
 
 def judge_stores(

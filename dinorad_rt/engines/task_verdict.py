@@ -6,6 +6,7 @@ Source of the limits: ARCHITECTURE.md, the parity gate.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +20,31 @@ LEAST_AGREEMENT = 0.995
 LEAST_PATIENTS = 30
 LEAST_OF_CLASS = 10
 """With fewer test patients, in all or of a class, a bootstrap interval is too narrow to trust."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What every task gate finds.
+
+    Attributes:
+        verdict: `undecided` where the data cannot tell.
+        reason: of the verdict, in words.
+        difference: of the metric, engine minus reference; low, high: its 95 % interval by patient.
+        agreement: share of equal answers, 0 to 1, with its interval likewise.
+    """
+
+    verdict: Verdict
+    reason: str
+    difference: float
+    low: float
+    high: float
+    agreement: float
+    agreement_low: float
+    agreement_high: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; what is undefined is None."""
+        return _plain(asdict(self))
 
 
 def verdict_of(
@@ -56,7 +82,7 @@ def verdict_of(
     return "passed", "the difference lies inside the limits"
 
 
-def plain(values: Mapping[str, Any]) -> dict[str, Any]:
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
     """Plain values for JSON; what is undefined is None."""
     return {
         key: None if isinstance(value, float) and np.isnan(value) else value
