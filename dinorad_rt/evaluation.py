@@ -14,6 +14,7 @@ from dinorad_rt.pipeline import EngineRequest, engine_for
 from dinorad_rt.pipeline import embed as run_embed
 from dinorad_rt.progress import Progress, Say, silent
 from dinorad_rt.protocols.registry import protocol_named, settings_for
+from dinorad_rt.reports.results import PREDICTIONS_FILE, RESULTS_FILE
 from dinorad_rt.words import count_of
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def run_evaluation(
         DinoradError: anything a user can mend, before results are written.
     """
     if out is not None:
-        claim_output_dir(out, "results.json")
+        claim_output_dir(out, RESULTS_FILE, PREDICTIONS_FILE)
     check_protocol(evaluation.settings(), dataset)
     started = time.perf_counter()
     engine = engine_for(
@@ -117,7 +118,7 @@ def run_evaluation(
     provenance = results.provenance | {"evaluation": evaluation.as_dict()}
     results = replace(results, timings=timings, provenance=provenance)
     folder = out or _default_folder(evaluation, store)
-    claim_output_dir(folder, "results.json")
+    claim_output_dir(folder, RESULTS_FILE, PREDICTIONS_FILE)
     results.write(folder)
     return results, folder
 

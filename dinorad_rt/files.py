@@ -9,13 +9,13 @@ import json
 import math
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from dinorad_rt.errors import NoSpaceError, OutputError, OutputExistsError
+from dinorad_rt.parts import folder_of, new_part
 
 
 @contextmanager
@@ -23,54 +23,63 @@ def atomic_path(target: Path) -> Iterator[Path]:
     """Give a temporary path beside `target`; rename it to `target` if the block succeeds.
 
     A block that fails leaves neither a half-written file nor the temporary one, and an older
-    `target` stays as it was.
+    `target` stays as it was. What a process that was killed left of this target is removed.
 
     Raises:
         NoSpaceError: the disk is full.
+        OutputError: the folder cannot be written.
     """
     with space_errors_named(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(
-            dir=target.parent, prefix=f".{target.name}.", suffix=".part"
-        )
-    os.close(handle)
-    part = Path(name)
-    try:
-        with space_errors_named(target):
+        with new_part(target) as part:
             yield part
             os.chmod(part, 0o666 & ~_umask())
             part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 @contextmanager
-def atomic_folder(target: Path, *, alone: bool = False) -> Iterator[Path]:
+def atomic_folder(target: Path) -> Iterator[Path]:
     """Give a temporary folder beside `target`; rename it to `target` if the block succeeds.
 
-    A block that fails leaves nothing.
+    A block that fails leaves nothing; what a process that was killed left of this target is
+    removed.
 
     Args:
         target: must not exist, or be empty, when the block ends.
-        alone: no other process makes `target` now (a lock is held), so what one that died here
-            left behind is removed first.
 
     Raises:
         NoSpaceError: the disk is full.
+        OutputError: the folder cannot be written.
     """
     with space_errors_named(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-    if alone:
-        for stale in target.parent.glob(f".{target.name}.*.part"):
-            shutil.rmtree(stale, ignore_errors=True)
-    with space_errors_named(target):
-        part = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part"))
+        with new_part(target) as part:
+            folder = folder_of(part)
+            folder.mkdir(mode=0o700)
+            try:
+                yield folder
+                folder.chmod(0o777 & ~_umask())
+                folder.rename(target)
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_once(target: Path, text: str) -> None:
+    """Write a file that other processes may be writing too: whoever is first counts.
+
+    Raises:
+        NoSpaceError: the disk is full.
+        OutputError: the folder cannot be written.
+    """
+    with space_errors_named(target), new_part(target) as part:
+        part.write_text(text, encoding="utf-8")
+        os.chmod(part, 0o666 & ~_umask())
         try:
-            yield part
-            part.chmod(0o777 & ~_umask())
-            part.rename(target)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
+            os.link(part, target)
+        except FileExistsError:
+            return
+        except OSError:  # a file system without hard links
+            part.replace(target)
 
 
 @contextmanager
@@ -136,9 +145,13 @@ def _not_writable(target: Path, why: str) -> OutputError:
 
 def write_json(target: Path, document: Mapping[str, Any]) -> None:
     """Write valid JSON atomically: NaN and infinities become null, paths become strings."""
-    text = json.dumps(_plain(document), indent=2, allow_nan=False) + "\n"
     with atomic_path(target) as part:
-        part.write_text(text, encoding="utf-8")
+        part.write_text(json_text(document), encoding="utf-8")
+
+
+def json_text(document: Mapping[str, Any]) -> str:
+    """Valid JSON for people: NaN and infinities become null, paths become strings."""
+    return json.dumps(_plain(document), indent=2, allow_nan=False) + "\n"
 
 
 def read_json(source: Path) -> dict[str, Any]:
@@ -161,11 +174,17 @@ def sha256_json(document: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def claim_output_dir(folder: Path, marker: str) -> Path:
+def claim_output_dir(folder: Path, marker: str, *before: str) -> Path:
     """Make `folder`, or accept it if it is empty or already holds `marker`, a file of ours.
 
-    Another process may be writing `marker` right now. A folder that is made here and is still
-    empty when the program ends is removed again: a refused question leaves nothing.
+    Another process may be writing `marker` right now, or was killed before it did. A folder that
+    is made here and is still empty when the program ends is removed again: a refused question
+    leaves nothing.
+
+    Args:
+        folder: of the output.
+        marker: name of a file of ours.
+        before: names of files that are written before it.
 
     Raises:
         OutputExistsError: the folder holds something else.
@@ -182,7 +201,9 @@ def claim_output_dir(folder: Path, marker: str) -> Path:
         raise _not_writable(folder, "it is read-only, or you lack the permission")
     if (folder / marker).exists():
         return folder
-    foreign = [entry for entry in folder.iterdir() if not entry.name.startswith(f".{marker}.")]
+    begun = tuple(f".{name}." for name in (marker, *before))
+    names = [entry.name for entry in folder.iterdir()]
+    foreign = [name for name in names if name not in before and not name.startswith(begun)]
     if foreign and not (folder / marker).exists():
         raise OutputExistsError(
             f"{folder} is not empty and holds no {marker}: it belongs to something else.",

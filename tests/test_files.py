@@ -10,7 +10,13 @@ from pathlib import Path
 import pytest
 
 from dinorad_rt.errors import NoSpaceError, OutputError, OutputExistsError
-from dinorad_rt.files import atomic_folder, atomic_path, claim_output_dir, space_errors_named
+from dinorad_rt.files import (
+    atomic_folder,
+    atomic_path,
+    claim_output_dir,
+    space_errors_named,
+    write_once,
+)
 from dinorad_rt.paths import cache_dir
 
 
@@ -32,24 +38,19 @@ def test_a_block_that_fails_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_only_who_holds_the_lock_removes_what_others_left(tmp_path: Path) -> None:
-    with atomic_folder(tmp_path / "out") as other:
-        with atomic_folder(tmp_path / "first") as part:
-            assert other.exists() and part.exists()
-        with atomic_folder(tmp_path / "out", alone=True):
-            assert not other.exists()
-        (tmp_path / "out").rmdir()
-        other.mkdir()
-
-
 def test_a_folder_of_ours_is_accepted_and_another_is_not(tmp_path: Path) -> None:
     folder = tmp_path / "out"
     assert claim_output_dir(folder, "facts.json") == folder and folder.is_dir()
     (folder / ".facts.json.k3f.part").touch()  # another process is about to make it its own
     claim_output_dir(folder, "facts.json")
-    (folder / "notes.txt").touch()
+    (folder / "rows.parquet").touch()  # one was killed after the first of its two files
+    (folder / ".rows.parquet.0.part").touch()
+    claim_output_dir(folder, "facts.json", "rows.parquet")
     with pytest.raises(OutputExistsError, match=r"holds no facts\.json"):
         claim_output_dir(folder, "facts.json")
+    (folder / "notes.txt").touch()
+    with pytest.raises(OutputExistsError, match=r"holds no facts\.json"):
+        claim_output_dir(folder, "facts.json", "rows.parquet")
     (folder / "facts.json").touch()
     claim_output_dir(folder, "facts.json")
     with pytest.raises(OutputExistsError, match="a file, not a folder"):
@@ -89,6 +90,13 @@ def test_what_stays_empty_is_removed_when_the_program_ends(tmp_path: Path) -> No
     assert done.returncode == 1
     assert sorted(one.name for one in tmp_path.iterdir()) == ["mine", "used"]
     assert (tmp_path / "used" / "facts.json").exists()
+
+
+def test_who_writes_once_and_second_leaves_the_first(tmp_path: Path) -> None:
+    write_once(tmp_path / "facts.json", "first")
+    write_once(tmp_path / "facts.json", "second")
+    assert [path.name for path in tmp_path.iterdir()] == ["facts.json"]
+    assert (tmp_path / "facts.json").read_text() == "first"
 
 
 def test_a_folder_below_a_file_is_refused(tmp_path: Path) -> None:

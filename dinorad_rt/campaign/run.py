@@ -24,6 +24,7 @@ from dinorad_rt.trackers import Tracker, track_results
 from dinorad_rt.words import count_of
 
 STUDY_FILE = "study.json"
+LOCK_FILE = ".lock"
 REPORT = "report"
 SCHEMA = 1
 SILENCE_S = 10.0
@@ -80,7 +81,7 @@ def run_study(
         OutputExistsError: `out` holds something else.
     """
     declared = read_study_file(study, root)
-    folder = claim_output_dir(out or Path("runs") / declared.name, STUDY_FILE)
+    folder = claim_output_dir(out or Path("runs") / declared.name, STUDY_FILE, LOCK_FILE)
     with _locked(folder), Worker() as worker:
         running = _Running(declared, folder, worker, say, workers)
         running.plan()
@@ -272,7 +273,7 @@ class _Running:
 def _locked(folder: Path) -> Iterator[None]:
     import filelock
 
-    lock = filelock.FileLock(folder / ".lock", timeout=0)
+    lock = filelock.FileLock(folder / LOCK_FILE, timeout=0)
     try:
         with lock:
             yield

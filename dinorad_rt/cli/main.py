@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
@@ -16,6 +19,8 @@ from dinorad_rt.errors import DinoradError
 
 DEBUG_VARIABLE = "DINORAD_RT_DEBUG"
 EXIT_INTERRUPTED = 130
+STOPPING = ("SIGTERM", "SIGHUP")
+"""Signals of schedulers, containers and closed terminals: they stop a verb as Ctrl-C does."""
 
 # Verb: where its function (or its group of verbs) is. Only the verb that is asked for is imported.
 VERBS = {
@@ -94,9 +99,14 @@ def _root(
 
 
 def main() -> None:
-    """Run the command line. Exit codes: 0 done, 2 the user can mend it, 130 interrupted."""
+    """Run the command line.
+
+    Exit codes: 0 done, 2 the user can mend it, 130 interrupted by Ctrl-C, 128 + N by signal N.
+    """
+    received: list[int] = []
     try:
-        app()
+        with _stopped_by_signals(received):
+            app()
     except DinoradError as error:
         if os.environ.get(DEBUG_VARIABLE):
             raise
@@ -107,7 +117,31 @@ def main() -> None:
         if isinstance(stop, SystemExit) and stop.code != EXIT_INTERRUPTED:
             raise
         typer.echo("\nStopped. Run the same command again: finished parts are kept.", err=True)
-        sys.exit(EXIT_INTERRUPTED)
+        sys.exit(128 + received[0] if received else EXIT_INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EXIT_INTERRUPTED)
+
+
+@contextmanager
+def _stopped_by_signals(received: list[int]) -> Iterator[None]:
+    """Turn the signals of `STOPPING` into an interruption, so that what is written is cleared up.
+
+    Args:
+        received: takes the number of the signal.
+    """
+
+    def stop(number: int, _: object) -> None:
+        received.append(number)
+        if len(received) == 1:  # clearing up is not to be interrupted by a second one
+            raise KeyboardInterrupt
+
+    numbers = [getattr(signal, name) for name in STOPPING if hasattr(signal, name)]
+    taken = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+    for number in taken:  # what nohup ignores stays ignored
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)

@@ -20,7 +20,7 @@ import numpy as np
 from dinorad_rt import identifiers
 from dinorad_rt.embeddings.loader import Batch, Loader, Row, pack
 from dinorad_rt.embeddings.provenance import ordered_samples, provenance_of
-from dinorad_rt.embeddings.shards import RowKey, ShardWriter, remove_stale_parts, shard_path
+from dinorad_rt.embeddings.shards import RowKey, ShardWriter, shard_path
 from dinorad_rt.embeddings.store import EmbeddingStore, Throughput
 from dinorad_rt.embeddings.table import Failure
 from dinorad_rt.errors import DataError, EmptyDataError, EngineError
@@ -125,7 +125,6 @@ class Job:
         self.progress(done, total)
         if not pending:
             return None
-        remove_stale_parts(self.store.folder, mine)
         wanted = [self.samples[at] for index in pending for at in self.span(index)]
         ahead = 2 * self.engine.batch
         with (

@@ -101,7 +101,7 @@ class ShardWriter:
         self._stack = ExitStack()
         with space_errors_named(target):
             self._part = self._stack.enter_context(atomic_path(target))
-            self._handle = _opened(self._part)
+            self._handle = os.open(self._part, os.O_RDWR)
             self._writer = pq.ParquetWriter(
                 self._part,
                 self._schema,
@@ -230,19 +230,6 @@ def read_rows(
         ) from error
 
 
-def remove_stale_parts(folder: Path, indexes: Iterable[int]) -> None:
-    """Remove what killed runs left of these shards; a file that a live run writes is locked."""
-    for index in indexes:
-        for part in folder.glob(f".{_NAME.format(index)}.*.part"):
-            with suppress(OSError):
-                handle = os.open(part, os.O_RDWR)
-                try:
-                    if _lock(handle):
-                        part.unlink()
-                finally:
-                    os.close(handle)
-
-
 def _as_table(batch: pa.RecordBatch, layout: Layout) -> EmbeddingTable:
     import pyarrow.compute as pc
 
@@ -276,21 +263,3 @@ def _strings(batch: pa.RecordBatch, name: str) -> np.ndarray:
 def _compression(name: str) -> str:
     """Embeddings are noise to a compressor; the rest repeats itself."""
     return "none" if name in ("cls", "patch_mean") else "zstd"
-
-
-def _opened(part: Path) -> int:
-    """A handle that marks the file as being written until it is closed, even by a kill."""
-    handle = os.open(part, os.O_RDWR)
-    _lock(handle)
-    return handle
-
-
-def _lock(handle: int) -> bool:
-    """True if the file is ours now; False if another has it, or there are no locks here."""
-    try:
-        import fcntl
-
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (ImportError, OSError):
-        return False
-    return True

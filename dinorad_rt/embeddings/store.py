@@ -18,9 +18,9 @@ from dinorad_rt.errors import DataError, unknown_name
 from dinorad_rt.files import (
     atomic_path,
     claim_output_dir,
+    json_text,
     read_json,
-    space_errors_named,
-    write_json,
+    write_once,
 )
 from dinorad_rt.types import SPLITS, Split
 
@@ -101,7 +101,7 @@ class EmbeddingStore:
         folder = Path(folder)
         claim_output_dir(folder, PROVENANCE)
         if not (folder / PROVENANCE).exists():
-            _write_once(folder / PROVENANCE, provenance)
+            write_once(folder / PROVENANCE, json_text(provenance))
         found = read_json(folder / PROVENANCE)
         refuse_other(folder, found, provenance)
         return cls(folder, found)
@@ -254,25 +254,6 @@ def _write_failures(target: Path, failures: Sequence[Failure]) -> None:
     columns = {name: [getattr(item, name) for item in failures] for name in schema.names}
     with atomic_path(target) as part:
         pq.write_table(pa.table(columns, schema), part)
-
-
-def _write_once(target: Path, document: Mapping[str, Any]) -> None:
-    """Write JSON that another process may be writing too: whoever is first counts."""
-    import os
-    import tempfile
-
-    with (
-        space_errors_named(target),
-        tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as folder,
-    ):
-        part = Path(folder) / target.name
-        write_json(part, document)
-        try:
-            os.link(part, target)
-        except FileExistsError:
-            return
-        except OSError:  # a file system without hard links
-            part.replace(target)
 
 
 def _empty(layout: Layout, dataset: DatasetInfo) -> EmbeddingTable:

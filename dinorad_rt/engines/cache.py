@@ -121,7 +121,7 @@ def new_engine_folder(key: str) -> AbstractContextManager[Path]:
     Raises:
         NoSpaceError: the disk is full.
     """
-    return atomic_folder(engine_root() / key, alone=True)
+    return atomic_folder(engine_root() / key)
 
 
 def write_manifest(folder: Path, facts: Mapping[str, Any]) -> Engine:

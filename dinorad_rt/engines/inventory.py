@@ -14,6 +14,7 @@ from pathlib import Path
 from dinorad_rt.engines.manifest import MANIFEST, Engine
 from dinorad_rt.errors import DinoradError
 from dinorad_rt.files import read_json
+from dinorad_rt.parts import remove_dead_parts
 from dinorad_rt.paths import cache_dir
 from dinorad_rt.progress import Say
 
@@ -119,23 +120,8 @@ def remove(chosen: Iterable[Entry], say: Say) -> int:
 
 
 def remove_leftovers() -> int:
-    """Delete half-built folders of engines and graphs whose builder is dead; bytes freed."""
-    import filelock
-
-    freed = 0
-    for kind in HASHED:
-        root = cache_dir(kind)
-        for part in [
-            path for path in root.iterdir() if path.name.startswith(".") and path.is_dir()
-        ]:
-            key = part.name[1:].partition(".")[0]
-            lock = filelock.FileLock(root / f"{key}.lock")
-            try:
-                with lock.acquire(timeout=0):
-                    freed += _delete(part)
-            except filelock.Timeout:
-                continue
-    return freed
+    """Delete what processes that are dead were writing; bytes freed."""
+    return sum(remove_dead_parts(cache_dir(kind)) for kind in KINDS)
 
 
 def touch(folder: Path) -> None:

@@ -120,7 +120,7 @@ def _export(
     program = export_program(
         backbone, precision=precision, dense=dense, keep_fp32=tuple(facts["keep_fp32"])
     )
-    with atomic_folder(folder, alone=True) as part:
+    with atomic_folder(folder) as part:
         say("writing the graph")
         names = recipe.output_names(dense=dense)
         typing = recipe.typing(precision, tuple(facts["keep_fp32"]))

@@ -148,7 +148,7 @@ def _quantise(folder: Path, job: _Job) -> Graph:
 
     job.say(f"calibrating INT8 on {len(job.images.calibration)} training images")
     kept = () if job.keep_fp32 == (AUTO,) else job.keep_fp32
-    with atomic_folder(folder, alone=True) as part:
+    with atomic_folder(folder) as part:
         while True:
             model = _calibrated(onnx.load(str(job.graph.path)), job, kept)
             onnx.save(model, str(part / MODEL))

@@ -15,8 +15,10 @@ import numpy as np
 
 from dinorad_rt.errors import EmptyDataError, RunError
 from dinorad_rt.files import claim_output_dir
+from dinorad_rt.metrics.cases import CASES_FILE
 from dinorad_rt.pipeline import build_engine, resolve_precision
 from dinorad_rt.progress import Say, silent
+from dinorad_rt.reports.results import PREDICTIONS_FILE, RESULTS_FILE
 from dinorad_rt.training.checkpoint import TunedModel, load_tuned
 from dinorad_rt.training.export import LOGITS, export_tuned
 from dinorad_rt.training.judged import judge_scores
@@ -100,7 +102,7 @@ def evaluate_run(
         RunError: the run has other classes or another task.
     """
     folder = out or request.run / "engine"
-    claim_output_dir(folder, "results.json")
+    claim_output_dir(folder, RESULTS_FILE, PREDICTIONS_FILE, CASES_FILE)
     start = time.perf_counter()
     weights = None if request.weights in (None, "hub") else request.weights
     tuned = load_tuned(request.run, weights=weights)

@@ -121,7 +121,7 @@ def _export(
     typing = recipe.typing(precision, tuple(facts["keep_fp32"]))
     say(f"tracing {facts['title']} at {size} ({precision})")
     program = trace_program(item.module, tuned.input_shape, typing, str(facts["title"]))
-    with atomic_folder(folder, alone=True) as part:
+    with atomic_folder(folder) as part:
         say("writing the graph")
         lint = write_onnx(program, part / MODEL, recipe, typing, item.names)
         save_program(program, part / PROGRAM)

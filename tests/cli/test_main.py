@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -92,3 +94,40 @@ def test_an_interruption_says_that_the_command_goes_on(
         main.main()
     assert stopped.value.code == 130
     assert "Run the same command again" in capsys.readouterr().err
+
+
+SIGNALLED = """
+import os, signal, sys, time
+from pathlib import Path
+from dinorad_rt.cli import listing, main
+from dinorad_rt.files import atomic_path, claim_output_dir
+
+number, out = getattr(signal, sys.argv[1]), Path(sys.argv[2])
+
+def interrupted():
+    claim_output_dir(out, "facts.json")
+    try:
+        with atomic_path(out / "facts.json"):
+            os.kill(os.getpid(), number)
+            time.sleep(60)
+    finally:
+        os.kill(os.getpid(), number)  # a second one, while it clears up
+
+listing._LISTERS["models"] = interrupted
+sys.argv = ["dinorad-rt", "list", "models"]
+main.main()
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGHUP", 129)])
+def test_a_signal_that_stops_is_an_interruption(tmp_path: Path, name: str, code: int) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SIGNALLED, name, str(tmp_path / "out")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == code, done.stderr
+    assert done.stderr.strip() == "Stopped. Run the same command again: finished parts are kept."
+    assert list(tmp_path.iterdir()) == []

@@ -84,14 +84,14 @@ def test_failed_build_leaves_nothing(cache: Path) -> None:
 
 
 def test_leftovers_of_a_dead_process_are_removed(cache: Path) -> None:
-    stale = cache_dir("engines") / ".k.dead.part"
+    stale = cache_dir("engines") / ".k.0.parts"
     stale.mkdir()
-    other = cache_dir("engines") / ".other.alive.part"
-    other.mkdir()
-    with new_engine_folder("k") as folder:
+    stale.with_name(".k.0.part").touch()  # locked by nobody
+    with new_engine_folder("other") as other, new_engine_folder("k") as folder:
         (folder / "whole").write_text("x")
+        assert not stale.exists() or stale == folder
+        assert other.exists()
     assert not stale.exists()
-    assert other.exists()
     assert (cache_dir("engines") / "k" / "whole").is_file()
 
 

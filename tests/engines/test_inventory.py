@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from dinorad_rt.engines.build import get_or_build
-from dinorad_rt.engines.cache import build_lock
+from dinorad_rt.engines.cache import build_lock, new_engine_folder
 from dinorad_rt.engines.inventory import (
     KINDS,
     Entry,
@@ -45,7 +45,8 @@ def test_keys_and_splits_are_no_cache() -> None:
 def test_locks_and_parts_are_no_entries(cache: Path) -> None:
     _choice("a.json", 10, 0)
     (cache_dir("choices") / "a.lock").touch()
-    (cache_dir("engines") / ".key.part").mkdir()
+    (cache_dir("engines") / ".key.0.part").touch()
+    (cache_dir("engines") / ".key.0.parts").mkdir()
     assert [(entry.kind, entry.name, entry.size) for entry in entries()] == [
         ("choices", "a.json", 10)
     ]
@@ -90,17 +91,23 @@ def test_use_makes_an_engine_young(tiny_graph: Callable[[str], Any], cache: Path
 
 
 def test_what_is_being_built_is_left_alone(cache: Path) -> None:
-    part = cache_dir("engines") / ".key.123"
-    part.mkdir()
-    (part / "half").write_bytes(b"x" * 7)
     (cache_dir("engines") / "key").mkdir()
     said: list[str] = []
-    with build_lock("key", print):
+    with build_lock("key", print), new_engine_folder("key") as part:
+        (part / "half").write_bytes(b"x" * 7)
         assert remove_leftovers() == 0
         remove(entries(["engines"]), said.append)
+        assert part.exists()
     assert said == ["engines key is being built: left alone"]
-    assert remove_leftovers() == 7
-    assert not part.exists()
+
+
+def test_what_dead_processes_left_goes(cache: Path) -> None:
+    (cache_dir("engines") / ".key.0.parts").mkdir()
+    (cache_dir("engines") / ".key.0.parts" / "half").write_bytes(b"x" * 7)
+    (cache_dir("engines") / ".key.0.part").touch()
+    (cache_dir("timing") / ".a.bin.0.part").write_bytes(b"x" * 5)
+    assert remove_leftovers() == 12
+    assert not list(cache_dir("engines").iterdir()) and not list(cache_dir("timing").iterdir())
 
 
 @pytest.mark.skipif(os.name != "posix", reason="modes are POSIX")
