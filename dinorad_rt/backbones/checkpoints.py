@@ -10,7 +10,6 @@ import pickle
 import re
 import sys
 import warnings
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +19,10 @@ import numpy as np
 import torch
 
 from dinorad_rt.backbones.adapt import adapt
+from dinorad_rt.backbones.foreign import foreign_error
 from dinorad_rt.backbones.keys import Renamed, Tensors, rename
-from dinorad_rt.backbones.mismatch import mismatch_error
+from dinorad_rt.backbones.locate import WeightsFiles
+from dinorad_rt.backbones.mismatch import condense, mismatch_error
 from dinorad_rt.backbones.spec import BackboneSpec, PositionRule
 from dinorad_rt.backbones.subtree import backbone_of
 from dinorad_rt.errors import WeightsError
@@ -32,12 +33,6 @@ WRAPPERS = (
 """Entries of a training checkpoint that hold the weights, the best first."""
 
 PREFIXES = ("module.", "_orig_mod.", "backbone.", "timm_model.", "model.")
-
-FILE_NAMES = (
-    *("model.safetensors", "open_clip_model.safetensors"),
-    *("pytorch_model.bin", "open_clip_pytorch_model.bin"),
-)
-"""Names of a single-file checkpoint in a repository or folder, in order of preference."""
 
 LEFT_OUT = (
     ("classifier head", ("head.", "head_dist.", "fc.", "classifier.", "last_linear.")),
@@ -69,42 +64,25 @@ class Checkpoint:
     licence: str | None = None
 
 
-def find_checkpoint(path: Path) -> Path:
-    """The checkpoint file at `path`, or the single one in that folder.
+def read_checkpoint(weights: WeightsFiles) -> Checkpoint:
+    """Read safetensors or PyTorch files; the content decides, not the suffix.
+
+    Tensors stay on disk, mapped into memory, until they are used, except those of PyTorch's old
+    format; shards are merged.
 
     Raises:
-        WeightsError: nothing is there.
+        WeightsError: neither format, damaged, it holds more than tensors and plain values, or
+            shards that do not hold what their index says.
     """
-    if path.is_file():
-        return path
-    if path.is_dir():
-        for name in FILE_NAMES:
-            if (path / name).is_file():
-                return path / name
-        raise WeightsError(
-            f"The folder {path} holds none of {', '.join(FILE_NAMES)}.",
-            "Give the checkpoint file itself: --weights PATH/FILE",
-        )
-    raise WeightsError(
-        f"No weights at {path}: no such file, and it is none of the words hub, auto, random.",
-        "Check the path, or use --weights hub, --weights auto or --weights random.",
-    )
-
-
-def read_checkpoint(path: Path) -> Checkpoint:
-    """Read a safetensors or PyTorch file; the content decides, not the suffix.
-
-    Raises:
-        WeightsError: neither format, damaged, or it holds more than tensors and plain values.
-    """
-    with path.open("rb") as handle:
-        head = handle.read(9)
-    if len(head) == 9 and head[8:9] == b"{":
-        return _read_safetensors(path)
-    content = _read_torch(path)
     notes: list[str] = []
-    tensors = _strip_prefixes(_unwrap(content, path, notes), notes)
-    return Checkpoint(tensors, tuple(notes))
+    read = {path.name: _read_file(path, notes) for path in weights.files}
+    licence = next((stated for _, stated in read.values() if stated), None)
+    if weights.weight_map:
+        tensors = _merged(weights, {name: found for name, (found, _) in read.items()}, notes)
+    else:
+        tensors = read[weights.name][0]
+    tensors = _strip_prefixes(tensors, notes)
+    return Checkpoint(tensors, tuple(dict.fromkeys(notes)), licence)
 
 
 def fit_checkpoint(
@@ -188,7 +166,33 @@ def _own_copies(tensors: Tensors, wanted: Mapping[str, torch.Tensor], file: str)
     return [f"converted from {kind} to float32" for kind in sorted(kinds)]
 
 
-def _read_safetensors(path: Path) -> Checkpoint:
+def _read_file(path: Path, notes: list[str]) -> tuple[Tensors, str | None]:
+    """The tensors of one file under its own names, and what it says of its licence."""
+    with path.open("rb") as handle:
+        head = handle.read(9)
+    if len(head) == 9 and head[8:9] == b"{":
+        return _read_safetensors(path)
+    return _unwrap(_read_torch(path), path, notes), None
+
+
+def _merged(weights: WeightsFiles, read: Mapping[str, Tensors], notes: list[str]) -> Tensors:
+    """The tensors of all shards, each from the shard that the index names."""
+    lost = [key for key, name in weights.weight_map.items() if key not in read[name]]
+    if lost:
+        raise WeightsError(
+            f"{weights.name} promises {len(weights.weight_map)} tensors, of which {len(lost)} are "
+            f"not in their shards: {', '.join(condense(lost)[:10])}. Index and shards are not of "
+            "one checkpoint, or a shard was cut short.",
+            "Download all files of the model again, from one revision, into an empty folder.",
+        )
+    notes.append(f"read from {len(read)} shards")
+    extra = sum(len(tensors) for tensors in read.values()) - len(weights.weight_map)
+    if extra:
+        notes.append(f"left out: tensors that the index does not name ({extra})")
+    return {key: read[name][key] for key, name in weights.weight_map.items()}
+
+
+def _read_safetensors(path: Path) -> tuple[Tensors, str | None]:
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -197,71 +201,30 @@ def _read_safetensors(path: Path) -> Checkpoint:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise _damaged(path, "safetensors", str(error)) from error
-    notes: list[str] = []
-    licence = metadata.get("license") or metadata.get("licence")
-    return Checkpoint(_strip_prefixes(tensors, notes), tuple(notes), licence)
+    return tensors, metadata.get("license") or metadata.get("licence")
 
 
 def _read_torch(path: Path) -> Any:
+    foreign = foreign_error(path)
+    if foreign is not None:
+        raise foreign
     with path.open("rb") as handle:
-        head = handle.read(64)
-    _refuse_other_formats(path, head)
+        zipped = handle.read(2) == b"PK"
     try:
         with torch.serialization.safe_globals(_PLAIN_TYPES), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            zipped = head.startswith(b"PK")
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except pickle.UnpicklingError as error:
-        foreign = re.search(r"GLOBAL:? (\S+)", str(error))
-        if foreign is None:
+        alien = re.search(r"GLOBAL:? (\S+)", str(error))
+        if alien is None:
             raise _damaged(path, "PyTorch", "its content is no pickle of tensors") from error
         raise WeightsError(
-            f"{path.name} holds Python objects beside tensors ({foreign[1]}). Loading those would "
+            f"{path.name} holds Python objects beside tensors ({alien[1]}). Loading those would "
             "run code from the file, so it was not loaded.",
             _SAVE_HINT,
         ) from error
     except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        if "TorchScript" in str(error):
-            raise _torchscript(path) from error
         raise _damaged(path, "PyTorch", str(error)) from error
-
-
-def _refuse_other_formats(path: Path, head: bytes) -> None:
-    """Files that people give for a checkpoint and that say themselves what they are."""
-    if head.startswith(b"version https://git-lfs"):
-        raise WeightsError(
-            f"{path.name} is no checkpoint, but what Git LFS stores in its place.",
-            "Fetch the file itself: git lfs pull",
-        )
-    if head.lstrip().lower().startswith((b"<!doctype", b"<html")):
-        raise WeightsError(
-            f"{path.name} is a web page, no checkpoint.", "Download the file itself, not its page."
-        )
-    if head.startswith(b"PK") and _is_numpy_archive(path):
-        raise WeightsError(
-            f"{path.name} is a NumPy archive (the form of the JAX releases of ViT and BiT), which "
-            "is not read.",
-            "Load it with timm and save what came of it: timm.create_model(NAME, "
-            "checkpoint_path=FILE), then torch.save(model.state_dict(), PATH) for --weights.",
-        )
-
-
-def _is_numpy_archive(path: Path) -> bool:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except (OSError, zipfile.BadZipFile):
-        return False
-    return bool(names) and all(name.endswith(".npy") for name in names)
-
-
-def _torchscript(path: Path) -> WeightsError:
-    return WeightsError(
-        f"{path.name} is a TorchScript archive (the form of OpenAI's CLIP): code and weights in "
-        "one. Only tensors are read, so it was not loaded.",
-        "If you trust it, save its weights alone, torch.save(torch.jit.load(FILE, "
-        "map_location='cpu').state_dict(), PATH), and give that file to --weights.",
-    )
 
 
 def _damaged(path: Path, kind: str, reason: str) -> WeightsError:

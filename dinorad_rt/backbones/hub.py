@@ -40,6 +40,39 @@ def fetch(spec: BackboneSpec) -> Path:
 
 
 def _fetch_repository(spec: BackboneSpec) -> Path:
+    """One file of a repository, or the index of a checkpoint in shards with all of them."""
+    from huggingface_hub import constants
+
+    from dinorad_rt.backbones.locate import FILE_NAMES, INDEX_NAMES, shard_names
+
+    owner, name, *rest = spec.source.removeprefix("hf:").split("/")
+    repository = f"{owner}/{name}"
+    files = ["/".join(rest)] if rest else [*FILE_NAMES, *INDEX_NAMES]
+    cached = _cached(repository, files)
+    if cached is not None:
+        return cached
+    if constants.HF_HUB_OFFLINE:
+        raise _unreachable(spec, "HF_HUB_OFFLINE is set and they are not in the local cache")
+    _probe(spec, constants.ENDPOINT)
+    for file in files:
+        path = _fetch_file(spec, repository, file)
+        if path is None:
+            continue
+        for shard in shard_names(path) if file in INDEX_NAMES else ():
+            if _fetch_file(spec, repository, shard) is None:
+                raise WeightsError(
+                    f"{repository} holds {file}, but not {shard}, which it names.",
+                    f"Download the weights of {spec.name} yourself and give them to --weights PATH",
+                )
+        return path
+    raise WeightsError(
+        f"{repository} holds none of {', '.join(files)}.",
+        f"Download the weights of {spec.name} yourself and give them to --weights PATH.",
+    )
+
+
+def _fetch_file(spec: BackboneSpec, repository: str, file: str) -> Path | None:
+    """One file from the hub or its cache, held to its hash; None where there is none."""
     from huggingface_hub import constants, hf_hub_download
     from huggingface_hub.errors import (
         EntryNotFoundError,
@@ -50,45 +83,35 @@ def _fetch_repository(spec: BackboneSpec) -> Path:
         RepositoryNotFoundError,
     )
 
-    from dinorad_rt.backbones.checkpoints import FILE_NAMES
-
-    owner, name, *rest = spec.source.removeprefix("hf:").split("/")
-    repository = f"{owner}/{name}"
-    files = ["/".join(rest)] if rest else list(FILE_NAMES)
-    cached = _cached(repository, files)
-    if cached is not None:
-        return cached
-    if constants.HF_HUB_OFFLINE:
-        raise _unreachable(spec, "HF_HUB_OFFLINE is set and they are not in the local cache")
-    _probe(spec, constants.ENDPOINT)
     # The hub client changes its HTTP library; its own error derives from that library's base.
     broken: tuple[type[Exception], ...] = (*HfHubHTTPError.__bases__, OSError, RuntimeError)
-    for file in files:
-        try:
-            with space_errors_named(Path(constants.HF_HUB_CACHE)):
-                path = Path(hf_hub_download(repository, file, etag_timeout=CONNECT_SECONDS))
-        except (GatedRepoError, RepositoryNotFoundError) as error:
-            raise _refused(spec, repository) from error
-        except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
-            raise _unreachable(spec, "the connection broke off") from error
-        except EntryNotFoundError:
-            continue
-        except broken as error:
-            raise _unreachable(spec, f"the download failed: {_first_line(error)}") from error
-        _check_blob(path)
-        return path
-    raise WeightsError(
-        f"{repository} holds none of {', '.join(files)}.",
-        f"Download the weights of {spec.name} yourself and give them to --weights PATH.",
-    )
+    try:
+        with space_errors_named(Path(constants.HF_HUB_CACHE)):
+            path = Path(hf_hub_download(repository, file, etag_timeout=CONNECT_SECONDS))
+    except (GatedRepoError, RepositoryNotFoundError) as error:
+        raise _refused(spec, repository) from error
+    except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
+        raise _unreachable(spec, "the connection broke off") from error
+    except EntryNotFoundError:
+        return None
+    except broken as error:
+        raise _unreachable(spec, f"the download failed: {_first_line(error)}") from error
+    _check_blob(path)
+    return path
 
 
 def _cached(repository: str, files: list[str]) -> Path | None:
+    """The file in the hub's cache; an index only with every shard that it names."""
     from huggingface_hub import try_to_load_from_cache
+
+    from dinorad_rt.backbones.locate import INDEX_NAMES, shard_names
 
     for file in files:
         path = try_to_load_from_cache(repository, file)
-        if isinstance(path, str):
+        if isinstance(path, str) and (
+            file not in INDEX_NAMES
+            or all((Path(path).parent / shard).is_file() for shard in shard_names(Path(path)))
+        ):
             return Path(path)
     return None
 

@@ -24,8 +24,9 @@ class WeightsInfo:
 
     Attributes:
         kind: hub, file or random.
-        sha256: of the file; of the tensors for random weights.
-        source: the published source, the file's name (never its folder), or the seed.
+        sha256: of the file; of the shards' names and hashes; of the tensors for random weights.
+        source: the published source, the name of the file or of the index of shards (never the
+            folder), or the seed.
         licence: of the weights.
         notes: what was decided, converted or left out, one sentence each.
     """
@@ -73,7 +74,8 @@ def load_backbone(
     Args:
         name: short name or timm name.
         weights: `hub`, `random`, `auto` (hub, else random, said in the notes), or the path of a
-            safetensors or PyTorch checkpoint under its publisher's key names.
+            safetensors or PyTorch checkpoint under its publisher's key names, of its folder, or of
+            the folder of a checkpoint in shards.
         image_size: input side in pixels, a multiple of the patch; None for the spec's own.
         seed: of random weights.
 
@@ -169,20 +171,20 @@ def _torchvision_module(name: str) -> torch.nn.Module:
 def _load_file(
     spec: BackboneSpec, image_size: int, path: Path, kind: WeightsKind = "file"
 ) -> Backbone:
-    from dinorad_rt.backbones.checkpoints import find_checkpoint, fit_checkpoint, read_checkpoint
-    from dinorad_rt.files import sha256_file
+    from dinorad_rt.backbones.checkpoints import fit_checkpoint, read_checkpoint
+    from dinorad_rt.backbones.locate import find_weights
 
-    path = find_checkpoint(path)
-    checkpoint = read_checkpoint(path)
+    files = find_weights(path)
+    checkpoint = read_checkpoint(files)
     module = build_module(spec, image_size, meta=True)
     if _has_computed_buffers(module):
         module = build_module(spec, image_size)
-    notes = fit_checkpoint(module, checkpoint, spec, path.name)
-    digest = sha256_file(path)
+    notes = fit_checkpoint(module, checkpoint, spec, files.name)
+    digest = files.sha256()
     info = WeightsInfo(
         kind=kind,
         sha256=digest,
-        source=spec.source if kind == "hub" else path.name,
+        source=spec.source if kind == "hub" else files.name,
         licence=_licence(spec, kind, digest, checkpoint.licence),
         notes=notes,
     )

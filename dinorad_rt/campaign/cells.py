@@ -9,9 +9,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from dinorad_rt.backbones.locate import find_weights
 from dinorad_rt.campaign.study import NAMED_WEIGHTS, Data, Model, Protocol, Study
 from dinorad_rt.evaluation import Evaluation
-from dinorad_rt.files import sha256_file, sha256_json
+from dinorad_rt.files import sha256_json
 from dinorad_rt.pipeline import EngineRequest
 from dinorad_rt.preprocessing.presets import preset_for_dataset
 
@@ -118,8 +119,8 @@ def _cell(
 
 @cache
 def content_of(weights: str) -> str:
-    """What weights are: their name, or the hash of their file."""
-    return weights if weights in NAMED_WEIGHTS else sha256_file(Path(weights))
+    """What weights are: their name, or the hash of their files."""
+    return weights if weights in NAMED_WEIGHTS else find_weights(Path(weights)).sha256()
 
 
 def _safe(text: str) -> str:

@@ -9,7 +9,7 @@ seeds = [0]
 
 [[models]]
 name = "vits14"
-weights = "hub"                   # hub, random, auto, or a file
+weights = "hub"                   # hub, random, auto, or a file or folder
 
 [[datasets]]
 name = "our-xrays"

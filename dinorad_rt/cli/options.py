@@ -27,7 +27,7 @@ Weights: TypeAlias = Annotated[
     str,
     typer.Option(
         help="hub, random, auto (hub if reachable, else random, said aloud), or a "
-        ".safetensors / .pth file."
+        ".safetensors / .pth file, or the folder of one in shards."
     ),
 ]
 ImageSize: TypeAlias = Annotated[
@@ -149,7 +149,7 @@ def numbers(option: str, text: str, *, example: str) -> tuple[int, ...]:
         ProtocolError: anything but positive whole numbers.
     """
     words = names(text)
-    if not words or not all(word.isdigit() and int(word) > 0 for word in words):
+    if not words or not all(word.isdecimal() and int(word) > 0 for word in words):
         raise ProtocolError(
             f"{option} {text!r} is not a list of positive whole numbers.",
             f"Example: {option} {example}",

@@ -236,31 +236,3 @@ def test_a_best_score_of_numpy_is_no_code(tmp_path: Path, state: State) -> None:
     path = tmp_path / "weights.pth"
     torch.save({"model": state, "best": np.float64(0.5), "epoch": np.int64(3)}, path)
     _same(path, state)
-
-
-class _Script(torch.nn.Module):
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return images + 1
-
-
-@pytest.mark.filterwarnings("ignore:.*torch.jit.*:FutureWarning")
-@pytest.mark.parametrize("kind", ["torchscript", "npz", "lfs", "html"])
-def test_other_formats_are_named(tmp_path: Path, state: State, kind: str) -> None:
-    path = tmp_path / "weights.pt"
-    if kind == "torchscript":
-        torch.jit.trace(_Script(), torch.zeros(1)).save(str(path))
-    elif kind == "npz":
-        with path.open("wb") as file:
-            np.savez(file, **{"embedding/kernel": np.zeros(3)})
-    else:
-        words = {"lfs": "version https://git-lfs.github.com/spec/v1\n", "html": "<!DOCTYPE html>"}
-        path.write_text(words[kind])
-    expected = {
-        "torchscript": ("TorchScript archive", "torch.jit.load"),
-        "npz": ("NumPy archive", "timm.create_model"),
-        "lfs": ("Git LFS", "git lfs pull"),
-        "html": ("web page", "Download"),
-    }[kind]
-    with pytest.raises(WeightsError, match=expected[0]) as caught:
-        load_backbone("tiny", weights=path)
-    assert expected[1] in caught.value.fix
