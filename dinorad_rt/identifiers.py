@@ -8,13 +8,17 @@ replaced by the option that it came from before the program prints it.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
+from dinorad_rt.errors import DinoradError
+
 _KEPT: ContextVar[bool] = ContextVar("identifiers_kept", default=False)
 MAX_LISTED = 10
+REASON_CHARACTERS = 300
 
 _OURS = frozenset(
     "--out --weights --model --profile --backend --sheet --cache --checkpoint --ray".split()
@@ -75,6 +79,32 @@ def without_paths(text: str, arguments: Sequence[str]) -> str:
     for name in _table_names(arguments):
         text = text.replace(name, "the table")
     return text
+
+
+def reason_of(error: BaseException, path: Path) -> str:
+    """An error as the reason in a row: what was found and what to do about it, in one line.
+
+    Args:
+        error: any; its advice is that of a `DinoradError`.
+        path: of the file that it is about, which may hold identifiers and is not named.
+    """
+    if not isinstance(error, DinoradError):
+        return _one_line(f"{type(error).__name__}: {error}", path)
+    problem, fix = _one_line(error.problem, path), _one_line(error.fix, path)
+    if not fix:
+        return problem
+    return f"{problem}{'' if problem.endswith(('.', '!', '?')) else '.'} {fix}"
+
+
+def _one_line(text: str, path: Path) -> str:
+    """At most REASON_CHARACTERS of a text, without the path."""
+    for form in dict.fromkeys((str(path), str(path.absolute()), str(path.resolve()))):
+        text = text.replace(form, "the file")
+    text = re.sub(r"the file/\S*[^\s.,:;)]", "a file in it", text)
+    text = re.sub(r"<[\w.]+ object at 0x[0-9a-f]+>", "the file", text)
+    if len(path.name) > 3:
+        text = text.replace(path.name, "the file")
+    return " ".join(text.split())[:REASON_CHARACTERS]
 
 
 def _paths(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:

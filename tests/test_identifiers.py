@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dinorad_rt.identifiers import kept, listed, without_paths
+from dinorad_rt.errors import UnreadableFileError
+from dinorad_rt.identifiers import kept, listed, reason_of, without_paths
 
 
 def test_paths_become_the_option_that_they_came_from(tmp_path: Path) -> None:
@@ -44,3 +45,20 @@ def test_names_are_listed_on_request() -> None:
     with kept():
         assert listed(["a", "b"]) == ":\n  a\n  b"
         assert listed([str(i) for i in range(12)]).endswith("\n  9\n  ... and 2 more")
+
+
+def test_reasons_hold_the_advice_and_no_path(tmp_path: Path) -> None:
+    path = tmp_path / "Doe^John" / "IM0001.dcm"
+    for text, wanted in (
+        (f"Cannot read {path}: broken", "Cannot read the file: broken."),
+        (f"{path}/series/7.dcm is empty.", "a file in it is empty."),
+        ("IM0001.dcm has no pixels", "the file has no pixels."),
+    ):
+        found = reason_of(UnreadableFileError(text, f"Repair {path}\n  and repeat."), path)
+        assert found == f"{wanted} Repair the file and repeat."
+        assert reason_of(UnreadableFileError(text), path) == wanted.removesuffix(
+            "" if text.endswith(".") else "."
+        )
+    assert reason_of(ValueError("x\n  y"), path) == "ValueError: x y"
+    long = reason_of(UnreadableFileError("x" * 1000, "Fetch it again."), path)
+    assert len(long) < 350 and long.endswith("Fetch it again.")

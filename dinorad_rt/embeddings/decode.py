@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 
-from dinorad_rt.errors import DinoradError, MissingPackageError
+from dinorad_rt.errors import MissingPackageError
+from dinorad_rt.identifiers import reason_of
 from dinorad_rt.preprocessing.pipeline import Preprocessor
 from dinorad_rt.preprocessing.spec import PreprocessSpec
 from dinorad_rt.studies.quiet import is_decoder_failure
 from dinorad_rt.studies.read import read_study
 from dinorad_rt.studies.study import Study
-
-REASON_CHARACTERS = 300
 
 
 @dataclass(frozen=True)
@@ -95,15 +93,3 @@ def _is_without_numbers(pixels: np.ndarray) -> bool:
     if pixels.dtype.kind != "f" or math.isfinite(float(pixels.flat[0])):
         return False
     return not any(np.isfinite(part).any() for part in pixels)
-
-
-def reason_of(error: BaseException, path: Path) -> str:
-    """An error in one line without the file's path, which may hold identifiers."""
-    text = error.problem if isinstance(error, DinoradError) else f"{type(error).__name__}: {error}"
-    for form in dict.fromkeys((str(path), str(path.absolute()), str(path.resolve()))):
-        text = text.replace(form, "the file")
-    text = re.sub(r"the file/\S*[^\s.,:;)]", "a file in it", text)
-    text = re.sub(r"<[\w.]+ object at 0x[0-9a-f]+>", "the file", text)
-    if len(path.name) > 3:
-        text = text.replace(path.name, "the file")
-    return " ".join(text.split())[:REASON_CHARACTERS]

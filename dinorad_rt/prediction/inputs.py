@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
-from dinorad_rt.embeddings.decode import Bad, reason_of
+from dinorad_rt.embeddings.decode import Bad
 from dinorad_rt.errors import EmptyDataError, MissingPackageError
 from dinorad_rt.files import sha256_json
+from dinorad_rt.identifiers import reason_of
 from dinorad_rt.progress import Say, silent
 from dinorad_rt.studies.dicomdir import indexed_images
 from dinorad_rt.studies.grouping import Series, group_slices

@@ -15,6 +15,7 @@ from dinorad_rt.engines.build import open_runner
 from dinorad_rt.engines.manifest import Engine
 from dinorad_rt.errors import DataError
 from dinorad_rt.files import claim_output_dir
+from dinorad_rt.identifiers import reason_of
 from dinorad_rt.machine import usable_cores
 from dinorad_rt.pipeline import build_engine
 from dinorad_rt.prediction import classify as classification
@@ -205,7 +206,7 @@ def _segmented(
                 out / name, mask, item, bundle.class_names, model=bundle.name, version=version
             )
     except DataError as error:
-        return Answer(item.key, reason=error.problem)
+        return Answer(item.key, reason=reason_of(error, item.files[0]))
     if options.overlays:
         write_overlay(out / OVERLAYS_FOLDER / f"{item.key}.png", mask, study, bundle.class_names)
     volumes = volumes_ml(mask, study, len(bundle.class_names))

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dinorad_rt.embeddings.decode import Bad, Decoder, reason_of
+from dinorad_rt.embeddings.decode import Bad, Decoder
 from dinorad_rt.errors import DataError, EngineError
+from dinorad_rt.identifiers import reason_of
 from dinorad_rt.prediction.bundle import LOGITS, Bundle
 from dinorad_rt.prediction.inputs import Item
 from dinorad_rt.studies.study import Study

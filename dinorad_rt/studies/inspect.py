@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dinorad_rt.errors import DinoradError, EmptyDataError
+from dinorad_rt.identifiers import reason_of
 from dinorad_rt.studies.dicomdir import indexed_images
 from dinorad_rt.studies.grouping import Series, group_slices
 from dinorad_rt.studies.names import natural_key, visible_files
@@ -129,7 +130,7 @@ def _one_slice(volume: Series, problems: list[str]) -> Study | None:
         except DinoradError as error:
             count = len(volume.files)
             said = f"one file of {count} in a series" if count > 1 else "a file"
-            problems.append(f"{said} cannot be read: {_without_path(error, path)}")
+            problems.append(f"{said} cannot be read: {reason_of(error, path)}")
     return None
 
 
@@ -150,7 +151,7 @@ def _inspect_loose(paths: list[Path]) -> tuple[list[InspectedSeries], list[str],
             if "no image format" in error.problem:
                 others += 1
             else:
-                failures.append(_without_path(error, path))
+                failures.append(reason_of(error, path))
             continue
         volume = path if study.num_slices > 1 else None
         kind = (study.facts.get("format"), study.pixels.dtype.str, study.units, volume)
@@ -214,9 +215,3 @@ def _size(shape: Sequence[int]) -> str:
 
 def _millimetres(value: float) -> str:
     return "?" if math.isnan(value) else f"{value:.3g}"
-
-
-def _without_path(error: DinoradError, path: Path) -> str:
-    """The reason without the file's name, which may name a patient."""
-    words = error.problem.replace(str(path), "(file)").split()
-    return " ".join("(file)" if "/" in word or "\\" in word else word for word in words)

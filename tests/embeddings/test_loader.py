@@ -17,10 +17,9 @@ import pytest
 
 from dinorad_rt.datasets.dataset import Sample
 from dinorad_rt.embeddings import loader as module
-from dinorad_rt.embeddings.decode import Bad, Decoder, Image, Volume, reason_of
+from dinorad_rt.embeddings.decode import Bad, Decoder, Image, Volume
 from dinorad_rt.embeddings.loader import Loader, load_batches
 from dinorad_rt.embeddings.worker import WorkerProcess
-from dinorad_rt.errors import UnreadableFileError
 
 
 def _mixed(root: Path, fakes: ModuleType) -> list[Sample]:
@@ -142,17 +141,6 @@ def test_a_worker_imports_no_framework() -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
-
-
-def test_reasons_hold_no_path(tmp_path: Path) -> None:
-    path = tmp_path / "Doe^John" / "IM0001.dcm"
-    for text, wanted in (
-        (f"Cannot read {path}: broken", "Cannot read the file: broken"),
-        (f"{path}/series/7.dcm is empty", "a file in it is empty"),
-        ("IM0001.dcm has no pixels", "the file has no pixels"),
-    ):
-        assert reason_of(UnreadableFileError(text, f"rm {path}"), path) == wanted
-    assert reason_of(ValueError("x\n  y"), path) == "ValueError: x y"
 
 
 def test_pixels_that_are_not_finite_are_bad(

@@ -179,6 +179,21 @@ def test_a_volume_that_is_no_dicom_has_its_nifti_mask_where_both_forms_are_asked
     assert done.answered == 1 and row["mask"].endswith(".nii.gz") and (out / row["mask"]).is_file()
     alone = predict_with(bundle, volume, tmp_path / "seg", masks=("dicom-seg",), **choice)
     assert (alone.answered, alone.failed) == (0, 1)
+    (row,) = pq.read_table(tmp_path / "seg" / "predictions.parquet").to_pylist()
+    assert row["reason"].endswith("Write NIfTI: --masks nifti")
+
+
+def test_a_time_series_fails_with_the_advice_in_its_row(
+    bundle_of: Make, predict_with: Any, tmp_path: Path
+) -> None:
+    bundle = bundle_of("segmentation", "segmentation", ("background", "bright"))
+    values = np.random.default_rng(0).random((9, 8, 3, 2), np.float32)
+    nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), tmp_path / "Doe.nii.gz")
+    done = predict_with(bundle, tmp_path / "Doe.nii.gz", tmp_path / "out")
+    assert (done.answered, done.failed) == (0, 1)
+    (row,) = pq.read_table(tmp_path / "out" / "predictions.parquet").to_pylist()
+    assert "(9, 8, 3, 2)" in row["reason"] and "Doe" not in row["reason"]
+    assert row["reason"].endswith("split a time series first.")
 
 
 def test_dicom_seg_is_refused_without_leave_for_identifiers(

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dinorad_rt.datasets.masks import read_mask
-from dinorad_rt.embeddings.decode import reason_of
 from dinorad_rt.errors import DinoradError, EmptyDataError, EngineError, LabelError, MaskError
 from dinorad_rt.files import atomic_path, write_json
+from dinorad_rt.identifiers import reason_of
 from dinorad_rt.metrics.cases import CASES_FILE
 from dinorad_rt.metrics.segmentation import (
     VOLUME_METRICS,

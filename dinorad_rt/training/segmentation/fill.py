@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dinorad_rt.datasets.masks import read_mask_study
-from dinorad_rt.embeddings.decode import reason_of
 from dinorad_rt.embeddings.loader import Batch, Loader, Row, pack
 from dinorad_rt.errors import DinoradError, EngineError, LabelError, MaskError, ProtocolError
+from dinorad_rt.identifiers import reason_of
 from dinorad_rt.progress import Progress
 from dinorad_rt.training.segmentation.arrays import ArrayStore
 from dinorad_rt.training.segmentation.grid import in_plane, mask_to_grid
@@ -28,6 +28,8 @@ FORMAT = 1
 
 def question_of(kind: str, dataset: Dataset, spec: PreprocessSpec, **more: Any) -> dict[str, Any]:
     """What a store's arrays depend on, in plain values without paths."""
+    if "masks" in kind:
+        more = {"axes": "of the image", **more}
     return {
         "format": FORMAT,
         "kind": kind,

@@ -10,8 +10,8 @@ import numpy as np
 
 from dinorad_rt.datasets.grid import grid_of
 from dinorad_rt.datasets.masks import read_mask_study
-from dinorad_rt.embeddings.decode import reason_of
 from dinorad_rt.errors import DataError, DinoradError, LabelError, MaskError, ProtocolError
+from dinorad_rt.identifiers import reason_of
 from dinorad_rt.preprocessing.intensity import grey_map
 from dinorad_rt.preprocessing.reference import ReferenceStatistics, grey, luma
 from dinorad_rt.preprocessing.resample import Spacing, resample
