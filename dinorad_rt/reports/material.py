@@ -41,8 +41,8 @@ def read_material(paths: Sequence[Path], benches: Sequence[Path] = ()) -> Materi
     Raises:
         DataError: nothing is there, or a file is not what its name says.
     """
-    found: dict[Path, None] = {}
-    timings: dict[Path, None] = {}
+    found: dict[Path, Path] = {}  # each once, by whatever spelling
+    timings: dict[Path, Path] = {}
     for path in paths:
         results, benchmarks = _files_in(path)
         if not results and not benchmarks:
@@ -50,17 +50,19 @@ def read_material(paths: Sequence[Path], benches: Sequence[Path] = ()) -> Materi
                 f"{path} holds neither {RESULTS_FILE} nor {BENCH_FILE}, at any depth.",
                 "Name folders of runs: what `dinorad-rt eval --out DIR` wrote.",
             )
-        found |= dict.fromkeys(results)
-        timings |= dict.fromkeys(benchmarks)
+        found |= {known.resolve(): known for known in results}
+        timings |= {known.resolve(): known for known in benchmarks}
     for path in benches:
-        timings |= dict.fromkeys([path / BENCH_FILE if path.is_dir() else path])
+        known = path / BENCH_FILE if path.is_dir() else path
+        timings[known.resolve()] = known
     if not found:
         raise DataError(
             "There is no run to report, only benchmarks.",
             "Add runs: what `dinorad-rt eval --out DIR` wrote. `bench` writes its own report.",
         )
-    runs = labelled([_opened(path) for path in found], [path.parent for path in found])
-    return Material(runs, grouped(runs), tuple(_bench(path) for path in timings))
+    files = found.values()
+    runs = labelled([_opened(path) for path in files], [path.parent for path in files])
+    return Material(runs, grouped(runs), tuple(map(_bench, timings.values())))
 
 
 def _files_in(path: Path) -> tuple[list[Path], list[Path]]:
@@ -96,7 +98,9 @@ def _bench(path: Path) -> dict[str, Any]:
             f"{path.name} cannot be read as a benchmark: {error}.",
             "Name the bench.json that `dinorad-rt bench --out DIR` wrote.",
         ) from error
-    if document.get("kind") != "bench" or not isinstance(document.get("rows"), list):
+    rows = document.get("rows")
+    tables = isinstance(rows, list) and all(isinstance(row, dict) for row in rows)
+    if document.get("kind") != "bench" or not tables:
         raise DataError(
             f"{path.name} is no benchmark.",
             "Name the bench.json that `dinorad-rt bench --out DIR` wrote.",

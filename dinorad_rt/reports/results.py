@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from dinorad_rt.errors import DataError
 from dinorad_rt.files import atomic_path, read_json, write_json
 from dinorad_rt.metrics.decisions import predicted_labels
+from dinorad_rt.reports.schema import FIXED_COLUMNS, problem_of_results, problem_of_scores
 from dinorad_rt.types import Task
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SCHEMA = 2
 RESULTS_FILE = "results.json"
 PREDICTIONS_FILE = "predictions.parquet"
-_FIXED_COLUMNS = ("sample_id", "patient", "split", "labels", "scores", "predicted")
+_AGAIN = "Run the evaluation again; stored embeddings are reused."
 
 
 @dataclass(frozen=True)
@@ -172,15 +172,21 @@ class Results:
             predictions: read every image's scores as well.
 
         Raises:
-            DataError: there is none, or it has a schema that this version does not know.
+            DataError: there is none, it is damaged, or it has a schema that this version does not
+                know.
         """
         path = folder / RESULTS_FILE if folder.is_dir() else folder
+        called = f"{path.name} of the run {path.resolve().parent.name}"
         try:
-            document = migrated(read_json(path), path.name)
+            document = migrated(read_json(path), called)
         except FileNotFoundError as error:
             raise DataError(f"{folder} holds no {RESULTS_FILE}.", "Name a run's folder.") from error
-        except (json.JSONDecodeError, ValueError) as error:
-            raise DataError(f"{path.name} is no results file: {error}.") from error
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
+            raise DataError(f"{called} is no results file: {why}.", _AGAIN) from error
+        damage = problem_of_results(document)
+        if damage is not None:
+            raise DataError(f"{called} is damaged: {damage}.", _AGAIN)
         try:
             rows = [
                 MetricValue(**row | {"values": tuple(row["values"])}) for row in document["metrics"]
@@ -189,8 +195,7 @@ class Results:
             results = cls(**document | lists | {"metrics": rows})
         except (KeyError, TypeError) as error:
             raise DataError(
-                f"{path.name} lacks or holds what schema {SCHEMA} does not: {error}.",
-                "Run the evaluation again; stored embeddings are reused.",
+                f"{called} lacks or holds what schema {SCHEMA} does not: {error}.", _AGAIN
             ) from error
         if predictions:
             results._read_predictions(path.parent / PREDICTIONS_FILE)
@@ -204,14 +209,15 @@ class Results:
     def _read_predictions(self, path: Path) -> None:
         import pyarrow.parquet as pq
 
+        called = f"The scores of the run {path.resolve().parent.name} ({path.name})"
         try:
             table = pq.read_table(path)
         except (OSError, ValueError) as error:
-            raise DataError(
-                f"The scores of the run ({path.name}) cannot be read: {error}.",
-                "Run the evaluation again; stored embeddings are reused.",
-            ) from error
-        columns = [name for name in table.column_names if name not in _FIXED_COLUMNS]
+            raise DataError(f"{called} cannot be read: {error}.", _AGAIN) from error
+        damage = problem_of_scores(table, self)
+        if damage is not None:
+            raise DataError(f"{called} are not those of its results.json: {damage}.", _AGAIN)
+        columns = [name for name in table.column_names if name not in FIXED_COLUMNS]
         count = table.num_rows // max(len(self._settings_in(table, columns)), 1)
         first = table.slice(0, count)
         labels = np.asarray(first["labels"].to_pylist(), dtype=np.int64)
