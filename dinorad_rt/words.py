@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 
 def count_of(count: int, noun: str, plural: str | None = None) -> str:
     """`1 image`, `2 images`; `plural` for nouns that take more than an s.
@@ -35,3 +37,27 @@ def error_line(error: BaseException) -> str:
     """The kind of an error and the first line of what it says."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0] if lines else ''}"
+
+
+def markdown_text(text: str) -> str:
+    """Text that Markdown shows as it is, on one line: no tag, link, emphasis or column of a table.
+
+    An underscore inside a word means nothing in Markdown and stays as it is.
+    """
+    text = " ".join(text.split())
+    text = re.sub(r"[\\`*\[\]|<>&~]|(?<!\w)_|_(?!\w)", r"\\\g<0>", text)
+    return re.sub(r"^(?:(\d+)([.)])|([#+-]))(?=\s|$|[#+-])", r"\1\\\2\3", text)
+
+
+def spreadsheet_text(text: str) -> str:
+    """Text for a CSV that spreadsheets take for text: `'=1+1` for `=1+1`, which they would compute.
+
+    Names of classes and files come from strangers. Numbers, and all else, stay as they are.
+    """
+    if not text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")):
+        return text
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}"
+    return text

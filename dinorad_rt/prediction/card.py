@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from dinorad_rt.words import markdown_text
+
 Facts = Mapping[str, Any]
 
 
@@ -14,7 +16,7 @@ def model_card(facts: Facts) -> str:
     Args:
         facts: content of bundle.json.
     """
-    lines = [f"# {facts['name']}", ""]
+    lines = [f"# {markdown_text(facts['name'])}", ""]
     if facts["weights_kind"] == "random":
         lines += [
             "> **weights: random.** This model tests machinery. Its answers mean nothing.",
@@ -82,7 +84,7 @@ def _data(facts: Facts) -> Iterator[str]:
     }
     yield from _table(rows)
     for note in data.get("notes") or []:
-        yield f"- {note}"
+        yield f"- {markdown_text(note)}"
     yield ""
 
 
@@ -103,9 +105,9 @@ def _metrics(facts: Facts) -> Iterator[str]:
         yield "| " + " | ".join(str(cell) for cell in cells) + " |"
     yield from ("", "Intervals resample patients.", "")
     for name, why in test["excluded_classes"].items():
-        yield f"- {name} is in no mean: {why}"
+        yield f"- {markdown_text(f'{name} is in no mean: {why}')}"
     for note in test["notes"]:
-        yield f"- {note}"
+        yield f"- {markdown_text(note)}"
     yield ""
 
 
@@ -130,18 +132,19 @@ def _decisions(facts: Facts) -> Iterator[str]:
     yield ""
     for name, point in facts["operating_points"].items():
         yield (
-            f"- {name}: positive from {point['threshold']:.4f} on ({point['rule']}); sensitivity "
-            f"{point['sensitivity']:.3f}, specificity {point['specificity']:.3f} on these images"
+            f"- {markdown_text(name)}: positive from {point['threshold']:.4f} on "
+            f"({point['rule']}); sensitivity {point['sensitivity']:.3f}, specificity "
+            f"{point['specificity']:.3f} on these images"
         )
     for name, why in facts["without_operating_point"].items():
-        yield f"- {name}: no threshold; 0.5 is used. {why}"
+        yield f"- {markdown_text(f'{name}: no threshold; 0.5 is used. {why}')}"
     yield ""
 
 
 def _table(rows: Mapping[str, Any]) -> Iterator[str]:
     yield from ("| | |", "|---|---|")
     for name, value in rows.items():
-        yield f"| {name} | {value} |"
+        yield f"| {name} | {markdown_text(str(value))} |"
     yield ""
 
 

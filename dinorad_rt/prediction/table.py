@@ -15,6 +15,7 @@ from typing import Any
 
 from dinorad_rt.errors import OutputExistsError
 from dinorad_rt.files import atomic_path, claim_output_dir, read_json, sha256_json, write_json
+from dinorad_rt.words import spreadsheet_text
 
 QUESTION_FILE = "predict.json"
 PARTS_FOLDER = "parts"
@@ -98,9 +99,10 @@ class AnswerTable:
             atomic_path(self.folder / CSV_FILE) as part,
             part.open("w", encoding="utf-8", newline="") as file,
         ):
-            writer = csv.DictWriter(file, self._schema().names)
-            writer.writeheader()
-            writer.writerows(rows)
+            names = self._schema().names
+            writer = csv.writer(file)
+            writer.writerow(map(spreadsheet_text, names))
+            writer.writerows([_cell(row.get(name)) for name in names] for row in rows)
         failed = sum(row["status"] == "failed" for row in rows)
         return {"answered": len(rows) - failed, "failed": failed}
 
@@ -163,6 +165,10 @@ class AnswerTable:
         schema = self._schema()
         columns = {name: [row.get(name) for row in rows] for name in schema.names}
         return pa.table(columns, schema)
+
+
+def _cell(value: Any) -> Any:
+    return spreadsheet_text(value) if isinstance(value, str) else value
 
 
 def _keys(part: Path) -> list[str]:

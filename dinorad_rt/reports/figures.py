@@ -219,7 +219,8 @@ def _thinned(curve: Curve, most: int = 1000) -> tuple[np.ndarray, np.ndarray]:
 def _name_row(axes: Any, name: str, place: float, *, above: int) -> None:
     """Write a row's name over its line, `above` points higher."""
     where = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
-    axes.annotate(name, (0.0, place), xytext=(2, above), fontsize=9, color=INK, **where)
+    style = {"fontsize": 9, "color": INK, "parse_math": False}  # a dollar in a name is a dollar
+    axes.annotate(name, (0.0, place), xytext=(2, above), **style, **where)
 
 
 def _hide_y(axes: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from dinorad_rt.reports.markdown import pipe_table
@@ -19,6 +19,7 @@ from dinorad_rt.reports.sections import (
     study_tables,
 )
 from dinorad_rt.reports.study_numbers import Published
+from dinorad_rt.words import markdown_text, spreadsheet_text
 
 CSV_COLUMNS = (
     *("run", "dataset", "test_set", "protocol", "preset", "model", "weights", "weights_sha256"),
@@ -35,7 +36,8 @@ def to_csv(material: Material) -> str:
     writer.writeheader()
     for test_set in material.test_sets:
         for run in test_set.runs:
-            writer.writerows(_csv_rows(run, test_set.key[:12]))
+            for row in _csv_rows(run, test_set.key[:12]):
+                writer.writerow({key: _plain_cell(value) for key, value in row.items()})
     return text.getvalue()
 
 
@@ -77,6 +79,10 @@ def _csv_rows(run: Run, test_set: str) -> Iterator[dict[str, Any]]:
         }
 
 
+def _plain_cell(value: Any) -> Any:
+    return spreadsheet_text(value) if isinstance(value, str) else value
+
+
 def _exact(value: float | None) -> str:
     return "" if value is None else repr(float(value))
 
@@ -92,22 +98,26 @@ def to_markdown(
         published: numbers of others to show beside them.
         failures: what could not be run, one sentence each.
     """
-    lines = [f"# {title}", ""]
+    lines = [f"# {markdown_text(title)}", ""]
     if any(run.results.is_random for run in material.runs):
         lines += [f"> **{RANDOM}.**", ""]
     if failures:
-        lines += ["## Failed", "", *(f"- {line}" for line in failures), ""]
+        lines += ["## Failed", "", *_bullets(failures), ""]
     for test_set in material.test_sets:
-        lines += [f"## {test_set.name}", ""]
+        lines += [f"## {markdown_text(test_set.name)}", ""]
         lines += [f"{test_set.count_words}; 95 % intervals by patient."]
         lines += ["", *pipe_table(leaderboard_rows(test_set)), ""]
         if test_set.results.task == "segmentation":
             lines += ["Masks by class:", "", *pipe_table(class_rows(test_set)), ""]
         notes = dict.fromkeys(note for run in test_set.runs for note in run.results.notes)
-        lines += [*(f"- {note}" for note in notes), ""]
+        lines += [*_bullets(notes), ""]
     lines += ["## Models by datasets and protocols", ""]
     for protocol, rows in study_tables(material, published).items():
-        lines += [f"### {protocol}", "", *pipe_table(rows), ""]
+        lines += [f"### {markdown_text(protocol)}", "", *pipe_table(rows), ""]
     if published:
         lines += ["## Published by others", "", *pipe_table(published_rows(published)), ""]
     return "\n".join(lines)
+
+
+def _bullets(lines: Iterable[str]) -> list[str]:
+    return [f"- {markdown_text(line)}" for line in lines]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dinorad_rt.reports.cells import Interval, Link, format_number
-from dinorad_rt.words import interval_words
+from dinorad_rt.words import interval_words, markdown_text
 
 
 def pipe_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -31,4 +31,4 @@ def _text(value: Any) -> str:
         return interval_words(value.value, value.low, value.high)
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return format_number(value)
-    return str(value).replace("|", "\\|")
+    return markdown_text(str(value))

@@ -162,14 +162,16 @@ def add_legend(figure: Any) -> None:
     lines = sum(label.count("\n") + 1 for label in labels)
     figure.set_size_inches(width, height + 0.18 * -(-lines // columns) + 0.05)
     with mpl.rc_context(STYLE):
-        figure.legend(
+        legend = figure.legend(
             handles, labels, loc="outside lower left", ncols=columns, frameon=False, fontsize=9
         )
+    for text in legend.get_texts():
+        text.set_parse_math(False)  # a dollar in a name is a dollar
 
 
 def wrapped(text: str, width: int) -> str:
-    """Text in lines of at most about `width` letters, broken at spaces."""
-    return textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
+    """Text in lines of at most `width` letters, broken at spaces, and inside longer words."""
+    return textwrap.fill(text, width, break_on_hyphens=False)
 
 
 def plain_ticks(axes: Any, values: Sequence[float]) -> None:

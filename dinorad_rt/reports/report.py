@@ -26,6 +26,7 @@ from dinorad_rt.words import count_of
 
 HTML, MARKDOWN, CSV = "report.html", "report.md", "report.csv"
 PLOTS = "plots"
+NAME_LETTERS = 120
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def write_report(
     for kind in extras.plots:
         if kind not in FORMATS:
             raise unknown_name("format of plots", kind, FORMATS, "dinorad-rt report --help")
-    claim_output_dir(out, HTML)
+    claim_output_dir(out, HTML, MARKDOWN, CSV)
     published = tuple(
         item
         for name in dict.fromkeys(run.results.dataset for run in material.runs)
@@ -80,9 +81,9 @@ def write_report(
         HTML: page.render(),
     }
     written = [_write(out / name, text) for name, text in texts.items()]
-    for drawing in drawings:
+    for name, drawing in _named(drawings).items():
         for kind in extras.plots:
-            written.append(out / PLOTS / f"{drawing.name}.{kind}")
+            written.append(out / PLOTS / f"{name}.{kind}")
             save_figure(drawing.figure, written[-1])
     return (out / HTML, *(path for path in written if path.name != HTML))
 
@@ -112,6 +113,19 @@ def _page(
         extras.gallery(page)
     add_runs(page, material)
     return page, shown
+
+
+def _named(drawings: Sequence[Drawing]) -> dict[str, Drawing]:
+    """Plots by the names of their files: short enough for one, and each its own."""
+    named: dict[str, Drawing] = {}
+    for drawing in drawings:
+        name, number = drawing.name[:NAME_LETTERS].strip("-") or "plot", 1
+        found = name
+        while found in named:  # names of data sets in other scripts leave few letters
+            number += 1
+            found = f"{name}-{number}"
+        named[found] = drawing
+    return named
 
 
 def _add_pareto(page: Page, material: Material) -> list[Drawing]:

@@ -8,7 +8,7 @@ import pytest
 
 from dinorad_rt.cli import embed
 from dinorad_rt.datasets.dataset import Dataset, Sample
-from dinorad_rt.words import count_of, verb_of
+from dinorad_rt.words import count_of, markdown_text, spreadsheet_text, verb_of
 
 
 @pytest.mark.parametrize(
@@ -37,3 +37,31 @@ def test_a_dataset_is_described(count: int, told: str, capsys: pytest.CaptureFix
     embed.describe_dataset(Dataset("toy", "binary", ("no", "yes"), samples, "f", "s"))
     words = capsys.readouterr().err
     assert told in words and ", 1 patient, binary" in words
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a|b\nc", r"a\|b c"),
+        ("<script>x</script>", r"\<script\>x\</script\>"),
+        ("*e* _f_ `g` [h](i)", r"\*e\* \_f\_ \`g\` \[h\](i)"),
+        ("snake_case 1-2 +1.5", "snake_case 1-2 +1.5"),
+        ("# x", r"\# x"),
+        ("1. x", r"1\. x"),
+        ("- x", r"\- x"),
+        ("back\\slash", r"back\\slash"),
+        ("التهاب رئوي 🫁", "التهاب رئوي 🫁"),
+    ],
+)
+def test_markdown_shows_names_as_they_are(text: str, shown: str) -> None:
+    assert markdown_text(text) == shown
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+cmd", "-minus", "@SUM(A1)", "\t=1", "\r=1"])
+def test_spreadsheets_compute_nothing(text: str) -> None:
+    assert spreadsheet_text(text) == f"'{text}"
+
+
+@pytest.mark.parametrize("text", ["", "lung", "-1.5", "+2", "-inf", "a=b", "1-2", "'=1"])
+def test_what_spreadsheets_show_as_it_is_stays(text: str) -> None:
+    assert spreadsheet_text(text) == text

@@ -24,6 +24,7 @@ def fake_results(
     engine_key: str = "k" * 64,
     test: int = 40,
     ks: tuple[int, ...] = (3, 7),
+    class_names: tuple[str, ...] = NAMES,
 ) -> Results:
     """kNN on points around one centre per class; `strength` is how far apart they are."""
     random = np.random.default_rng(len(model))
@@ -59,7 +60,7 @@ def fake_results(
     }
     return evaluate_knn(
         *(table.take(split == name) for name in ("train", "val", "test")),
-        DatasetInfo(dataset, task, NAMES[:classes]),
+        DatasetInfo(dataset, task, class_names[:classes]),
         KNNSettings(ks=ks, resamples=50),
         provenance=provenance,
     )
