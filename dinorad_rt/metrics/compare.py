@@ -203,12 +203,12 @@ def chosen_predictions(
 def _row(panel: Panel, run: Results, question: Question) -> int:
     """Which row of the panel the question is about."""
     index = None
-    if question.class_name is not None and run.task != "binary":
-        if question.class_name not in run.class_names:
-            raise unknown_name(
-                "class", question.class_name, run.class_names, ", ".join(run.class_names)
-            )
-        index = run.class_names.index(question.class_name)
+    if question.class_name is not None:
+        names = run.class_names if run.task != "binary" else run.class_names[-1:]
+        if question.class_name not in names:
+            raise unknown_name("class", question.class_name, names, ", ".join(names))
+        if run.task != "binary":
+            index = run.class_names.index(question.class_name)
     if (question.metric, index) in panel.keys:
         return panel.keys.index((question.metric, index))
     have = dict.fromkeys(name for name, c in panel.keys if (c is None) == (index is None))

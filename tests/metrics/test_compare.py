@@ -183,3 +183,12 @@ def test_metrics_that_a_run_does_not_have_are_refused() -> None:
         roc_auc_score(labels[:, 1], run.predictions[0].scores[:, 1])
     )
     assert found.p_delong == 1.0
+
+
+def test_a_class_that_a_binary_run_does_not_have_is_refused() -> None:
+    scores, labels = binary(1.0, 0)
+    runs = [run_of([scores], labels), run_of([scores], labels)]
+    with pytest.raises(UnknownNameError, match="nosuch"):
+        compare_runs(runs, ["a", "b"], Question(class_name="nosuch", resamples=100))
+    (found,) = compare_runs(runs, ["a", "b"], Question(class_name="yes", resamples=100))
+    assert "AUROC of yes" in found.verdict
