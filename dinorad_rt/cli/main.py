@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 
 from dinorad_rt import __version__
 from dinorad_rt.cli.console import print_error
+from dinorad_rt.cli.finite import finite_numbers
 from dinorad_rt.errors import DinoradError
 
 DEBUG_VARIABLE = "DINORAD_RT_DEBUG"
@@ -69,6 +70,7 @@ def _command(verb: str) -> Any:
         found.command(verb)(function)
     command = typer.main.get_command(found)
     command.name = verb
+    finite_numbers(command)
     return command
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from dinorad_rt.campaign import run_study
 from dinorad_rt.campaign.process import Worker
-from dinorad_rt.errors import StudyError
+from dinorad_rt.campaign.worker import public_words
+from dinorad_rt.errors import DataError, ProtocolError, StudyError
 
 STUDY = """
 title = "Two models"
@@ -153,3 +154,10 @@ def test_a_worker_starts_again_after_it_died(log: Path, tmp_path: Path) -> None:
         lives = worker.ask(run | {"evaluation": {"engine": {"model": "vitb14"}, "seed": 0}}, print)
     assert not isinstance(dies, dict)
     assert isinstance(lives, dict) and lives["seconds"] == 5.0
+
+
+def test_a_failed_cell_is_told_without_docstrings_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    for kind in (DataError, ProtocolError):  # as PYTHONOPTIMIZE=2 leaves them
+        monkeypatch.setattr(kind, "__doc__", None)
+    assert public_words(DataError("/data/x")) == "DataError. The screen showed which."
+    assert public_words(ProtocolError("k is 0.")) == "ProtocolError. k is 0."

@@ -9,9 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from dinorad_rt.cli.embed import parse_shard
 from dinorad_rt.cli.evaluate import parse_numbers
+from dinorad_rt.cli.main import app
 from dinorad_rt.errors import DinoradError, ProtocolError
 
 Program = Callable[..., subprocess.CompletedProcess[str]]
@@ -131,3 +133,27 @@ def test_a_signal_that_stops_is_an_interruption(tmp_path: Path, name: str, code:
     assert done.returncode == code, done.stderr
     assert done.stderr.strip() == "Stopped. Run the same command again: finished parts are kept."
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf"])
+@pytest.mark.parametrize(
+    ("verb", "option"),
+    [
+        (("compare", "a", "b"), "--margin"),
+        (("bench",), "--seconds"),
+        (("bench",), "--cool-down"),
+        (("bundle", "a", "--out", "b"), "--least"),
+        (("train",), "--lr"),
+        (("train",), "--ema"),
+    ],
+)
+def test_numbers_of_options_are_finite(verb: tuple[str, ...], option: str, number: str) -> None:
+    done = CliRunner().invoke(app, [*verb, option, number])
+    assert done.exit_code == 2
+    assert option in done.output
+
+
+@pytest.mark.parametrize("text", ["²", "٣x", "1,²"])
+def test_digits_that_make_no_number_are_refused(text: str) -> None:
+    with pytest.raises(ProtocolError, match="whole numbers"):
+        parse_numbers("--k", text)
