@@ -98,7 +98,8 @@ class _Masks:
         self, records: Sequence[Record], root: Path, found: Pairs | None = None
     ) -> tuple[list[Record], Labels]:
         names = self.class_names or (found.class_names if found else None)
-        values = found.values if found and not self.class_names else None
+        described = found is not None and names == found.class_names
+        values = found.values if found is not None and described else None
         return with_classes(records, names, values, FileFacts(root, self.progress))
 
 
