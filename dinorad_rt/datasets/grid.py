@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from dinorad_rt.optional import require
+from dinorad_rt.studies.nifti import in_millimetres
 from dinorad_rt.studies.read import HEAD_BYTES, read_study, sniff
+from dinorad_rt.studies.study import Study
 
 TOLERANCE = 0.1
 """Corners of two equal grids may lie this part of a voxel apart: headers hold rounded numbers."""
+_RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 @dataclass(frozen=True)
@@ -19,15 +22,26 @@ class Grid:
     """Voxels of a file, in the order of `read_study`.
 
     Attributes:
-        shape: (slices, rows, columns).
-        affine: (4, 4) from (slice, row, column) to millimetres, or None where the file has none.
+        shape: (slices, rows, columns); the volumes of a time series follow one another.
+        affine: (4, 4) from (slice, row, column) to LPS millimetres, or None where the file has
+            none. Across a single slice whose thickness is not known it counts 1 mm.
+        spacing: (slice, row, column) in mm as `Study.spacing`, or None.
+        volumes: of a time series, or of several contrasts in one file.
     """
 
     shape: tuple[int, int, int]
     affine: np.ndarray | None = None
+    spacing: tuple[float, float, float] | None = None
+    volumes: int = 1
 
     def difference(self, other: Grid) -> str:
         """In what two grids differ, in words; empty if they are the same."""
+        if self.volumes > 1 and other.volumes == 1:
+            one = (self.shape[0] // self.volumes, *self.shape[1:])
+            return (
+                f"{self.volumes} volumes (contrasts or time points) of {_times(one)} and one of "
+                f"{_times(other.shape)} voxels: split the image into files of one volume"
+            )
         if self.shape != other.shape:
             return f"{_times(self.shape)} and {_times(other.shape)} voxels"
         if self.affine is None or other.affine is None:
@@ -48,7 +62,7 @@ def grid_of(path: Path) -> Grid:
     Raises:
         UnreadableFileError: the file cannot be read.
     """
-    kind = _kind(path)
+    kind = kind_of(path)
     found: Grid | None = None
     if kind == "nifti":
         found = _of_nifti(path)
@@ -60,10 +74,18 @@ def grid_of(path: Path) -> Grid:
         return found
     study = read_study(path)  # other formats, and the errors of damaged files
     slices, rows, columns = study.pixels.shape[:3]
-    return Grid((slices, rows, columns), study.affine())
+    volumes = int(study.facts.get("volumes", 1))
+    return Grid((slices, rows, columns), _affine(study), study.spacing, volumes)
 
 
-def _kind(path: Path) -> str | None:
+def _affine(study: Study) -> np.ndarray | None:
+    if study.spacing is not None and study.num_slices == 1 and np.isnan(study.spacing[0]):
+        study = replace(study, spacing=(1.0, *study.spacing[1:]))
+    return study.affine()
+
+
+def kind_of(path: Path) -> str | None:
+    """Format of a file by its content, see `read.sniff`; None for folders and unknown ones."""
     try:
         with path.open("rb") as file:
             return sniff(file.read(HEAD_BYTES), path)
@@ -76,7 +98,7 @@ def _of_nifti(path: Path) -> Grid | None:
     nibabel = require("nibabel", "reading NIfTI")
     try:
         image = nibabel.load(path)
-        affine = np.asarray(image.affine, np.float64)
+        affine = in_millimetres(image)
         orientation = nibabel.orientations.io_orientation(affine)
         shape = (*image.shape, 1)[:3]
     except Exception:  # whatever it is, read_study says it better
@@ -87,8 +109,12 @@ def _of_nifti(path: Path) -> Grid | None:
     for axis, (target, _) in enumerate(orientation):
         turned[int(target)] = int(shape[axis])
     affine = affine @ nibabel.orientations.inv_ornt_aff(orientation, shape)
-    by_slice = affine[:, [2, 1, 0, 3]]
-    return Grid((turned[2], turned[1], turned[0]), by_slice)
+    by_slice = _RAS_TO_LPS @ affine[:, [2, 1, 0, 3]]
+    steps = np.linalg.norm(by_slice[:3, :3], axis=0)
+    if not np.isfinite(by_slice).all() or (steps <= 0).any():
+        return None
+    spacing = (float(steps[0]), float(steps[1]), float(steps[2]))
+    return Grid((turned[2], turned[1], turned[0]), by_slice, spacing)
 
 
 def _of_raster(path: Path) -> Grid | None:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from dinorad_rt.datasets.axes import has_no_place, mask_on_image, placed_as, turned_grids
 from dinorad_rt.datasets.dataset import Sample
-from dinorad_rt.datasets.grid import grid_of
 from dinorad_rt.errors import DinoradError, LabelError, MaskError, MissingPackageError
+from dinorad_rt.optional import require
 from dinorad_rt.studies.read import read_study
 from dinorad_rt.studies.study import Study
 
@@ -23,6 +24,7 @@ MAX_GREY = 0.02
 """An 8-bit mask of two classes may have this part of its pixels between these values: edges that
 were smoothed when it was resized or compressed."""
 READERS = 8
+_WITH_PALETTE = ("PNG", "GIF", "TIFF", "BMP")
 
 
 def read_mask(sample: Sample, *, displayed: bool = False) -> np.ndarray:
@@ -31,7 +33,7 @@ def read_mask(sample: Sample, *, displayed: bool = False) -> np.ndarray:
     Args:
         sample: of a dataset of the task `segmentation`.
         displayed: turn the axes as `Study.displayed` turns the image's; False for the order of
-            `read_study(sample.path, frame=sample.frame)`.
+            `read_study(sample.path, frame=sample.frame)`, whatever kinds of file the two are.
 
     Returns:
         (slices, height, width) uint8 indices into `Dataset.class_names`, 0 being background.
@@ -55,11 +57,11 @@ def read_mask_study(sample: Sample) -> Study:
             "Use the samples of a dataset of the task segmentation.",
         )
     if not sample.mask_parts:
-        study = _read(sample.mask, sample.frame)
+        study = _on_image(sample, sample.mask)
         if sample.mask_threshold is not None:
             return _plain(study, (_integers(study) >= sample.mask_threshold).astype(np.uint8))
         return _indexed(study, sample.mask_values)
-    parts = [_read(path, sample.frame) for path in sample.mask_parts]
+    parts = [_on_image(sample, path) for path in sample.mask_parts]
     shapes = {part.pixels.shape for part in parts}
     if len(shapes) > 1:
         raise MaskError(
@@ -67,9 +69,23 @@ def read_mask_study(sample: Sample) -> Study:
         )
     pixels = np.zeros(parts[0].pixels.shape, np.uint8)
     for index, part in enumerate(parts, start=1):
-        stored = _integers(part)
-        pixels[stored >= (THRESHOLD if stored.max(initial=0) == 255 else 1)] = index
+        pixels[_foreground(part)] = index
     return _plain(parts[0], pixels)
+
+
+def _foreground(part: Study) -> np.ndarray:
+    """Where the mask of one class has it: not 0, or bright where edges were smoothed."""
+    stored = _integers(part)
+    peak = int(stored.max(initial=0))
+    if peak < THRESHOLD or len(np.unique(stored)) < 3:
+        return stored > 0
+    if _grey_part(stored, peak) > MAX_GREY:
+        raise LabelError(
+            f"A file of one class holds {len(np.unique(stored))} different values: it is an image, "
+            "or a mask of several classes.",
+            "Give one file per class with two values each, or one mask with all classes.",
+        )
+    return stored > peak // 2
 
 
 def values_of(path: Path) -> tuple[int, ...]:
@@ -84,8 +100,12 @@ def values_of(path: Path) -> tuple[int, ...]:
 
 def grey_share(path: Path) -> float:
     """Part of a mask's pixels that are neither dark nor bright."""
-    stored = _integers(_read(path, None))
-    return float(((stored >= GREY[0]) & (stored < GREY[1])).mean())
+    return _grey_part(_integers(_read(path, None)))
+
+
+def _grey_part(stored: np.ndarray, peak: int = 255) -> float:
+    low, high = (limit * peak / 255 for limit in GREY)
+    return float(((stored >= low) & (stored < high)).mean())
 
 
 def check_grids(pairs: Sequence[tuple[Path, Path]], names: Sequence[str] | None = None) -> None:
@@ -121,7 +141,8 @@ def _difference(pair: tuple[Path, Path]) -> str | None:
     """In what image and mask differ; None if they fit, or if either cannot be read at all:
     such a file stands in the failures, like every other one."""
     try:
-        text = grid_of(pair[0]).difference(grid_of(pair[1]))
+        image, mask = turned_grids(*pair)
+        text = image.difference(mask)
     except MissingPackageError:
         raise
     except DinoradError:
@@ -129,8 +150,61 @@ def _difference(pair: tuple[Path, Path]) -> str | None:
     return text or None
 
 
+def _on_image(sample: Sample, path: Path) -> Study:
+    """A mask file on the axes of the sample's image, with the image's place."""
+    if has_no_place(sample.path) and has_no_place(path):
+        return _read(path, sample.frame)
+    grid, turn = mask_on_image(sample.path, path)
+    if sample.frame is None or turn.keeps_slices:
+        study = _read(path, sample.frame)
+        return placed_as(replace(study, pixels=turn.array(study.pixels)), grid)
+    study = _read(path, None)
+    whole = placed_as(replace(study, pixels=turn.array(study.pixels)), grid)
+    return whole.slice(sample.frame)
+
+
 def _read(path: Path, frame: int | None) -> Study:
-    return read_study(path, frame=frame)
+    study = read_study(path, frame=frame)
+    if study.facts.get("sop_class") == "Segmentation Storage":
+        _refuse_segments(path)
+    indices = _indices_of_palette(path) if study.facts.get("format") in _WITH_PALETTE else None
+    if indices is None or indices.shape != study.pixels.shape[:3]:
+        return study
+    return replace(study, pixels=indices, units="stored")
+
+
+def _refuse_segments(path: Path) -> None:
+    """A DICOM SEG has a frame per segment and slice where it is found, in an order of its own.
+
+    Raises:
+        MaskError: unless it has one segment, whose frames may be all slices.
+    """
+    pydicom = require("pydicom", "reading DICOM")
+    segments = len(pydicom.dcmread(path, stop_before_pixels=True).get("SegmentSequence", ()))
+    if segments != 1:
+        raise MaskError(
+            f"A mask is a DICOM SEG of {segments} segments: its frames are no slices.",
+            "Convert it to NIfTI on the grid of its series, with 3D Slicer or dcmqi's "
+            "segimage2itkimage --mergeSegments.",
+        )
+
+
+def _indices_of_palette(path: Path) -> np.ndarray | None:
+    """(1, rows, columns) indices into a palette of colours: such files hold class numbers.
+
+    None for other files, and for those that show black and white only: their colours tell.
+    """
+    image_module = require("PIL.Image", "reading raster images")
+    with image_module.open(path) as image:
+        if image.mode != "P" or getattr(image, "n_frames", 1) > 1:
+            return None
+        colours = np.asarray(image.getpalette(), np.int64).reshape(-1, 3)
+        indices = np.asarray(image)
+    used = colours[np.unique(indices)]
+    plain = (used == used[:, :1]).all() and set(used[:, 0].tolist()) <= {0, 255}
+    if plain or (colours == colours[:, :1]).all():
+        return None
+    return indices[None]
 
 
 def _indexed(study: Study, values: tuple[int, ...] | None) -> Study:
@@ -153,7 +227,8 @@ def _integers(study: Study) -> np.ndarray:
     pixels = study.pixels
     if study.is_colour:
         raise LabelError(
-            "A mask is a colour image.", "Save masks with one number per pixel: 0, 1, 2, ..."
+            "A mask is a colour image.",
+            "Save masks with one number per pixel: 0, 1, 2, ... (a palette may give them colours).",
         )
     if study.rescale != (1.0, 0.0):
         pixels = study.values()

@@ -28,6 +28,7 @@ _MASK_FOLDERS = frozenset(
 _MASK_WORDS = re.compile(
     r"[._ -](mask|masks|seg|segmentation|label|labels|gt|groundtruth|manual)$", re.IGNORECASE
 )
+_NUMBERED_MASK = re.compile(_MASK_WORDS.pattern.removesuffix("$") + r"[._ -]?\d+$", re.IGNORECASE)
 _NNUNET_CHANNEL = re.compile(r"_(\d{4})$")
 
 
@@ -64,7 +65,8 @@ def records_of_pairs(root: Path) -> Pairs:
 
     Args:
         root: `images` and `labels` (or `masks`, `imagesTr` and `labelsTr`, ...) in it or in
-            train, val and test folders of it; or files called X and X_mask or X_seg side by side.
+            train, val and test folders of it; or files called X and X_mask or X_seg side by side;
+            or folders of one image and a file called mask.
             Folders below are splits, if all are called so, and else patients.
 
     Raises:
@@ -81,8 +83,10 @@ def records_of_pairs(root: Path) -> Pairs:
             placed += [_Placed(record, _below(record, images)) for record in found]
             notes += more
         if not folders:
-            beside = _side_by_side(root, place, split)
+            beside, more = _side_by_side(root, place, split)
             placed += [_Placed(record, _below(record, place)) for record in beside]
+            notes += more
+        notes += _left_test_folders(place)
     records, more = _by_sub_folders(placed)
     notes += more
     if not records:
@@ -159,22 +163,22 @@ def _of_folders(
     for path in sorted(filter(could_be_image, visible_files(images)), key=natural_key):
         key = _key(path, images)
         channel = _NNUNET_CHANNEL.search(key)
-        if channel and key not in by_name:
+        if channel and key not in by_name and key[: channel.start()] in by_name:
             if channel[1] != "0000":
                 channels += 1
                 continue
             key = key[: channel.start()]
+        if key in used:
+            raise MaskError(
+                f"Two images in {images.name} have one name but for the suffix, and one mask.",
+                "Keep one image per mask.",
+            )
         if key in by_name:
             used.add(key)
             records.append(_record(root, path, by_name[key], split))
         else:
             without += 1
-    idle = len(by_name.keys() - used)
-    notes = []
-    if without:
-        notes.append(f"{count_of(without, 'image')} without a mask: left out")
-    if idle:
-        notes.append(f"{count_of(idle, 'mask')} without an image: left out")
+    notes = _unpaired(without, len(by_name.keys() - used))
     if channels:
         notes.append(
             f"{count_of(channels, 'file')} of further channels (_0001, ...) left out: one is read"
@@ -182,18 +186,68 @@ def _of_folders(
     return records, notes
 
 
-def _side_by_side(root: Path, place: Path, split: Split | None) -> list[Record]:
+def _unpaired(images: int, masks: int) -> list[str]:
+    notes = []
+    if images:
+        notes.append(f"{count_of(images, 'image')} without a mask: left out")
+    if masks:
+        notes.append(f"{count_of(masks, 'mask')} without an image: left out")
+    return notes
+
+
+def _left_test_folders(place: Path) -> list[str]:
+    """nnU-Net's labelled test images, which no split is made of."""
+    if not place.is_dir():
+        return []
+    folders = {_simple(entry.name): entry for entry in place.iterdir() if entry.is_dir()}
+    if "imagests" not in folders or "labelsts" not in folders:
+        return []
+    masks = sum(map(could_be_image, visible_files(folders["labelsts"])))
+    left = f"imagesTs and labelsTs ({count_of(masks, 'mask')}) are left out: to judge on them, name"
+    return [f"{left} them as test in a CSV of image, mask and split"] if masks else []
+
+
+def _side_by_side(root: Path, place: Path, split: Split | None) -> tuple[list[Record], list[str]]:
+    """X with X_mask; in folders of one image each, any name beside `mask`."""
     files = sorted(filter(could_be_image, visible_files(place)), key=natural_key)
-    masks = {
-        (path.parent, _MASK_WORDS.sub("", stem_of(path))): path
-        for path in files
-        if _MASK_WORDS.search(stem_of(path))
-    }
-    return [
-        _record(root, path, masks[path.parent, stem_of(path)], split)
-        for path in files
-        if (path.parent, stem_of(path)) in masks
-    ]
+    masks: dict[tuple[Path, str], Path] = {}
+    images: dict[tuple[Path, str], Path] = {}
+    for path in files:
+        stem = stem_of(path)
+        is_mask = _MASK_WORDS.search(f"_{stem}")
+        key = path.parent, f"_{stem}"[: is_mask.start()].removeprefix("_") if is_mask else stem
+        found = masks if is_mask else images
+        if key in found:
+            raise MaskError(
+                f"Two {'masks' if is_mask else 'images'} side by side have one name but for "
+                "suffix and word (X_mask and X_seg, X.png and X.jpg).",
+                "Keep one mask per image; for one file per class give a CSV: --mask-column a,b",
+            )
+        found[key] = path
+    _name_lone_images(masks, images)
+    numbered = [(at[0], number) for at in images if (number := _NUMBERED_MASK.search(at[1]))]
+    further = sum((folder, number.string[: number.start()]) in masks for folder, number in numbered)
+    if further:
+        raise MaskError(
+            f"{count_of(further, 'mask')} of several (X_mask_1 beside X_mask) would be taken "
+            "for images.",
+            "Join the masks of an image into one file, or take the further ones out.",
+        )
+    paired = [at for at in images if at in masks]
+    records = [_record(root, images[at], masks[at], split) for at in paired]
+    if not records:
+        return [], []
+    return records, _unpaired(len(images) - len(records), len(masks) - len(records))
+
+
+def _name_lone_images(
+    masks: dict[tuple[Path, str], Path], images: dict[tuple[Path, str], Path]
+) -> None:
+    """A file called `mask` or `seg` alone belongs to the one image of its folder."""
+    for folder in [folder for folder, stem in masks if not stem]:
+        alone = [at for at in images if at[0] == folder]
+        if len(alone) == 1 and alone[0] not in masks:
+            masks[alone[0]] = masks.pop((folder, ""))
 
 
 def _record(root: Path, path: Path, mask: Path, split: Split | None) -> Record:
@@ -242,6 +296,12 @@ def classes_of_description(
     labels = document.get("labels")
     if not isinstance(labels, dict) or not labels:
         return None, None
+    if any(str(name).lower() == "ignore" for pair in labels.items() for name in pair):
+        raise TableError(
+            f"{DESCRIPTION} has the label 'ignore': voxels that are neither trained nor judged on "
+            "are not supported, and as a class they would be both.",
+            "Give these voxels a class (or the background), and take 'ignore' out.",
+        )
     try:
         if all(str(key).lstrip("-").isdigit() for key in labels):
             pairs = sorted((int(key), str(name)) for key, name in labels.items())

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from dinorad_rt import identifiers
+from dinorad_rt.datasets.axes import has_no_place
 from dinorad_rt.datasets.facts import FileFacts
+from dinorad_rt.datasets.grid import kind_of
 from dinorad_rt.datasets.labels import Labels
 from dinorad_rt.datasets.masks import (
     MAX_CLASSES,
@@ -23,6 +26,7 @@ from dinorad_rt.words import count_of
 
 MAX_GUESSED = 40
 """More different values than these are no classes but an image, unless the classes are named."""
+_GUESSED_NAME = re.compile(r"class (\d+)")
 
 
 def with_classes(
@@ -67,6 +71,7 @@ def with_classes(
         for one, held in zip(usable, found, strict=True)
     ]
     check_record_grids(checked)
+    notes += _place_notes(checked)
     notes.append(f"classes of the masks: {', '.join(names)}")
     return checked, Labels("segmentation", tuple(names), tuple(() for _ in checked), tuple(notes))
 
@@ -85,6 +90,20 @@ def check_record_grids(records: Sequence[Record]) -> None:
     ]
     names = [name for *_, name in pairs] if identifiers.are_kept() else None
     check_grids([(image, mask) for image, mask, _ in pairs], names)
+
+
+def _place_notes(records: Sequence[Record]) -> list[str]:
+    """Says how NIfTI lies on files that do not tell their place."""
+    image, mask = records[0].path, records[0].mask
+    if mask is None or has_no_place(image) == has_no_place(mask):
+        return []
+    nifti = mask if has_no_place(image) else image
+    if kind_of(nifti) != "nifti":
+        return []
+    return [
+        f"only {'masks' if nifti is mask else 'images'} are NIfTI and tell their place: their x is "
+        "taken for the column of the other file, y for the row, z for the slice"
+    ]
 
 
 def _values(records: Sequence[Record], facts: FileFacts) -> list[tuple[int, ...]]:
@@ -119,8 +138,8 @@ def _classes(
     seen = sorted({value for held in found for value in held})
     if names is None:
         return _guessed(seen)
-    if values is None and len(names) == 2 and len(seen) == 2 and seen[0] == 0 and seen[1] > 1:
-        values = seen  # 0 and 255
+    if values is None:
+        values = _told_by_names(names, seen)
     allowed = list(range(len(names)) if values is None else values)
     unknown = [value for value in seen if value not in allowed]
     if unknown:
@@ -131,6 +150,20 @@ def _classes(
             "Mend the masks, or name all classes: --class-names background,...",
         )
     return tuple(names), None if allowed == list(range(len(names))) else tuple(allowed)
+
+
+def _told_by_names(names: Sequence[str], seen: Sequence[int]) -> tuple[int, ...] | None:
+    """Stored values of classes: of the only foreground (0 and 255), or in names that were guessed.
+
+    A run knows its classes by their names alone when its data are opened again.
+    """
+    if len(names) == 2:
+        others = [value for value in seen if value]
+        return (0, others[0]) if len(others) == 1 and others[0] > 1 else None
+    numbers = [_GUESSED_NAME.fullmatch(name) for name in names[1:]]
+    if not names or names[0] != "background" or None in numbers:
+        return None
+    return (0, *(int(number[1]) for number in numbers if number is not None))
 
 
 def _guessed(seen: Sequence[int]) -> tuple[tuple[str, ...], tuple[int, ...] | None]:

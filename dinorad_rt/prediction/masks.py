@@ -14,6 +14,7 @@ from dinorad_rt.files import atomic_path
 from dinorad_rt.optional import require
 from dinorad_rt.prediction.inputs import Item
 from dinorad_rt.reports.plots import COLOURS
+from dinorad_rt.studies.nifti import open_nifti
 from dinorad_rt.studies.read import file_kind
 from dinorad_rt.studies.study import Study
 
@@ -45,7 +46,7 @@ def write_nifti(path: Path, mask: np.ndarray, study: Study, item: Item) -> None:
     nibabel = require("nibabel", "writing NIfTI")
     voxels = np.ascontiguousarray(mask.transpose(2, 1, 0))
     if file_kind(item.files[0]) == "nifti" and len(item.files) == 1:
-        image = _like(nibabel, voxels, nibabel.load(item.files[0]))
+        image = _like(nibabel, voxels, open_nifti(item.files[0]))
     else:
         affine = np.eye(4)
         matrix = study.affine()

@@ -44,15 +44,21 @@ def read_nifti(path: Path, frame: int | None = None) -> Study:
     """
     nibabel = require("nibabel", "reading NIfTI")
     with quiet():
-        image = _open(nibabel, path)
+        image = open_nifti(path)
         data, rescale = _stored_values(image, path)
-        data, affine = _to_ras(nibabel, data, _in_millimetres(image))
+        data, affine = _to_ras(nibabel, data, in_millimetres(image))
         if frame is not None:
             check_frame(frame, data.shape[2] * data.shape[3], path)
         return _study(data, affine, rescale, image, frame)
 
 
-def _open(nibabel: Any, path: Path) -> Any:
+def open_nifti(path: Path) -> Any:
+    """The nibabel image of a file, whatever it is called; its voxels are not read yet.
+
+    Raises:
+        UnreadableFileError: damaged, or no spatial image.
+    """
+    nibabel = require("nibabel", "reading NIfTI")
     try:
         named = path.name.lower().endswith(_SUFFIXES)
         image = nibabel.load(path) if named else _opened_by_content(nibabel, path)
@@ -141,8 +147,8 @@ def _to_ras(nibabel: Any, data: np.ndarray, affine: np.ndarray) -> tuple[np.ndar
     return turned, affine @ orientations.inv_ornt_aff(found, data.shape[:3])
 
 
-def _in_millimetres(image: Any) -> np.ndarray:
-    """The affine in mm: NIfTI may count in metres or micrometres (`xyzt_units`)."""
+def in_millimetres(image: Any) -> np.ndarray:
+    """The affine of an image of nibabel in mm: NIfTI may count in metres or micrometres."""
     affine = np.array(image.affine, np.float64)
     units = image.header.get_xyzt_units()[0] if hasattr(image.header, "get_xyzt_units") else "mm"
     affine[:3] *= {"meter": 1e3, "micron": 1e-3}.get(units, 1.0)

@@ -205,3 +205,117 @@ def test_splits_below_images_and_masks(tmp_path: Path) -> None:
     assert dataset.facts["splits"].startswith("given")
     assert len(dataset.of_split("train")) == 6 and len(dataset.of_split("test")) == 3
     assert len({sample.patient for sample in dataset.samples}) == 9
+
+
+def test_palettes_hold_class_numbers(tmp_path: Path) -> None:
+    """As labelling tools write them; black and white in a palette stay black and white."""
+    (tmp_path / "masks").mkdir()
+    for number in range(6):
+        pixels = np.random.default_rng(number).integers(0, 255, (9, 8), np.uint8)
+        (tmp_path / "images").mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(tmp_path / "images" / f"{number}.png")
+        mask = Image.fromarray(np.uint8(pixels > 99) + np.uint8(pixels > 199))
+        coloured = Image.new("P", mask.size)
+        coloured.paste(mask)
+        coloured.putpalette([0, 0, 0, 128, 128, 128, 0, 128, 0])
+        coloured.save(tmp_path / "masks" / f"{number}.png")
+    dataset = open_dataset(tmp_path)
+    assert dataset.class_names == ("background", "class 1", "class 2")
+    image = np.asarray(Image.open(dataset.samples[0].path))
+    expected = np.uint8(image > 99) + np.uint8(image > 199)
+    assert np.array_equal(read_mask(dataset.samples[0])[0], expected)
+    for number in range(6):
+        white = Image.new("P", (8, 9), 1)
+        white.putpalette([0, 0, 0, 255, 255, 255, 0, 128, 0])
+        white.save(tmp_path / "masks" / f"{number}.png")
+    assert open_dataset(tmp_path).samples[0].mask_values == (0, 255)
+
+
+def test_two_masks_or_two_images_of_one_name_are_refused(tmp_path: Path) -> None:
+    names = [str(number) for number in range(6)]
+    for word, told in (("_seg", "Two masks side by side"), ("_mask_1", "1 mask of several")):
+        folder = tmp_path / f"beside{word}"
+        _write_slices(folder, "{}_mask.png", names)
+        (folder / f"3{word}.png").write_bytes((folder / "3_mask.png").read_bytes())
+        with pytest.raises(MaskError, match=told):
+            open_dataset(folder, task="segmentation")
+    _write_slices(tmp_path / "images", "../masks/{}.png", names)
+    Image.open(tmp_path / "images" / "3.png").save(tmp_path / "images" / "3.bmp")
+    with pytest.raises(MaskError, match="Two images in images"):
+        open_dataset(tmp_path)
+
+
+def test_what_stands_alone_side_by_side_is_told(tmp_path: Path) -> None:
+    _write_slices(tmp_path, "{}_mask.png", [str(number) for number in range(8)])
+    (tmp_path / "3.png").unlink()
+    (tmp_path / "5_mask.png").unlink()
+    dataset = open_dataset(tmp_path, task="segmentation")
+    assert len(dataset.samples) == 6
+    assert "1 image without a mask: left out" in dataset.notes
+    assert "1 mask without an image: left out" in dataset.notes
+
+
+def test_a_folder_per_patient_with_an_image_and_its_mask(tmp_path: Path) -> None:
+    for number in range(6):
+        write_pair(tmp_path / "all", number)
+        folder = tmp_path / "apart" / f"P{number}"
+        folder.mkdir(parents=True)
+        (tmp_path / f"all/imagesTr/case_{number:02d}_0000.nii.gz").rename(folder / "t1.nii.gz")
+        (tmp_path / f"all/labelsTr/case_{number:02d}.nii.gz").rename(folder / "seg.nii.gz")
+    dataset = open_dataset(tmp_path / "apart", task="segmentation")
+    assert len(dataset.samples) == len({sample.patient for sample in dataset.samples}) == 6
+    for sample in dataset.samples:
+        assert np.array_equal(read_mask(sample) > 0, read_study(sample.path).pixels > 50)
+
+
+def test_what_nnunet_leaves_out_and_ignores_is_told(tmp_path: Path) -> None:
+    for number in range(6):
+        write_pair(tmp_path, number)
+        write_pair(tmp_path / "test", number + 6)
+    for kind in ("images", "labels"):
+        (tmp_path / "test" / f"{kind}Tr").rename(tmp_path / f"{kind}Ts")
+    assert any("labelsTs (6 masks) are left out" in note for note in open_dataset(tmp_path).notes)
+    labels = '{"labels": {"background": 0, "a": 1, "ignore": 2}}'
+    (tmp_path / "dataset.json").write_text(labels)
+    with pytest.raises(TableError, match="label 'ignore'"):
+        open_dataset(tmp_path)
+
+
+@pytest.mark.parametrize("values", [(0, 255), (255, 255), (0, 1, 4), (0, 60, 255), (0, 1, 9)])
+def test_a_run_finds_its_classes_again(tmp_path: Path, values: tuple[int, ...]) -> None:
+    """A run knows names alone; the values of its masks need not be 0, 1, 2."""
+    _write_slices(tmp_path / "images", "../masks/{}.png", [str(number) for number in range(6)])
+    for path in (tmp_path / "masks").iterdir():
+        stored = np.random.default_rng(1).choice(values, (9, 8)).astype(np.uint8)
+        Image.fromarray(stored).save(path)
+    for described in (False, True):
+        if described and len(values) == 3:
+            labels = ", ".join(f'"{value}": "name {value}"' for value in values)
+            (tmp_path / "dataset.json").write_text(f'{{"labels": {{{labels}}}}}')
+        first = open_dataset(tmp_path)
+        again = open_dataset(tmp_path, class_names=first.class_names)
+        assert again.fingerprint == first.fingerprint
+        masks = [read_mask(dataset.samples[0]) for dataset in (first, again)]
+        assert np.array_equal(*masks) and masks[0].max() == len(first.class_names) - 1
+
+
+def test_smoothed_edges_of_a_file_per_class(tmp_path: Path, write_table: WriteTable) -> None:
+    """JPEG masks have values beside 0 and the brightest, which need not be 255."""
+    rows, columns = np.mgrid[:128, :128]
+    disc = (rows - 60) ** 2 + (columns - 50) ** 2 < 30**2
+    for number in range(6):
+        Image.fromarray(np.uint8(disc * 90 + number)).save(tmp_path / f"{number}.png")
+        Image.fromarray(np.uint8(disc * 190)).save(tmp_path / f"{number}_a.jpg", quality=80)
+        Image.fromarray(np.uint8(~disc * 200)).save(tmp_path / f"{number}_b.png")
+    held = np.asarray(Image.open(tmp_path / "0_a.jpg"))
+    assert 130 < held.max() < 255 and ((held > 0) & ~disc).any()
+    rows_of = [(f"{n}.png", f"{n}_a.jpg", f"{n}_b.png") for n in range(6)]
+    table = write_table("image,a,b", rows_of)
+    found = read_mask(open_dataset(table, mask_column="a,b").samples[0])[0]
+    assert np.array_equal(found, np.where(disc, 1, 2))
+    found = read_mask(open_dataset(table, mask_column="b,a").samples[0])[0]
+    assert np.array_equal(found, np.where(disc, 2, 1))
+    noise = np.random.default_rng(0).integers(0, 255, (128, 128), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "0_b.png")
+    with pytest.raises(LabelError, match="is an image"):
+        [read_mask(sample) for sample in open_dataset(table, mask_column="a,b").samples]
