@@ -3,8 +3,9 @@
     python -m benchmarks.engines_cpu [--prepare] [--only vits14-224-8 ...] [--rounds 5]
 
 The precision is the lowest that the processor has its own arithmetic for: BF16, or FP32 where it
-has none; the results of the two lie apart. Contenders: our OpenVINO engine and our Inductor engine
-(and INT8 where its gate passes), through our runners with their copies; PyTorch eager;
+has none; the results of the two lie apart. Contenders: our engines of OpenVINO, Inductor and, in
+FP32, ONNX Runtime (and INT8 where its gate passes), through our runners with their copies, of which
+`auto` would take the fastest; PyTorch eager;
 torch.compile max-autotune; bare ONNX Runtime; bare OpenVINO tuned by hand (static batch, one or two
 streams, the precision as its hint). All of a cell live side by side, each in a process of its own,
 and take turns in a random order; beside them the matrix product alone. Batch 1 is one call at a
@@ -42,7 +43,10 @@ FP32_SIDE = 2048
 FP32_PRODUCT = f"product fp32 {FP32_SIDE}"
 PRECISION = "bf16" if "bf16" in cpu_precisions() else "fp32"
 NAME = f"engines_cpu_{PRECISION}"
-OURS = (f"ours openvino {PRECISION}", f"ours inductor {PRECISION}")
+OURS = (
+    *(f"ours openvino {PRECISION}", f"ours inductor {PRECISION}"),
+    *(("ours onnxruntime fp32",) if PRECISION == "fp32" else ()),
+)
 INT8 = "ours openvino int8"
 ORT = "onnxruntime fp32"
 _ORT_BAR = {"onnxruntime_fp32": 4.0} if PRECISION == "bf16" else {}
