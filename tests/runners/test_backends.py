@@ -149,6 +149,27 @@ def test_openvino_cannot_lower_fp16_to_bf16_in_silence(
         get_or_build(tiny_graph("fp16"), backend="openvino", profile=PROFILE)
 
 
+@pytest.mark.parametrize(("batch", "spins"), [(1, "1"), (8, "0")])
+def test_onnxruntime_spins_where_latency_is_asked_for(
+    tiny_graph: Any, cache: Path, monkeypatch: pytest.MonkeyPatch, batch: int, spins: str
+) -> None:
+    import onnxruntime as runtime
+
+    opened = []
+    session = runtime.InferenceSession
+
+    def spy(path: str, options: Any, **more: Any) -> Any:
+        opened.append(options.get_session_config_entry("session.intra_op.allow_spinning"))
+        return session(path, options, **more)
+
+    monkeypatch.setattr(runtime, "InferenceSession", spy)
+    profile = Profile("test", batch=batch)
+    engine = get_or_build(tiny_graph("fp32"), backend="onnxruntime", profile=profile)
+    opened.clear()
+    with open_runner(engine):
+        assert opened == [spins]
+
+
 @pytest.mark.parametrize("backend", ["onnxruntime", "pytorch"])
 def test_a_silent_fp32_build_is_an_error(
     tiny_graph: Callable[[str], Any], cache: Path, monkeypatch: pytest.MonkeyPatch, backend: str
