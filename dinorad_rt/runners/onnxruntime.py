@@ -1,9 +1,9 @@
 """ONNX Runtime: the processor; with onnxruntime-gpu also its CUDA and TensorRT providers.
 
 The processor has kernels for FP32 and INT8 only: FP16 graphs would be cast to FP32 node by node
-and BF16 ones are not implemented, so both are refused. Threads spin between operators in engines of
-batch 1 only, which the shortest time for one image is asked of (measured with ViT-S/14 on two cores:
-12 % less time; with batch 8 nothing): a spinning thread takes what decoding workers need.
+and BF16 ones are not implemented, so both are refused. Threads spin between operators in engines
+of batch 1 only, of which the shortest time for one image is asked (measured with ViT-S/14 on two
+cores: 12 % less time; with batch 8 nothing): a spinning thread takes what decoding workers need.
 """
 
 from __future__ import annotations
