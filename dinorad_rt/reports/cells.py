@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from dinorad_rt.reports.results import MetricValue
 
 
+LONG_TEXT = 40
+"""Letters of a cell from which on it may be broken into lines."""
+
+
 @dataclass(frozen=True)
 class Link:
     """A table cell that leads to another place of the page.
@@ -78,7 +82,7 @@ def _cell(value: Any) -> str:
     if isinstance(value, (int, float)):
         return f'<td class="number" data-value="{value!r}">{escape(format_number(value))}</td>'
     if isinstance(value, Link):
-        return f'<td><a href="#{escape(value.anchor)}">{break_words(value.text)}</a></td>'
+        return f'<td><a href="#{escape(value.anchor)}">{cell_words(value.text)}</a></td>'
     if isinstance(value, Interval):
         return _interval_cell(value)
     if isinstance(value, Shaded):
@@ -86,7 +90,13 @@ def _cell(value: Any) -> str:
             f'<td class="number shaded" style="--share:{value.share:.3f}" '
             f'data-value="{value.value!r}">{escape(value.text)}</td>'
         )
-    return f"<td>{break_words(str(value))}</td>"
+    return f"<td>{cell_words(str(value))}</td>"
+
+
+def cell_words(text: str) -> str:
+    """Escaped text of a cell; what is long may take several lines, and leaves room for others."""
+    shown = break_words(text)
+    return f'<span class="long">{shown}</span>' if len(text) > LONG_TEXT else shown
 
 
 def break_words(text: str) -> str:

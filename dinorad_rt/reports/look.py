@@ -11,9 +11,10 @@ STYLE = """
 html { scroll-padding-top: 1rem; }
 body { margin: 0 auto; max-width: 76rem; padding: 1.5rem 1rem 4rem; color: var(--ink);
   background: var(--paper); font: 1rem/1.5 system-ui, sans-serif; }
-h1 { font-size: 1.6rem; line-height: 1.25; margin: 0 0 .25rem; overflow-wrap: anywhere; }
-h2 { font-size: 1.25rem; margin: 2.5rem 0 .5rem; overflow-wrap: anywhere; }
-h3 { font-size: 1.05rem; margin: 1.5rem 0 .25rem; overflow-wrap: anywhere; }
+h1, h2, h3, p, li, caption, figcaption, summary, .long { overflow-wrap: anywhere; }
+h1 { font-size: 1.6rem; line-height: 1.25; margin: 0 0 .25rem; }
+h2 { font-size: 1.25rem; margin: 2.5rem 0 .5rem; }
+h3 { font-size: 1.05rem; margin: 1.5rem 0 .25rem; }
 a { color: var(--accent); }
 p, ul { max-width: 48rem; } p { margin: .5rem 0; } .soft { color: var(--soft); }
 .skip { position: absolute; left: -100rem; } .skip:focus { left: 1rem; top: .5rem; }
@@ -33,6 +34,7 @@ td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
 td.shaded { background: color-mix(in srgb, var(--accent) calc(var(--share) * 45%), var(--paper)); }
 thead th { background: var(--tint); border-top: 0; white-space: normal; vertical-align: bottom; }
 tbody th { font-weight: 600; background: var(--paper); }
+.long { display: block; width: max-content; max-width: 28rem; white-space: normal; }
 thead button { all: unset; cursor: pointer; font-weight: 600; }
 a:focus-visible, thead button:focus-visible, input:focus-visible, summary:focus-visible,
 .scroll:focus-visible, pre:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
@@ -72,11 +74,12 @@ details { margin: .35rem 0; border-left: .2rem solid var(--line); padding-left: 
 pre { overflow-x: auto; background: var(--tint); padding: .8rem; border-radius: .4rem;
   font-size: .8rem; max-height: 32rem; }
 @media (min-width: 40rem) { th[scope=row] { position: sticky; left: 0; }
-  table wbr { display: none; } }
+  table wbr { display: none; } .long wbr { display: inline; } }
 @media (max-width: 40rem) {
   .panels > div { grid-template-columns: repeat(2, minmax(0, 1fr)); }
   .panels > div:has(> :nth-child(3)) { grid-template-columns: minmax(0, 1fr); }
   body { padding: 1rem .75rem 3rem; } th, td { padding: .4rem .45rem; }
+  .long { max-width: 16rem; } th .long { width: auto; }
   tbody th { white-space: normal; min-width: 8.5rem; max-width: 10rem; overflow-wrap: anywhere; } }
 @media print { :root { color-scheme: light; --ink: #000; --soft: #444; --line: #ccc;
   --paper: #fff; --tint: #f3f6f8; --accent: #0b5cad; --warn: #8a3b00; --warn-tint: #fff3e6; }
@@ -84,6 +87,7 @@ pre { overflow-x: auto; background: var(--tint); padding: .8rem; border-radius: 
   .scroll { overflow: visible; border: 0; } table { font-size: .75rem; }
   th, td { white-space: normal; padding: .2rem .3rem; overflow-wrap: anywhere; }
   th[scope=row] { position: static; } .bar { min-width: 4rem; }
+  .long { width: auto; max-width: none; }
   h2, h3, h4, .legend, figcaption { break-after: avoid; }
   thead th { overflow-wrap: break-word; }
   figure, tr { break-inside: avoid; } pre { max-height: none; white-space: pre-wrap;

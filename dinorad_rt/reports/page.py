@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
-from dinorad_rt.reports.cells import break_words, cells_of
+from dinorad_rt.reports.cells import break_words, cell_words, cells_of
 from dinorad_rt.reports.look import SCRIPT, STYLE
 from dinorad_rt.reports.svg import inline_svg
 
@@ -107,7 +107,7 @@ class Page:
         self._tables += 1
         name = f"table-{self._tables}"
         heads = "".join(
-            f'<th scope="col"><button type="button">{break_words(str(key))}</button></th>'
+            f'<th scope="col"><button type="button">{cell_words(str(key))}</button></th>'
             for key in rows[0]
         )
         body = "".join(f"<tr>{cells_of(row, list(rows[0]))}</tr>" for row in rows)

@@ -85,6 +85,9 @@ def write_report(
         for kind in extras.plots:
             written.append(out / PLOTS / f"{name}.{kind}")
             save_figure(drawing.figure, written[-1])
+    old = _older_plots(out / PLOTS, written)
+    if old:
+        say(f"{PLOTS} also holds {count_of(old, 'plot')} of earlier reports, which were left there")
     return (out / HTML, *(path for path in written if path.name != HTML))
 
 
@@ -113,6 +116,14 @@ def _page(
         extras.gallery(page)
     add_runs(page, material)
     return page, shown
+
+
+def _older_plots(folder: Path, written: Sequence[Path]) -> int:
+    """Plots in the folder that are not of this report: its runs may be others'."""
+    if not folder.is_dir():
+        return 0
+    kinds = tuple(f".{kind}" for kind in FORMATS)
+    return sum(path.suffix in kinds and path not in written for path in folder.iterdir())
 
 
 def _named(drawings: Sequence[Drawing]) -> dict[str, Drawing]:

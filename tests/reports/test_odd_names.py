@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from dinorad_rt.reports.cells import Link, cells_of
 from dinorad_rt.reports.figures import Drawing, Estimate, forest_figure
+from dinorad_rt.reports.look import STYLE
 from dinorad_rt.reports.material import read_material
 from dinorad_rt.reports.plots import scatter_plot, to_svg
 from dinorad_rt.reports.report import Extras, _named, write_report
@@ -77,3 +79,11 @@ def test_every_plot_has_a_file_of_its_own_with_a_short_name() -> None:
     found = _named([Drawing(name, "knn", None, "", "") for name in names])
     assert len(found) == len(names)
     assert all(0 < len(name) < 140 for name in found)
+
+
+def test_a_long_name_may_take_lines_in_its_cell() -> None:
+    name = "vit_" * 30
+    cells = cells_of({"run": Link(name, "run-1"), "class": name, "short": "lung"}, ("run", "class"))
+    assert cells.count('<span class="long">') == 2
+    assert ".long { display: block; width: max-content; max-width: 28rem;" in STYLE
+    assert "long" not in cells_of({"short": "lung"}, ("short",))

@@ -140,6 +140,14 @@ def test_plots_are_written_for_papers(report: Path) -> None:
     assert len(plots) >= 20
 
 
+def test_plots_of_an_earlier_report_are_told(runs: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    write_report(read_material([runs / "a"]), tmp_path, Extras(plots=("svg",)), say=said.append)
+    assert not any("earlier" in line for line in said)
+    write_report(read_material([runs / "c"]), tmp_path, Extras(plots=("svg",)), say=said.append)
+    assert any("4 plots of earlier reports" in line for line in said)
+
+
 def test_the_same_runs_give_the_same_plots(runs: Path, report: Path, tmp_path: Path) -> None:
     write_report(read_material([runs / "a"]), tmp_path, Extras(plots=("svg", "pdf")))
     again = tmp_path / "again"
