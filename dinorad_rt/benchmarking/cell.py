@@ -18,6 +18,7 @@ from dinorad_rt.benchmarking.clocks import read_clocks
 from dinorad_rt.benchmarking.energy import measure_energy
 from dinorad_rt.benchmarking.latency import measure_latency
 from dinorad_rt.benchmarking.memory import peak_mb, read_memory
+from dinorad_rt.benchmarking.pace import ENGINE_CALLS, THROUGHPUT_CALLS, is_enough
 
 if TYPE_CHECKING:
     from dinorad_rt.engines.manifest import Engine
@@ -140,23 +141,23 @@ def _engine_only(runner: AbstractRunner, seconds: float) -> dict[str, Any] | Non
     call = runner.resident_call()
     if call is None:
         return None
-    return measure_latency(call, seconds=seconds, least=5, warm_up=1).as_dict()
+    return measure_latency(call, seconds=seconds, least=ENGINE_CALLS, warm_up=1).as_dict()
 
 
 def _throughput(
-    runner: AbstractRunner, pixels: np.ndarray, seconds: float, least: int = 6
+    runner: AbstractRunner, pixels: np.ndarray, seconds: float
 ) -> tuple[dict[str, Any], int]:
     """Images per second of a full pipeline: the first results, while it fills, do not count."""
     stream = runner.infer_stream(itertools.repeat(pixels))
     fill = runner.look_ahead + 1
     for _ in range(fill):
         next(stream)
-    calls = 0
+    calls, elapsed = 0, 0.0
     start = time.perf_counter()
-    while calls < least or time.perf_counter() - start < seconds:
+    while not is_enough(calls, elapsed, seconds=seconds, least=THROUGHPUT_CALLS):
         next(stream)
         calls += 1
-    elapsed = time.perf_counter() - start
+        elapsed = time.perf_counter() - start
     stream.close()  # type: ignore[attr-defined]
     images = calls * len(pixels)
     return {"images_per_s": images / elapsed, "calls": calls}, images

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from dinorad_rt.benchmarking.pace import LATENCY_CALLS, WARM_UP, is_enough
+
 PERCENTILES = (50, 90, 95, 99)
 
 
@@ -50,23 +52,29 @@ def measure_latency(
     call: Callable[[], object],
     *,
     seconds: float,
-    least: int = 10,
-    warm_up: int = 3,
+    least: int = LATENCY_CALLS,
+    warm_up: int = WARM_UP,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Latency:
-    """Call again and again for `seconds`, at least `least` times, after `warm_up` untimed calls.
+    """Call again and again for `seconds`, after untimed calls.
 
     Args:
         call: blocks until its result is there.
-        seconds: time budget of the timed calls.
+        seconds: time budget of the timed calls, and the most that is spent on warming up.
+        least: timed calls, unless they are so slow that `is_enough` is content with fewer.
+        warm_up: untimed calls at most; one at least, unless 0.
         clock: in seconds, monotonic.
     """
+    start = clock()
     for _ in range(warm_up):
         call()
+        if clock() - start >= seconds:
+            break
     values: list[float] = []
-    end = clock() + seconds
-    while len(values) < least or clock() < end:
+    begin = end = clock()
+    while not is_enough(len(values), end - begin, seconds=seconds, least=least):
         start = clock()
         call()
-        values.append((clock() - start) * 1e3)
+        end = clock()
+        values.append((end - start) * 1e3)
     return Latency(tuple(values))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from dinorad_rt.benchmarking.ceiling import Ceiling, measure_ceiling
 from dinorad_rt.benchmarking.cell import MODES, Cell
+from dinorad_rt.benchmarking.pace import REACHED, Remaining, expected_seconds
 from dinorad_rt.benchmarking.resume import identity, stored_run
 from dinorad_rt.benchmarking.summary import low_precision, summarise
 from dinorad_rt.benchmarking.work import multiply_adds
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 
 SCHEMA = 2
 BENCH_FILE = "bench.json"
-OVERHEAD_SECONDS = 4.0
-"""Starting a process, loading an engine and warming it up, for the estimate of the whole."""
 
 
 @dataclass(frozen=True)
@@ -132,18 +131,34 @@ def _measure_all(sweep: Sweep, out: Path, say: Say) -> None:
     plan = sweep.plan
     order = [row for row in sweep.rows for _ in range(plan.repeats - len(row["runs"]))]
     random.Random(plan.seed).shuffle(order)
-    minutes = len(order) * (plan.seconds + plan.cool_down + OVERHEAD_SECONDS) / 60
-    say(f"{len(order)} measurements in random order, about {minutes:.0f} minutes")
-    for done, row in enumerate(order, start=1):
-        time.sleep(plan.cool_down)
+    left = Remaining([_expected(row, sweep) for row in order])
+    say(f"{len(order)} measurements in random order, {left.words()}")
+    failed: set[str] = set()
+    for number, row in enumerate(order, start=1):
         cell: Cell = row["cell"]
-        say(f"[{done}/{len(order)}] {describe(cell)}")
-        try:
-            row["runs"].append(_in_own_process(cell, plan.seconds))
-        except EngineError as error:
-            say(error.problem)
-            sweep.skipped.append({**_words(cell), "reason": error.problem})
-        write_json(out / BENCH_FILE, sweep.as_dict())
+        name = describe(cell)
+        start = time.monotonic()
+        if name not in failed:
+            say(f"[{number}/{len(order)}] {name}; {left.words()} left")
+            time.sleep(plan.cool_down)
+            try:
+                row["runs"].append(_in_own_process(cell, plan.seconds))
+            except EngineError as error:
+                failed.add(name)
+                say(error.problem)
+                sweep.skipped.append({**_words(cell), "reason": error.problem})
+            write_json(out / BENCH_FILE, sweep.as_dict())
+        left.done(time.monotonic() - start)
+
+
+def _expected(row: dict[str, Any], sweep: Sweep) -> float:
+    """Seconds of one measurement: from the arithmetic of a call and the machine's ceiling."""
+    cell: Cell = row["cell"]
+    kind = row["device"], low_precision(cell.precision)
+    speeds = [c.tflops for c in sweep.ceilings if (c.device, c.precision) == kind and c.tflops > 0]
+    flop = 2.0 * row["macs"] * cell.batch
+    call = flop / (REACHED * speeds[0] * 1e12) if speeds and flop else sweep.plan.seconds
+    return sweep.plan.cool_down + expected_seconds(cell.mode, call, sweep.plan.seconds)
 
 
 def _best(ceilings: list[Ceiling]) -> list[Ceiling]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dinorad_rt.benchmarking.latency import PERCENTILES, Latency, measure_latency
+from dinorad_rt.benchmarking.pace import (
+    ENGINE_CALLS,
+    OVERHEAD_SECONDS,
+    Remaining,
+    expected_seconds,
+)
 
 
 @given(st.lists(st.floats(0.001, 1e4), min_size=1, max_size=200))
@@ -24,20 +28,57 @@ def test_percentiles_are_numpys_nearest_rank(values: list[float]) -> None:
         assert found["sd"] == pytest.approx(np.std(values, ddof=1), rel=1e-6, abs=1e-9)
 
 
-def test_warm_up_is_not_timed_and_time_ends_the_loop() -> None:
-    ticks = itertools.count()
-    calls: list[int] = []
-    latency = measure_latency(
-        lambda: calls.append(1), seconds=9.5, least=2, warm_up=3, clock=lambda: float(next(ticks))
-    )
-    assert len(calls) == 3 + len(latency.milliseconds)
-    assert set(latency.milliseconds) == {1000.0}
-    assert len(latency.milliseconds) == 4  # a clock that ticks at each look: three looks a call
+class Machine:
+    """A clock that only a call moves."""
+
+    def __init__(self, call: float) -> None:
+        self.call_s, self.now, self.calls = call, 0.0, 0
+
+    def call(self) -> None:
+        self.now += self.call_s
+        self.calls += 1
+
+    def clock(self) -> float:
+        return self.now
 
 
-def test_at_least_so_many_calls_however_slow() -> None:
-    ticks = itertools.count(step=100)
-    latency = measure_latency(
-        lambda: None, seconds=1.0, least=5, warm_up=0, clock=lambda: float(next(ticks))
+@pytest.mark.parametrize(
+    ("call_s", "warm_up", "timed"),
+    [
+        (0.125, 3, 80),  # ten seconds full
+        (1.25, 3, 10),  # as many as are wanted
+        (4.0, 3, 10),  # the third warm-up call ends the time for it
+        (15.0, 1, 7),  # until the patience is over
+        (900.0, 1, 3),  # never fewer
+    ],
+)
+def test_slow_calls_are_repeated_less_often(call_s: float, warm_up: int, timed: int) -> None:
+    machine = Machine(call_s)
+    latency = measure_latency(machine.call, seconds=10.0, clock=machine.clock)
+    assert set(latency.milliseconds) == {1e3 * call_s}
+    assert (machine.calls - len(latency.milliseconds), len(latency.milliseconds)) == (
+        warm_up,
+        timed,
     )
-    assert len(latency.milliseconds) == 5
+
+
+@pytest.mark.parametrize("call_s", [0.01, 0.5, 15.0, 900.0])
+def test_a_measurement_takes_as_long_as_expected(call_s: float) -> None:
+    machine = Machine(call_s)
+    machine.call()
+    measure_latency(machine.call, seconds=10.0, clock=machine.clock)
+    engine = {"seconds": 5.0, "least": ENGINE_CALLS, "warm_up": 1, "clock": machine.clock}
+    measure_latency(machine.call, **engine)
+    expected = expected_seconds("latency", call_s, 10.0) - OVERHEAD_SECONDS
+    assert expected == pytest.approx(machine.now, rel=0.2)
+
+
+def test_the_time_that_is_left_follows_what_was_measured() -> None:
+    left = Remaining([60.0, 60.0, 3600.0, 7200.0])
+    assert left.words() == "about 3.0 hours"
+    left.done(30.0)  # twice as fast as expected
+    assert left.words() == "about 1.5 hours"
+    left.done(30.0)
+    left.done(1800.0)
+    left.done(3600.0)
+    assert left.words() == "about 1 s"

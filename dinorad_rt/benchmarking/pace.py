@@ -1,0 +1,85 @@
+"""How long a measurement goes on, and how long a whole benchmark will take.
+
+A call that takes minutes (ViT-L/14 at 518 with 32 images, on a processor) is not repeated as often
+as one that takes milliseconds: its spread is small, and a benchmark is to end.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+PATIENCE = 10.0
+"""Times the asked seconds, after which `FEWEST` calls are enough."""
+FEWEST = 3
+LATENCY_CALLS, ENGINE_CALLS, THROUGHPUT_CALLS = 10, 5, 6
+"""Timed calls at least, where they are fast: with copies, without, of a full pipeline."""
+WARM_UP = 3
+OVERHEAD_SECONDS = 4.0
+"""Starting a process, loading an engine."""
+REACHED = 0.7
+"""Part of the matrix product's speed that an engine is expected to reach."""
+
+
+def is_enough(calls: int, elapsed: float, *, seconds: float, least: int) -> bool:
+    """Whether a measurement may end.
+
+    Args:
+        calls: timed so far.
+        elapsed: seconds since the first of them began.
+        seconds: asked for.
+        least: calls that are wanted however long they take, within `PATIENCE`.
+    """
+    if elapsed < seconds:
+        return False
+    return calls >= least or (calls >= min(FEWEST, least) and elapsed >= PATIENCE * seconds)
+
+
+def expected_seconds(mode: str, call: float, seconds: float) -> float:
+    """Time that one measurement of a cell will take.
+
+    Args:
+        mode: latency, throughput or end_to_end.
+        call: seconds of one call.
+        seconds: asked for.
+    """
+    timed = {
+        "latency": _timed(call, seconds, LATENCY_CALLS) + _timed(call, seconds / 2, ENGINE_CALLS),
+        "throughput": _timed(call, seconds, THROUGHPUT_CALLS) + 2 * call,
+        "end_to_end": max(2 * seconds, 6 * call),
+    }[mode]
+    warm_up = call * (1 + min(WARM_UP, math.ceil(seconds / call)))
+    return OVERHEAD_SECONDS + warm_up + timed
+
+
+def _timed(call: float, seconds: float, least: int) -> float:
+    patient = max(min(FEWEST, least), math.ceil(PATIENCE * seconds / call))
+    return call * max(math.ceil(seconds / call), min(least, patient))
+
+
+class Remaining:
+    """Time that a list of measurements still takes: the estimate, corrected by what is done.
+
+    Args:
+        expected: seconds of each, in their order.
+    """
+
+    def __init__(self, expected: Sequence[float]) -> None:
+        self._expected = list(expected)
+        self._finished, self._spent = 0, 0.0
+
+    def done(self, seconds: float) -> None:
+        """Tell how long the next measurement took."""
+        self._spent += seconds
+        self._finished += 1
+
+    def words(self) -> str:
+        """`about 12 minutes`."""
+        planned = sum(self._expected[: self._finished])
+        factor = self._spent / planned if planned else 1.0
+        left = factor * sum(self._expected[self._finished :])
+        if left < 90:
+            return f"about {max(1, round(left))} s"
+        if left < 90 * 60:
+            return f"about {round(left / 60)} minutes"
+        return f"about {left / 3600:.1f} hours"
