@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import Literal
 
+from dinorad_rt.errors import OutputError
+
 CACHE_VARIABLE = "DINORAD_RT_CACHE"
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -22,17 +24,28 @@ def cache_dir(kind: str) -> Path:
     """
     from dinorad_rt.files import space_errors_named
 
-    root = os.environ.get(CACHE_VARIABLE)
-    if root:
-        base = Path(root).expanduser()
-    else:
-        import platformdirs
-
-        base = Path(platformdirs.user_cache_dir("dinorad-rt", appauthor=False))
-    folder = base / kind
+    folder = _cache_root() / kind
     with space_errors_named(folder):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return folder
+
+
+def _cache_root() -> Path:
+    try:
+        root = os.environ.get(CACHE_VARIABLE)
+        if root:
+            return Path(root).expanduser()
+        import platformdirs
+
+        base = Path(platformdirs.user_cache_dir("dinorad-rt", appauthor=False))
+    except RuntimeError:  # what pathlib and platformdirs raise of a user without a home folder
+        base = Path()
+    if base.is_absolute():
+        return base
+    raise OutputError(
+        "There is no place for the cache: this user has no home folder.",
+        f"Name a folder that you may write to: {CACHE_VARIABLE}=/tmp/cache dinorad-rt ...",
+    )
 
 
 def recipe_dir(kind: Literal["export", "engines"]) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -17,10 +18,10 @@ from dinorad_rt.progress import Progress, Say
 
 def print_error(error: DinoradError) -> None:
     """Print a user's error: what happened, then the way out; paths of data are not named."""
-    typer.secho("Error: ", fg="red", bold=True, nl=False, err=True)
+    _styled("Error: ", "red", nl=False)
     typer.echo(without_paths(error.problem, sys.argv[1:]), err=True)
     if error.fix:
-        typer.secho("Fix:   ", fg="green", bold=True, nl=False, err=True)
+        _styled("Fix:   ", "green", nl=False)
         typer.echo(without_paths(error.fix, sys.argv[1:]), err=True)
 
 
@@ -43,7 +44,14 @@ def seldom(say: Say, seconds: float = 5.0) -> Say:
 
 def warn(text: str) -> None:
     """Say something the user must not miss, on stderr."""
-    typer.secho(f"! {text}", fg="yellow", bold=True, err=True)
+    _styled(f"! {text}", "yellow")
+
+
+def _styled(text: str, colour: str, *, nl: bool = True) -> None:
+    """Print bold and coloured on stderr, where it is a terminal that shows and wants colours."""
+    plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") in ("dumb", "unknown")
+    shown = text if plain else typer.style(text, fg=colour, bold=True)
+    typer.echo(shown, nl=nl, err=True)
 
 
 def print_json(document: dict[str, Any]) -> None:

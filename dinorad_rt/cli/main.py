@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -15,7 +16,7 @@ from typer.core import TyperGroup
 
 from dinorad_rt import __version__
 from dinorad_rt.cli.console import print_error
-from dinorad_rt.cli.finite import finite_numbers
+from dinorad_rt.cli.values import check_values
 from dinorad_rt.errors import DinoradError
 
 DEBUG_VARIABLE = "DINORAD_RT_DEBUG"
@@ -70,7 +71,7 @@ def _command(verb: str) -> Any:
         found.command(verb)(function)
     command = typer.main.get_command(found)
     command.name = verb
-    finite_numbers(command)
+    check_values(command)
     return command
 
 
@@ -106,6 +107,9 @@ def main() -> None:
     Exit codes: 0 done, 2 the user can mend it, 130 interrupted by Ctrl-C, 128 + N by signal N.
     """
     received: list[int] = []
+    for stream in (sys.stdout, sys.stderr):  # a name that the terminal cannot show is no failure
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         with _stopped_by_signals(received):
             app()

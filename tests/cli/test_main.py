@@ -9,12 +9,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
+from dinorad_rt.cli import console
 from dinorad_rt.cli.embed import parse_shard
 from dinorad_rt.cli.evaluate import parse_numbers
 from dinorad_rt.cli.main import app
-from dinorad_rt.errors import DinoradError, ProtocolError
+from dinorad_rt.errors import DinoradError, OutputError, ProtocolError
+from dinorad_rt.paths import cache_dir
+from tests.reports.fake_runs import fake_run
 
 Program = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -157,3 +161,66 @@ def test_numbers_of_options_are_finite(verb: tuple[str, ...], option: str, numbe
 def test_digits_that_make_no_number_are_refused(text: str) -> None:
     with pytest.raises(ProtocolError, match="whole numbers"):
         parse_numbers("--k", text)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("eval", "--data", ""),
+        ("eval", "--out", " "),
+        ("report", ""),
+        ("compare", "a", ""),
+        ("inspect", ""),
+        ("predict", "bundle", "", "--out", "x"),
+    ],
+)
+def test_an_empty_path_is_not_the_current_folder(words: tuple[str, ...]) -> None:
+    done = CliRunner().invoke(app, list(words))
+    assert done.exit_code == 2 and "is empty" in done.output
+
+
+def test_the_home_folder_is_known_in_every_path(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    fake_run(tmp_path / "runs")
+    done = CliRunner().invoke(app, ["report", "~/runs", "--out=~/page"])
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "page" / "report.html").exists() and not (tmp_path / "~").exists()
+
+
+def test_a_terminal_that_cannot_show_a_letter_still_gets_the_rest(
+    program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    done = program("list", "presets")
+    assert done.returncode == 0, done.stderr
+    assert "dinorad:lung" in done.stdout
+
+
+@pytest.mark.parametrize(("name", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])
+def test_colours_may_be_unwanted(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    shown: list[str] = []
+    monkeypatch.setattr(typer, "echo", lambda text, **_: shown.append(text))
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    console.warn("mind")
+    monkeypatch.setenv(name, value)
+    console.warn("mind")
+    assert "\x1b[" in shown[0] and shown[1] == "! mind"
+
+
+def test_a_user_without_a_home_is_told_how_to_name_the_cache(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def nobody(_: int) -> None:
+        raise KeyError
+
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    monkeypatch.chdir(tmp_path)
+    for name in ("HOME", "XDG_CACHE_HOME", "DINORAD_RT_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(OutputError, match="DINORAD_RT_CACHE="):
+        cache_dir("graphs")
+    assert not list(tmp_path.iterdir())
