@@ -12,6 +12,7 @@ import typer
 from dinorad_rt.cli.console import note, print_json, progress_bar
 from dinorad_rt.cli.embed import describe_dataset
 from dinorad_rt.cli.trained import print_run
+from dinorad_rt.cli.unused import refuse_unused_of_masks
 from dinorad_rt.errors import ProtocolError
 
 if TYPE_CHECKING:
@@ -103,6 +104,8 @@ def train_masks(
         **choices,
         **typed,
     )
+    given = vars(masks) | {"image_size": request.image_size}
+    refuse_unused_of_masks(given, chosen.settings)
     dataset = source.open(request.seed, task="segmentation", class_names=classes)
     describe_dataset(dataset)
     folder = out or (

@@ -15,7 +15,7 @@ from dinorad_rt.cli.embed import describe_dataset
 from dinorad_rt.cli.groups import MaskSource, ModelOptions, engine_request, grouped
 from dinorad_rt.cli.train_options import ImageOptions, LoopOptions, MaskOptions, MethodOptions
 from dinorad_rt.cli.trained import print_run
-from dinorad_rt.errors import ProtocolError
+from dinorad_rt.cli.unused import refuse_foreign, refuse_unused_of_classes
 
 if TYPE_CHECKING:
     from dinorad_rt.pipeline import EngineRequest
@@ -83,33 +83,15 @@ def train(
         from dinorad_rt.cli.segment import train_masks
 
         foreign = {name: choices.pop(name) for name in OF_CLASSES}
-        _refuse_foreign(protocol, foreign, "the protocols of classification")
+        refuse_foreign(protocol, foreign, "the protocols of classification")
         classes = options.names(class_names) or None
         recipe = (preset, choices, masks)
         train_masks(request, source, classes, recipe, **of_run, as_json=as_json)
         return
     foreign = {"mask_column": source.mask_column, "class_names": class_names, **vars(masks)}
-    _refuse_foreign(protocol, foreign, "--protocol segmentation")
+    refuse_foreign(protocol, foreign, "--protocol segmentation")
+    refuse_unused_of_classes(protocol, choices, request.model)
     _train_classes(request, source, (protocol, preset, choices), **of_run, as_json=as_json)
-
-
-def _refuse_foreign(protocol: str, given: Mapping[str, Any], meant_for: str) -> None:
-    """Refuse options that the protocol would ignore.
-
-    Args:
-        protocol: as the user named it.
-        given: option → value, None where it was not given.
-        meant_for: which protocols take them.
-
-    Raises:
-        ProtocolError: naming them.
-    """
-    names = ["--" + name.replace("_", "-") for name, value in given.items() if value is not None]
-    if names:
-        raise ProtocolError(
-            f"{', '.join(names)} belong to {meant_for}; --protocol {protocol} has no use for them.",
-            "Leave them out, or choose another protocol.",
-        )
 
 
 def _train_classes(

@@ -98,7 +98,7 @@ class LoopOptions:
     ] = None
     head_lr_scale: Annotated[
         float | None,
-        typer.Option(help="The head's rate as a multiple of it.", rich_help_panel=_LOOP),
+        typer.Option(min=0, help="The head's rate as a multiple of it.", rich_help_panel=_LOOP),
     ] = None
     weight_decay: Annotated[float | None, typer.Option(min=0, rich_help_panel=_LOOP)] = None
     warmup: Annotated[

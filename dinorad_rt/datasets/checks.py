@@ -33,6 +33,8 @@ BY_PATIENT = Path("patient")
 """In place of a split list: splits are made by patient, whatever the data says."""
 MAX_JOINED = 5
 """Patients that one file may join."""
+_UNTESTED = ("; they do not count in means over classes", "; where one is found, it counts as 0")
+"""What becomes of classes without a test sample: of labels, and of masks."""
 
 
 def build_dataset(
@@ -294,7 +296,7 @@ def _absent_classes(records: Sequence[Record], labels: Labels) -> list[str]:
                 if count == 0
             ]
             if absent:
-                out = "; they do not count in means over classes" if split == "test" else ""
+                out = _UNTESTED[labels.task == "segmentation"] if split == "test" else ""
                 notes.append(f"{split} has no sample of: {', '.join(absent)}{out}")
     return notes
 

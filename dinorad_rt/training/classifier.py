@@ -85,7 +85,7 @@ class Classifier(nn.Module):
         self.tokens = load_recipe(backbone.spec.family).graph == "tokens"
         self.spec = head if self.tokens else HeadSpec(1, patch_mean=False)
         depth = len(backbone.module.blocks) if self.tokens else 1  # type: ignore[arg-type]
-        if not 1 <= self.spec.blocks <= min(4, depth):
+        if not 1 <= head.blocks <= min(4, depth):
             raise TrainingError(
                 f"The head is to see {head.blocks} blocks; {backbone.spec.name} has {depth}, and "
                 "its graph gives the last 4 at most.",

@@ -175,6 +175,8 @@ class ClassifyJob(AbstractJob):
             return nn.functional.binary_cross_entropy_with_logits(
                 logits, target, pos_weight=weights
             )
+        if not smooth:  # validation may show classes that training does not
+            weights = torch.where(weights > 0, weights, 1.0)
         return nn.functional.cross_entropy(logits, labels, weight=weights, label_smoothing=share)
 
 

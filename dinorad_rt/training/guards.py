@@ -19,7 +19,12 @@ _MAY_DIFFER = ("question", "settings.save_minutes", "settings.device")
 
 
 def diverged(
-    loss: float, place: tuple[int, int, int], settings: TrainSettings, kept: str
+    loss: float,
+    place: tuple[int, int, int],
+    settings: TrainSettings,
+    kept: str,
+    *,
+    where: str = "loss",
 ) -> DivergedError:
     """The error for a loss that is no number.
 
@@ -28,6 +33,7 @@ def diverged(
         place: epoch from 0, steps before it, steps in all.
         settings: what to change is told from them.
         kept: which checkpoint is left, in words.
+        where: which loss it is.
     """
     epoch, before, total = place
     ways = [f"--lr {settings.lr / 10:g} (it was {settings.lr:g})"]
@@ -38,7 +44,7 @@ def diverged(
     if settings.precision == "fp16":
         ways.append("--precision bf16 or fp32")
     return DivergedError(
-        f"Training diverged: the loss is {loss} at step {before + 1} of {total} (epoch "
+        f"Training diverged: the {where} is {loss} at step {before + 1} of {total} (epoch "
         f"{epoch + 1}). {kept}",
         "Train again into a new folder with " + ", ".join(ways) + ".",
     )

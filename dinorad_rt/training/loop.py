@@ -282,6 +282,12 @@ class _Loop:
             place = (self.at.epoch, max(0, len(self.history.losses) - 1), self.total)
             raise diverged(float("nan"), place, self.settings, self._kept())
 
+    def _refuse_no_loss(self, loss: float) -> None:
+        """Finite weights may still give answers that are no numbers, and any metric of these."""
+        if not math.isfinite(loss):
+            place = (self.at.epoch, max(0, len(self.history.losses) - 1), self.total)
+            raise diverged(loss, place, self.settings, self._kept(), where="validation loss")
+
     def _kept(self) -> str:
         """In words, what a run that ends now leaves behind."""
         best = self.history.best
@@ -296,6 +302,7 @@ class _Loop:
         job, at, settings = self.job, self.at, self.settings
         self._refuse_broken_weights()
         metrics = self._validate()
+        self._refuse_no_loss(metrics.get("loss", 0.0))
         count = at.step - (self.history.epochs[-1].step if self.history.epochs else 0)
         means = {name: value / count for name, value in (at.sums or {}).items()}
         before = self.history.best

@@ -45,6 +45,25 @@ class Method:
     layer_decay: float | None = None
     head_lr_scale: float = 1.0
 
+    def __post_init__(self) -> None:
+        """Refuse numbers that would train nothing, or uphill.
+
+        Raises:
+            TrainingError: naming the number and what is allowed.
+        """
+        for name, valid, allowed in (
+            ("rank", self.rank >= 1, "1 or more"),
+            ("alpha", 0 < self.alpha < float("inf"), "above 0"),
+            ("dropout", 0 <= self.dropout < 1, "0 to below 1"),
+            ("layer_decay", self.layer_decay is None or 0 < self.layer_decay <= 1, "0 to 1"),
+            ("head_lr_scale", 0 <= self.head_lr_scale < float("inf"), "0 or more"),
+        ):
+            if not valid:
+                option = "--" + name.replace("_", "-")
+                raise TrainingError(
+                    f"{name} is {getattr(self, name)}; allowed: {allowed}.", f"Correct {option}."
+                )
+
     def as_dict(self) -> dict[str, Any]:
         """The values that this protocol reads."""
         values = asdict(self)

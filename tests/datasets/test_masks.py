@@ -245,6 +245,17 @@ def test_two_masks_or_two_images_of_one_name_are_refused(tmp_path: Path) -> None
         open_dataset(tmp_path)
 
 
+def test_what_becomes_of_a_class_without_a_test_mask_is_told(
+    tmp_path: Path, write_table: WriteTable
+) -> None:
+    """Found where it is not, it scores 0 and counts in the mean over classes."""
+    _write_slices(tmp_path, "{}_mask.png", [str(number) for number in range(6)])
+    Image.fromarray(np.full((9, 8), 2, np.uint8)).save(tmp_path / "0_mask.png")
+    rows = [(f"{n}.png", f"{n}_mask.png", ("train", "val", "test")[n % 3]) for n in range(6)]
+    notes = open_dataset(write_table("image,mask,split", rows)).notes
+    assert "test has no sample of: class 2; where one is found, it counts as 0" in notes
+
+
 def test_what_stands_alone_side_by_side_is_told(tmp_path: Path) -> None:
     _write_slices(tmp_path, "{}_mask.png", [str(number) for number in range(8)])
     (tmp_path / "3.png").unlink()

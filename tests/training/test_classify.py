@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
 from dinorad_rt.datasets.dataset import Dataset
@@ -197,6 +198,22 @@ def test_splits_that_cannot_serve_are_refused_before_any_work(
     with pytest.raises(DataError, match="All 3 val images .* have the same labels"):
         run_of(single, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_classes_that_only_validation_shows_have_a_loss(tmp_path: Path, cache: Path) -> None:
+    """Their weight is 0 in training, where none is; the mean over them alone has to be a number."""
+    rows = ["image,label,split"]
+    for number in range(24):
+        split = ("train", "train", "val", "test")[number % 4]
+        label = number // 4 % 2 + (2 if split == "val" else 0)
+        pixels = np.random.default_rng(number).integers(0, 255, (32, 32), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+        rows.append(f"{number}.png,c{label},{split}")
+    (tmp_path / "labels.csv").write_text("\n".join(rows) + "\n")
+    recipe = classify_preset("linear").changed(epochs=1, device="cpu")
+    request = EngineRequest(model="test_vit", weights="random", image_size=32)
+    trained = train_classifier(request, recipe, open_dataset(tmp_path), tmp_path / "run")
+    assert np.isfinite(trained.history.epochs[0].metrics["loss"])
 
 
 def test_a_run_of_other_data_is_refused(images: Any, dataset: Dataset, tmp_path: Path) -> None:

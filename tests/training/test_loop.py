@@ -150,6 +150,18 @@ def test_a_nan_loss_stops_and_keeps_the_last_good_checkpoint(toy_job: Any, tmp_p
     assert again.losses == fit(toy_job(), SETTINGS, tmp_path / "other").losses
 
 
+def test_answers_that_are_no_numbers_are_no_best_epoch(
+    toy_job: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Huge weights are finite, and the accuracy of NaN is a number."""
+    job = toy_job()
+    nan = {"accuracy": 0.9, "loss": float("nan")}
+    monkeypatch.setattr(job, "validate", lambda: nan)
+    with pytest.raises(DivergedError, match=r"validation loss is nan at step 6 .* no checkpoint"):
+        fit(job, SETTINGS, tmp_path / "run")
+    assert not (tmp_path / "run/best.safetensors").exists()
+
+
 def test_weights_that_break_in_an_epochs_last_step_are_not_kept(
     toy_job: Any, tmp_path: Path
 ) -> None:

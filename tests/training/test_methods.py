@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from dinorad_rt.errors import TrainingError
 from dinorad_rt.training.classifier import Classifier, HeadSpec
 from dinorad_rt.training.methods import (
     ADAPTERS,
@@ -184,6 +185,20 @@ def test_layers_far_from_the_head_learn_slower(backbone_of: Any) -> None:
     assert decay[id(names["backbone.blocks.0.attn.qkv.bias"])] == 0.0
     assert decay[id(names["head.bias"])] == 0.0 and decay[id(names["head.weight"])] == 0.05
     assert len(scale) == len(names)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("alpha", 0.0), ("head_lr_scale", -5.0), ("rank", 0), ("dropout", 1.0), ("layer_decay", 0.0)],
+)
+def test_numbers_that_train_nothing_or_uphill_are_refused(name: str, value: float) -> None:
+    with pytest.raises(TrainingError, match=f"{name} is {value}"):
+        classify_preset("lora").changed(**{name: value})
+
+
+def test_a_head_of_several_blocks_needs_blocks(backbone_of: Any) -> None:
+    with pytest.raises(TrainingError, match="to see 4 blocks; test_resnet has 1"):
+        Classifier(backbone_of("test_resnet"), HeadSpec(blocks=4), classes=2)
 
 
 def test_the_study_preset_has_the_studys_numbers() -> None:

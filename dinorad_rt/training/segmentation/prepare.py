@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from dinorad_rt.datasets.dataset import Sample
+from dinorad_rt.errors import ProtocolError
+from dinorad_rt.export.recipe import load_recipe
 from dinorad_rt.pipeline import load
 from dinorad_rt.preprocessing.spec import PreprocessSpec
 from dinorad_rt.training.base import backbone_facts, remember_weights
@@ -79,6 +81,7 @@ def _cached(work: Work) -> Prepared:
     """A decoder on patch tokens that the engine computes once."""
     settings, request = work.settings, work.request
     backbone = load(request, work.say)
+    _check_tokens(backbone)
     remember_weights(backbone, request.weights)
     engine = _dense_engine(backbone, work)
     spec = backbone_spec(settings, backbone)
@@ -116,6 +119,7 @@ def _encoder(work: Work) -> Prepared:
     """Encoder and decoder in PyTorch: the encoder frozen or trained."""
     settings, request = work.settings, work.request
     backbone = load(request, work.say)
+    _check_tokens(backbone)
     remember_weights(backbone, request.weights)
     spec = backbone_spec(settings, backbone)
     trained = settings.encoder == "trained"
@@ -188,6 +192,15 @@ def _prepare_patches(work: Work, network: Network) -> Prepared:
 
     notes = spacing_notes(train) if settings.spacing is None else ()
     return Prepared(job, opened, _provenance(None, spec), notes)
+
+
+def _check_tokens(backbone: Backbone) -> None:
+    if load_recipe(backbone.spec.family).graph != "tokens":
+        raise ProtocolError(
+            f"{backbone.spec.name} gives no patch tokens: a decoder has nothing to read.",
+            "Use a vision transformer (dinorad-rt list models), or a network from scratch: "
+            "--model unet",
+        )
 
 
 def _dense_engine(backbone: Backbone, work: Work) -> Engine:

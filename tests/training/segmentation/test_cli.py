@@ -11,9 +11,13 @@ from typer.testing import CliRunner
 from dinorad_rt.cli.main import app
 from dinorad_rt.cli.segment import parse_rates, parse_triple
 from dinorad_rt.errors import ProtocolError
+from dinorad_rt.training.segmentation.baselines import network_named
+from dinorad_rt.training.segmentation.names import NETWORK_NAMES, VOLUME_NETWORKS
 from dinorad_rt.training.segmentation.presets import segmentation_preset
 
 from .conftest import CLASSES, write_volumes
+
+MASKS = ["--protocol", "segmentation", "--model"]
 
 
 def test_a_network_is_trained_and_judged(tmp_path: Path, cache: Path) -> None:
@@ -34,11 +38,26 @@ def test_a_network_is_trained_and_judged(tmp_path: Path, cache: Path) -> None:
     [
         (["--protocol", "segmentation", "--rank", "4"], "--rank"),
         (["--protocol", "lora", "--decoder", "unet", "--views", "2"], "--decoder, --views"),
+        (["--protocol", "linear", "--rank", "4", "--dropout", "0.1"], "--rank, --dropout"),
+        (["--protocol", "lora", "--layer-decay", "0.5"], "--layer-decay"),
+        (["--protocol", "lora", "--model", "unet"], "unet is a network for masks"),
+        ([*MASKS, "unet", "--encoder", "frozen", "--decoder", "linear"], "--decoder, --encoder"),
+        ([*MASKS, "unet", "--patch", "32,32,32"], "--patch"),
+        ([*MASKS, "unet", "--weights", "mine.pth"], "--weights"),
+        ([*MASKS, "unet3d", "--image-size", "64"], "--image-size"),
+        ([*MASKS, "test_vit", "--width", "4", "--spacing", "1,1,1"], "--width, --spacing"),
+        ([*MASKS, "test_vit", "--encoder-lr", "0.1"], "--encoder-lr"),
+        ([*MASKS, "test_vit", "--encoder", "frozen", "--views", "2"], "--views"),
     ],
 )
-def test_options_of_other_protocols_are_refused(words: list[str], told: str) -> None:
+def test_options_without_effect_are_refused(words: list[str], told: str) -> None:
     found = CliRunner().invoke(app, ["train", *words])
     assert isinstance(found.exception, ProtocolError) and told in found.exception.problem
+
+
+def test_volume_networks_are_those_of_three_dimensions() -> None:
+    named = [name for name in NETWORK_NAMES if network_named(name).dims == 3]
+    assert named == list(VOLUME_NETWORKS)
 
 
 def test_three_numbers_or_an_error() -> None:

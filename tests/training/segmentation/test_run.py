@@ -250,6 +250,13 @@ def test_backbones_and_data_that_cannot_be_segmented_are_refused(
         with pytest.raises(ProtocolError, match=why):
             odd = dataclasses.replace(PATCHES, patch=patch)
             train_segmentation(odd, loop(), volumes, tmp_path / "run")
+    for encoder in ("cached", "frozen"):
+        settings = SegmentationSettings(
+            model="test_resnet", weights="random", image_size=32, encoder=encoder
+        )
+        with pytest.raises(ProtocolError, match="no patch tokens") as caught:
+            train_segmentation(settings, loop(), volumes, tmp_path / "run")
+        assert "--model unet" in caught.value.fix
 
 
 def test_a_batch_follows_seed_epoch_and_number(volumes: Dataset, loop: Loop) -> None:
