@@ -63,7 +63,8 @@ def open_dataset(data: str | Path = "phantom", *, seed: int = 0, **columns: Any)
     Args:
         data: a path that exists, else a name of `dinorad-rt list datasets`.
         seed: seed of patient-level splits, where the data brings none.
-        columns: `image_column`, `label_column`, `patient_column`, `split_column` of a CSV.
+        columns: `image_column`, `label_column`, `label_separator`, `patient_column`,
+            `split_column` of a CSV.
 
     Raises:
         DataError: nothing usable is there, or a patient stands in two splits.

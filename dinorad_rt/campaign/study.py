@@ -36,7 +36,7 @@ from dinorad_rt.errors import DinoradError, StudyError, unknown_name
 from dinorad_rt.protocols.registry import settings_for
 
 TASKS = ("binary", "multiclass", "multilabel")
-COLUMNS = ("image_column", "label_column", "patient_column", "split_column")
+COLUMNS = ("image_column", "label_column", "label_separator", "patient_column", "split_column")
 NAMED_WEIGHTS = ("hub", "random", "auto")
 SUFFIX = ".toml"
 

@@ -19,18 +19,37 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Source:
-    """What opens images: the user's own or a registered dataset, and how a table is read."""
+class Place:
+    """Where images lie: the user's own, or a registered dataset."""
 
     data: options.Data = None
     dataset: options.DatasetName = None
     root: options.Root = None
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a table is read, and what may be said of it."""
+
     image_column: options.ImageColumn = None
     label_column: options.LabelColumn = None
+    label_separator: options.LabelSeparator = None
     patient_column: options.PatientColumn = None
     split_column: options.SplitColumn = None
     splits: options.Splits = None
     keep_identifiers: options.KeepIdentifiers = False
+
+
+@dataclass(frozen=True)
+class MaskReading(Reading):
+    """The same of a table that may have masks."""
+
+    mask_column: options.MaskColumn = None
+
+
+@dataclass(frozen=True)
+class Source(Reading, Place):
+    """What opens images: where they lie, and how a table is read."""
 
     @property
     def is_given(self) -> bool:
@@ -64,10 +83,8 @@ class Source:
 
 
 @dataclass(frozen=True)
-class MaskSource(Source):
+class MaskSource(MaskReading, Source):
     """The same of data that may have masks."""
-
-    mask_column: options.MaskColumn = None
 
     def open_for_run(self, run: Path, seed: int) -> Dataset:
         """The dataset as a trained run reads it: masks, for a segmenter.

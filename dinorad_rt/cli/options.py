@@ -81,6 +81,13 @@ DatasetName: TypeAlias = Annotated[
 Root: TypeAlias = Annotated[Path | None, typer.Option(help="Where the dataset's files lie.")]
 ImageColumn: TypeAlias = Annotated[str | None, typer.Option(help="CSV column of image paths.")]
 LabelColumn: TypeAlias = Annotated[str | None, typer.Option(help="CSV column of labels.")]
+LabelSeparator: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        help="What stands between several findings in one label, such as '|', or none for one "
+        "class per cell. Found out by default."
+    ),
+]
 PatientColumn: TypeAlias = Annotated[
     str | None, typer.Option(help="CSV column that groups images of one patient.")
 ]

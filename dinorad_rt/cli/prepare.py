@@ -10,6 +10,7 @@ import typer
 from dinorad_rt.cli import options
 from dinorad_rt.cli.console import note, print_json, seldom, warn
 from dinorad_rt.cli.embed import describe_dataset
+from dinorad_rt.cli.groups import MaskReading, MaskSource, grouped
 from dinorad_rt.errors import UnknownNameError
 from dinorad_rt.words import count_of, verb_of
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from dinorad_rt.datasets.prepare import Prepared
 
 
+@grouped
 def prepare(
     dataset: Annotated[
         str | None, typer.Argument(help="Name: one of `dinorad-rt list datasets`.")
@@ -25,19 +27,14 @@ def prepare(
         Path | None, typer.Option(help="Where its files lie, or shall lie (phantom).")
     ] = None,
     data: options.Data = None,
-    image_column: options.ImageColumn = None,
-    label_column: options.LabelColumn = None,
-    patient_column: options.PatientColumn = None,
-    split_column: options.SplitColumn = None,
-    mask_column: options.MaskColumn = None,
+    *,
+    reading: MaskReading,
     class_names: options.ClassNames = None,
     task: options.DataTask = "auto",
-    splits: options.Splits = None,
     out: Annotated[
         Path | None, typer.Option(help="Write splits.csv there, which --splits takes.")
     ] = None,
     seed: options.Seed = 0,
-    keep_identifiers: options.KeepIdentifiers = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Index a registered dataset or your own: counts, classes, splits, checksums, what is missing.
@@ -47,32 +44,17 @@ def prepare(
     """
     from dinorad_rt.datasets.prepare import prepare_dataset, write_splits
     from dinorad_rt.datasets.registry import counted, entry_named
-    from dinorad_rt.pipeline import dataset_for
 
     if (dataset is None) == (data is None):
         raise UnknownNameError(
             "prepare needs a registered dataset or --data, and one of the two only.",
             "Example: dinorad-rt prepare montgomery --root DIR",
         )
-    say = seldom(note)
-    opened = dataset_for(
-        data,
-        dataset,
-        root,
-        seed=seed,
-        say=say,
-        image_column=image_column,
-        label_column=label_column,
-        patient_column=patient_column,
-        split_column=split_column,
-        mask_column=mask_column,
-        class_names=options.names(class_names) or None,
-        task=task,
-        splits=splits,
-    )
+    source = MaskSource(data=data, dataset=dataset, root=root, **vars(reading))
+    opened = source.open(seed, class_names=options.names(class_names) or None, task=task)
     describe_dataset(opened)
     entry = None if dataset is None else entry_named(dataset)
-    prepared = prepare_dataset(opened, entry, root, counted(say))
+    prepared = prepare_dataset(opened, entry, root, counted(seldom(note)))
     if out is not None:
         write_splits(opened, out)
         note(f"splits of {count_of(len(opened.samples), 'sample')} written to splits.csv in --out")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dinorad_rt import identifiers
+from dinorad_rt.datasets.findings import NO_SEPARATOR, Lists, lists_of
 from dinorad_rt.datasets.spellings import one_spelling
 from dinorad_rt.datasets.table import Table
 from dinorad_rt.errors import LabelError, TableError
@@ -27,7 +28,6 @@ METADATA_WORDS = frozenset(
 """Columns that are never findings, even if they hold only 0 and 1."""
 
 NAME_COLUMNS = ("class", "classname", "labelname", "diagnosisname")
-SEPARATOR = "|"
 MAX_CLASSES = 1000
 MAX_SHOWN = 5
 
@@ -49,35 +49,47 @@ class Labels:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-def labels_of_table(table: Table, wanted: str | None, taken: set[str]) -> Labels:
+def labels_of_table(
+    table: Table, wanted: str | None, taken: set[str], separator: str | None = None
+) -> Labels:
     """Find the labels of a table.
 
     Args:
         table: the table.
         wanted: the user's column, or several separated by commas (one per finding); None to look.
         taken: columns that hold something else (image, patient, split, ...).
+        separator: what stands between findings of one cell, see `findings`; None to find out.
 
     Raises:
         TableError: no such column, or cells that are blank or neither 0 nor 1.
         LabelError: labels that no classification can use.
     """
     if wanted is not None and wanted not in table.header and "," in wanted:
+        if separator not in (None, NO_SEPARATOR):
+            raise TableError(
+                "Several label columns hold one finding each; --label-separator is for lists in "
+                "one column.",
+                "Leave it out, or give one column with --label-column.",
+            )
         names = [table.find("label", name.strip()) or "" for name in wanted.split(",")]
         return labels_of_flags(table, names)
     column = table.find("label", wanted)
     if column is not None:
-        return labels_of_column(table, column)
+        return labels_of_column(table, column, separator)
+    if separator not in (None, NO_SEPARATOR):
+        raise table.missing("label", "--label-column")
     names = flag_columns(table, taken)
     if not names:
         raise table.missing("label", "--label-column")
     return labels_of_flags(table, names)
 
 
-def labels_of_column(table: Table, column: str) -> Labels:
-    """One column: integers or names, or lists separated by `|`."""
+def labels_of_column(table: Table, column: str, separator: str | None = None) -> Labels:
+    """One column: integers or names, or lists of findings."""
     cells = table.column(column)
-    if any(SEPARATOR in cell for cell in cells):
-        return _labels_of_lists(cells, column)
+    lists, said = lists_of(cells, column, separator)
+    if lists is not None:
+        return _labels_of_lists(lists, column)
     blank = [line for cell, line in zip(cells, table.lines, strict=True) if not cell]
     if blank:
         raise TableError(
@@ -88,8 +100,8 @@ def labels_of_column(table: Table, column: str) -> Labels:
     cells, joined = one_spelling([plain_integer(cell) for cell in cells])
     labels = labels_of_names(cells, _sorted_names(cells))
     named, notes = _with_name_column(table, column, cells, labels.class_names)
-    said = (*joined, *notes, *_positive(labels.task, named))
-    return Labels(labels.task, named, labels.rows, said, (column,))
+    said += (*joined, *notes, *_positive(labels.task, named))
+    return Labels(labels.task, named, labels.rows, tuple(said), (column,))
 
 
 def labels_of_names(cells: Sequence[str], names: Sequence[str]) -> Labels:
@@ -174,10 +186,8 @@ def looks_like_paths(cells: Sequence[str]) -> bool:
     return bool(sample) and all(cell.lower().endswith(ends) for cell in sample)
 
 
-def _labels_of_lists(cells: Sequence[str], column: str) -> Labels:
-    lists, joined = _spelled_alike(
-        [[part.strip() for part in cell.split(SEPARATOR) if part.strip()] for cell in cells]
-    )
+def _labels_of_lists(written: Lists, column: str) -> Labels:
+    lists, joined = _spelled_alike(written.rows)
     names = sorted({name for parts in lists for name in parts}, key=_natural)
     at = {name: i for i, name in enumerate(names)}
     rows = []
@@ -187,8 +197,11 @@ def _labels_of_lists(cells: Sequence[str], column: str) -> Labels:
             row[at[name]] = 1
         rows.append(tuple(row))
     empty = sum(not parts for parts in lists)
-    count = count_of(len(names), "finding")
-    notes = [f"column {column!r} holds lists separated by {SEPARATOR}: {count}", *joined]
+    notes = [
+        f"column {column!r} holds lists {written.how}: {count_of(len(names), 'finding')} "
+        f"(--label-separator {NO_SEPARATOR} takes each cell as one class)",
+        *joined,
+    ]
     if empty:
         notes.append(f"{count_of(empty, 'row')} without any finding")
     return Labels("multilabel", tuple(names), tuple(rows), tuple(notes), (column,))

@@ -36,6 +36,7 @@ def open_dataset(
     patient_column: str | None = None,
     split_column: str | None = None,
     mask_column: str | None = None,
+    label_separator: str | None = None,
     class_names: Sequence[str] | None = None,
     task: TaskChoice = "auto",
     splits: str | Path | None = None,
@@ -51,6 +52,8 @@ def open_dataset(
         image_column, label_column, patient_column, split_column, mask_column: columns of the
             table; without them the usual names are understood. Several label columns of 0/1 are
             given as `a,b,c`; several mask columns are one file per class.
+        label_separator: what stands between several findings in one cell of the label column, or
+            `none` for one class per cell; None to find out, see `findings`.
         class_names: of the masks, background first; without them by `dataset.json` or by value.
         task: classification or segmentation; auto prefers a class per image where there is one.
         splits: a split list to follow, see `split_lists`, or `patient` to make new splits.
@@ -68,11 +71,18 @@ def open_dataset(
         LeakageError: a patient in two splits.
     """
     path = Path(data).expanduser()
-    columns = Columns(image_column, label_column, patient_column, split_column, mask_column)
+    columns = Columns(
+        image_column, label_column, patient_column, split_column, mask_column, label_separator
+    )
     masks = _Masks(tuple(class_names) if class_names else None, progress)
     table = _table_of(path, task)
     if table is not None:
         root, name, records, labels = _of_table(table, path.is_dir(), columns, task, masks)
+    elif columns.separator is not None:
+        raise TableError(
+            f"{path} has no table, so there are no labels to separate.",
+            "Leave --label-separator out, or give the CSV itself with --data.",
+        )
     elif columns.named:
         raise TableError(
             f"{path} has no table, so there is no column {columns.named[0]!r}.",

@@ -30,18 +30,25 @@ _PROBED_ROWS = 50
 
 @dataclass(frozen=True)
 class Columns:
-    """Columns that the user named; None for those to be found by their usual names."""
+    """What the user said of a table's columns; None for what is to be found out.
+
+    Attributes:
+        image, label, patient, split, mask: names of columns.
+        separator: what stands between several findings in one label.
+    """
 
     image: str | None = None
     label: str | None = None
     patient: str | None = None
     split: str | None = None
     mask: str | None = None
+    separator: str | None = None
 
     @property
     def named(self) -> list[str]:
-        """The ones that were named."""
-        return [name for name in vars(self).values() if name is not None]
+        """The columns that were named."""
+        names = (self.image, self.label, self.patient, self.split, self.mask)
+        return [name for name in names if name is not None]
 
 
 @dataclass(frozen=True)
@@ -102,7 +109,9 @@ def records_of_table(
         mask=_mask_column(table, columns) if masks else table.find("mask", None),
         **{kind: table.find(kind, None) for kind in ("frame", "study", "series", "sop")},
     )
-    labels = None if masks else labels_of_table(table, columns.label, layout.taken)
+    labels = (
+        None if masks else labels_of_table(table, columns.label, layout.taken, columns.separator)
+    )
     if layout.image is None:
         pairs, more = _files_by_uid(table, layout, locator)
     else:

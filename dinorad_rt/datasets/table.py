@@ -6,7 +6,8 @@ import csv
 import io
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 from dinorad_rt.errors import EmptyDataError, TableError, UnreadableFileError
@@ -34,11 +35,15 @@ ALIASES: dict[str, list[str]] = {
 }
 """Kind of column → its usual names, lower-case without blanks, `_`, `-` and `.`; best first."""
 
+DELIMITERS = (",", ";", "\t", "|")
+
 MISSING_WORDS = frozenset("nan na n/a #n/a <na> null nat".split())
 """What pandas, R and spreadsheets write for a cell without a value, in lower case."""
 
 _ENCODINGS = ("utf-8-sig", "cp1252", "latin-1")
 _MAX_FIELD = 1 << 24
+_PROBED_ROWS = 200
+_NUMBER = re.compile(r"[+-]?\d+(,\d+)?")
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,10 @@ class Table:
 
 
 def read_table(path: Path) -> Table:
-    """Read a CSV or TSV with a header line; the delimiter is found out, UTF-8 or Windows text.
+    """Read a table with a header line: delimited by comma, semicolon, tab or `|`, as it shows.
+
+    UTF-8, UTF-16 or Windows text. Columns of numbers with decimal commas get decimal points,
+    unless the comma is the delimiter.
 
     Raises:
         EmptyDataError: no rows.
@@ -121,7 +129,8 @@ def read_table(path: Path) -> Table:
         raise TableError(f"{path} is no CSV: {error}.", "Save it as UTF-8 CSV.") from error
     if len(rows) < 2:
         raise EmptyDataError(f"{path} holds no rows below a header.", "Add one row per image.")
-    return _checked(path, rows, lines)
+    table = _checked(path, rows, lines)
+    return table if delimiter == "," else _with_decimal_points(table)
 
 
 def _checked(path: Path, rows: list[tuple[str, ...]], lines: list[int]) -> Table:
@@ -165,17 +174,44 @@ def _decoded(path: Path) -> str:
 
 
 def _delimiter(text: str) -> tuple[str, int]:
-    """The most frequent candidate in the header line, outside quotes; and the header's line.
+    """The delimiter, and the line of the header; spreadsheets may write `sep=;` above it.
 
-    Spreadsheets may write `sep=;` in a line above it.
+    Of the candidates in the header it is the one that cuts most rows into as many cells as the
+    header; of equal ones, that which makes more cells.
     """
     said = re.match(r"sep=([,;\t|])\r?\n", text)
     if said:
         return said[1], 2
-    first = next((line for line in text.splitlines() if line.strip()), "")
-    bare = "".join(first.split('"')[::2])
-    best = max((",", ";", "\t"), key=lambda candidate: (bare.count(candidate), candidate == ","))
-    return best, 1
+    found = {one: score for one in DELIMITERS if (score := _regularity(text, one)) is not None}
+    return max(found, key=lambda one: found[one], default=DELIMITERS[0]), 1
+
+
+def _regularity(text: str, delimiter: str) -> tuple[float, int] | None:
+    """Share of the first rows that are as long as the header, and its length; None if 1 cell."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    rows = (row for row in reader if any(cell.strip() for cell in row))
+    try:
+        header, *others = islice(rows, _PROBED_ROWS)
+    except (csv.Error, ValueError):
+        return None
+    if len(header) < 2:
+        return None
+    alike = sum(len(row) == len(header) for row in others)
+    return alike / max(1, len(others)), len(header)
+
+
+def _with_decimal_points(table: Table) -> Table:
+    """`0,5` → `0.5` in columns that hold nothing but numbers."""
+    numbers = {
+        at
+        for at in range(len(table.header))
+        if all(_NUMBER.fullmatch(row[at]) for row in table.rows if row[at])
+    }
+    rows = (
+        tuple(cell.replace(",", ".") if at in numbers else cell for at, cell in enumerate(row))
+        for row in table.rows
+    )
+    return replace(table, rows=tuple(rows))
 
 
 def _simple(name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from dinorad_rt.cli import (
     groups,
     options,
     predict,
+    prepare,
     report,
     train,
     verify,
@@ -29,8 +31,8 @@ from dinorad_rt.errors import ProtocolError
 from dinorad_rt.preprocessing.presets import STUDY_CLIPS, STUDY_NAMES, preset_for_dataset
 from dinorad_rt.training.evaluate import RunRequest
 
-OPENING = ("data", "dataset", "root", "image_column", "label_column", "patient_column")
-OPENING += ("split_column", "splits", "keep_identifiers")
+OPENING = ("data", "dataset", "root", "image_column", "label_column", "label_separator")
+OPENING += ("patient_column", "split_column", "splits", "keep_identifiers")
 
 
 VERBS = [embed.embed, evaluate.evaluate, train.train, verify.verify]
@@ -43,6 +45,14 @@ def test_verbs_on_images_have_all_options_that_open_data(verb: Any) -> None:
     start = names.index("data")
     assert tuple(names[start : start + len(OPENING)]) == OPENING
     assert "source" not in names
+
+
+def test_prepare_reads_tables_by_the_same_options() -> None:
+    names = list(inspect.signature(prepare.prepare).parameters)
+    start = names.index("image_column")
+    reading = [item.name for item in fields(groups.MaskReading)]
+    assert names[start : start + len(reading)] == reading
+    assert {*OPENING, "mask_column"} <= set(names) and "reading" not in names
 
 
 def test_a_verb_gets_what_was_typed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
