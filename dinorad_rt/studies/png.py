@@ -23,6 +23,10 @@ _CHANNELS = {0: 1, 2: 3, 4: 2, 6: 4}
 _LEFT_TO_PILLOW = (b"tRNS", b"eXIf", b"acTL")
 """Chunks that change the meaning: transparent colour, orientation, animation."""
 
+XMP_ORIENTATION = b"tiff:Orientation"
+_ORIENTED_TEXT = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0")
+"""Text chunks that may hold an orientation: XMP, and EXIF as ImageMagick writes it."""
+
 
 def decode_png(data: bytes, max_pixels: int) -> np.ndarray | None:
     """Decode a plain PNG.
@@ -56,6 +60,11 @@ def decode_png(data: bytes, max_pixels: int) -> np.ndarray | None:
     return pixels if colour == 0 else pixels.reshape(height, width, _CHANNELS[colour])
 
 
+def may_be_turned(data: bytes) -> bool:
+    """True if a PNG may hold an orientation, which Pillow must then read."""
+    return b"eXIf" in data or any(keyword in data for keyword in _ORIENTED_TEXT)
+
+
 def _image_data(data: bytes) -> bytes | None:
     """The joined IDAT chunks; None if a chunk is cut, or changes the meaning."""
     parts: list[bytes] = []
@@ -63,6 +72,8 @@ def _image_data(data: bytes) -> bytes | None:
     while at + 12 <= len(data):
         length, kind = _big(data[at : at + 4]), data[at + 4 : at + 8]
         if kind in _LEFT_TO_PILLOW or at + 12 + length > len(data):
+            return None
+        if kind in (b"tEXt", b"zTXt", b"iTXt") and data.startswith(_ORIENTED_TEXT, at + 8):
             return None
         if kind == b"IDAT":
             parts.append(data[at + 8 : at + 8 + length])

@@ -19,7 +19,7 @@ import numpy as np
 from dinorad_rt.errors import MissingPackageError, UnreadableFileError
 from dinorad_rt.optional import is_installed, require
 from dinorad_rt.studies.colour import over_black, without_colour
-from dinorad_rt.studies.png import SIGNATURE, decode_png
+from dinorad_rt.studies.png import SIGNATURE, XMP_ORIENTATION, decode_png, may_be_turned
 from dinorad_rt.studies.quiet import quiet
 from dinorad_rt.studies.read import check_frame
 from dinorad_rt.studies.study import Study, Units
@@ -123,8 +123,13 @@ def _page(image: Image) -> _Page:
         pixels, problems = page.pixels, page.problems
     else:
         pixels = without_colour(np.asarray(image if mode == "RGB" else image.convert("RGB")))
+    return _turned(_Page(pixels, problems), image)
+
+
+def _turned(page: _Page, image: Image) -> _Page:
+    """The page as the image's EXIF or XMP turn it."""
     orientation = int(image.getexif().get(0x0112, 1))
-    return _Page(_upright(pixels, orientation), problems)
+    return _Page(_upright(page.pixels, orientation), page.problems)
 
 
 def _layered(pixels: np.ndarray) -> _Page:
@@ -212,7 +217,7 @@ def _fast_jpeg(data: bytes, path: Path) -> np.ndarray | None:
 
 
 def _jpeg_header(data: bytes) -> tuple[int, int, int] | None:
-    """(height, width, components) of an 8-bit JPEG without EXIF; None for all others."""
+    """(height, width, components) of an 8-bit JPEG without orientation; None for others."""
     at = 2
     while at + 10 < len(data) and data[at] == 0xFF:
         marker = data[at + 1]
@@ -220,7 +225,9 @@ def _jpeg_header(data: bytes) -> tuple[int, int, int] | None:
             at += 1 if marker == 0xFF else 2
             continue
         (length,) = struct.unpack(">H", data[at + 2 : at + 4])
-        if marker == 0xE1 and data[at + 4 : at + 8] == b"Exif":
+        if marker == 0xE1 and (
+            data[at + 4 : at + 8] == b"Exif" or XMP_ORIENTATION in data[at + 4 : at + 2 + length]
+        ):
             return None
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             bits, height, width, components = struct.unpack(">BHHB", data[at + 4 : at + 10])
@@ -236,11 +243,16 @@ def _deep_png(data: bytes, path: Path) -> _Page | None:
     width, height = struct.unpack(">II", data[16:24])
     if width * height > MAX_PIXELS:
         raise _too_large(path)
-    return _decode_deep(data)
+    page = _decode_deep(data)
+    if page is None or not may_be_turned(data):
+        return page
+    image_module = require("PIL.Image", "reading raster images")
+    with quiet(), image_module.open(io.BytesIO(data), formats=("PNG",)) as image:
+        return _turned(page, image)
 
 
 def _decode_deep(data: bytes) -> _Page | None:
-    """16 bits per channel through OpenCV."""
+    """16 bits per channel through OpenCV, which turns TIFFs itself, but no PNGs."""
     if not has_opencv():
         raise MissingPackageError(
             "Colour images of 16 bits per channel need OpenCV, which is not installed.",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, PngImagePlugin
 
 from dinorad_rt.errors import UnreadableFileError
 from dinorad_rt.studies import raster
@@ -89,6 +91,74 @@ def test_exif_orientation(tmp_path: Path, orientation: int, suffix: str) -> None
         image.load()
         image.getexif()[0x0112] = orientation
         expected = np.asarray(ImageOps.exif_transpose(image))
+    assert np.array_equal(read_study(tmp_path / f"a.{suffix}").pixels, expected[None])
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_exif_orientation_of_deep_colour(
+    tmp_path: Path, orientation: int, suffix: str, channels: int
+) -> None:
+    cv2 = pytest.importorskip("cv2")
+    deep = np.stack([DEEP, DEEP[::-1], DEEP // 2], axis=-1)
+    if channels == 4:
+        deep = np.concatenate((deep, np.full((*DEEP.shape, 1), 65535, np.uint16)), axis=-1)
+    path = tmp_path / f"a.{suffix}"
+    assert cv2.imwrite(str(path), deep[..., [2, 1, 0, 3][:channels]])
+    if suffix == "tif":
+        _insert_tag(path, 274, orientation)
+    else:
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        _insert_chunk(path, b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0"))
+    expected = [
+        np.asarray(ImageOps.exif_transpose(_oriented(channel, orientation)))
+        for channel in np.moveaxis(deep[..., :3], -1, 0)
+    ]
+    assert np.array_equal(read_study(path).pixels, np.stack(expected, axis=-1)[None])
+
+
+def _oriented(pixels: np.ndarray, orientation: int) -> Image.Image:
+    image = Image.fromarray(pixels)
+    image.getexif()[0x0112] = orientation
+    return image
+
+
+def _insert_chunk(path: Path, kind: bytes, content: bytes) -> None:
+    """A chunk behind the header of a PNG."""
+    data = path.read_bytes()
+    check = struct.pack(">I", zlib.crc32(kind + content))
+    chunk = struct.pack(">I", len(content)) + kind + content + check
+    path.write_bytes(data[:33] + chunk + data[33:])
+
+
+def _insert_tag(path: Path, tag: int, value: int) -> None:
+    """A number in the directory of a little-endian TIFF, which moves to the file's end."""
+    data = path.read_bytes()
+    assert data[:4] == b"II*\0"
+    (at,) = struct.unpack("<I", data[4:8])
+    (count,) = struct.unpack("<H", data[at : at + 2])
+    entries = [data[at + 2 + 12 * i : at + 14 + 12 * i] for i in range(count)]
+    entries = [one for one in entries if struct.unpack("<H", one[:2])[0] != tag]
+    entries.append(struct.pack("<HHIHH", tag, 3, 1, value, 0))
+    entries.sort(key=lambda one: struct.unpack("<H", one[:2]))
+    moved = struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4)
+    path.write_bytes(data[:4] + struct.pack("<I", len(data)) + data[8:] + moved)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_an_orientation_in_xmp_is_applied_with_and_without_the_quick_ways(
+    tmp_path: Path, suffix: str
+) -> None:
+    text = '<x:xmpmeta xmlns:x="adobe:ns:meta/"><a tiff:Orientation="6"/></x:xmpmeta>'
+    info = PngImagePlugin.PngInfo()
+    info.add_itxt("XML:com.adobe.xmp", text)
+    options = {"pnginfo": info} if suffix == "png" else {"xmp": text.encode()}
+    Image.fromarray(GREY).save(tmp_path / f"a.{suffix}", **options)
+    with Image.open(tmp_path / f"a.{suffix}") as image:
+        expected = np.asarray(ImageOps.exif_transpose(image))
+    assert expected.shape == GREY.shape[::-1]
     assert np.array_equal(read_study(tmp_path / f"a.{suffix}").pixels, expected[None])
 
 
