@@ -17,6 +17,7 @@ from dinorad_rt.optional import require
 from dinorad_rt.studies import geometry
 from dinorad_rt.studies.dicom_frames import FrameView, numbers
 from dinorad_rt.studies.dicom_pixels import check_has_pixels, colour_or_grey, decode
+from dinorad_rt.studies.frame_order import disorder
 from dinorad_rt.studies.pseudonym import pseudonym
 from dinorad_rt.studies.quiet import quiet
 from dinorad_rt.studies.read import check_frame
@@ -229,7 +230,7 @@ def _place(views: list[FrameView]) -> tuple[dict[str, Any], list[str]]:
     order = list(stack.order)
     if not same or stack.left_out or order not in (sorted(order), sorted(order)[::-1]):
         place["spacing"] = None if spacing is None else (float("nan"), *spacing)
-        return place, ["the frames are not one stack of slices: kept in stored order"]
+        return place, [disorder(views, np.asarray(positions, np.float64) @ normal)]
     axis = stack.slice_axis if order == sorted(order) else -stack.slice_axis
     place["orientation"] = geometry.orientation_matrix(axis, *axes)
     if spacing is not None:

@@ -150,6 +150,14 @@ class FrameView:
         found = self._numbers("PlanePositionSequence", "ImagePositionPatient")
         return found if found is not None and len(found) == 3 else None
 
+    def dimension_index(self) -> tuple[int, ...]:
+        """DimensionIndexValues of the frame; empty where the file has none."""
+        for source in self._sources("FrameContentSequence"):
+            found = numbers(source, "DimensionIndexValues")
+            if found is not None:
+                return tuple(int(value) for value in found)
+        return ()
+
     def _is_signed(self) -> bool:
         return bool(self.dataset.get("PixelRepresentation") == 1)
 

@@ -373,3 +373,68 @@ def test_enhanced_frames_bring_their_own_rescale_and_place(write_dicom: Any) -> 
     assert study.spacing == (2.5, 2.0, 3.0) and study.orientation is not None
     assert study.orientation[:, 0].tolist() == [0, 0, -1]  # stored order runs downwards
     assert study.slice(2).origin == (0.0, 0.0, 5.0)
+
+
+def _enhanced(
+    write_dicom: Any, frames: list[dict[str, Any]], pointers: tuple[str, ...] = ()
+) -> Path:
+    """A multi-frame file; each frame with height, orientation and values of its dimensions."""
+    from pydicom.dataset import Dataset
+    from pydicom.tag import Tag
+
+    groups = []
+    for facts in frames:
+        frame, plane, turn, content = Dataset(), Dataset(), Dataset(), Dataset()
+        plane.ImagePositionPatient = [0, 0, facts["height"]]
+        turn.ImageOrientationPatient = facts.get("turn", [1, 0, 0, 0, 1, 0])
+        content.DimensionIndexValues = list(facts.get("index", ()))
+        frame.PlanePositionSequence, frame.PlaneOrientationSequence = [plane], [turn]
+        frame.FrameContentSequence = [content]
+        groups.append(frame)
+    dimensions = []
+    for name in pointers:
+        dimension = Dataset()
+        dimension.DimensionIndexPointer = Tag(name)
+        dimensions.append(dimension)
+    return write_dicom(  # type: ignore[no-any-return]
+        "a.dcm",
+        np.stack([RAMP + i for i in range(len(frames))]),
+        Modality="MR",
+        DimensionIndexSequence=dimensions,
+        PerFrameFunctionalGroupsSequence=groups,
+    )
+
+
+def test_frames_out_of_order_name_the_dimension_and_the_first_that_is(write_dicom: Any) -> None:
+    heights = [0.0, 2.0, 6.0, 4.0, 8.0]
+    frames: list[dict[str, Any]] = [
+        {"height": height, "index": (1, int(height / 2) + 1)} for height in heights
+    ]
+    pointers = ("StackID", "InStackPositionNumber")
+    study = read_study(_enhanced(write_dicom, frames, pointers))
+    assert np.array_equal(study.pixels[3], RAMP + 3)  # numbers of frames stay the file's
+    (problem,) = study.problems
+    assert "not stored in the order of their positions" in problem
+    assert "(dimension InStackPositionNumber)" in problem
+    assert "frame 4 lies on the wrong side of frame 3" in problem and "dcm2niix" in problem
+
+
+def test_several_frames_of_a_position_name_what_they_differ_in(write_dicom: Any) -> None:
+    frames: list[dict[str, Any]] = [
+        {"height": 3.0 * place, "index": (1, place + 1, time + 1)}
+        for place in range(2)
+        for time in range(3)
+    ]
+    pointers = ("StackID", "InStackPositionNumber", "TemporalPositionIndex")
+    (problem,) = read_study(_enhanced(write_dicom, frames, pointers)).problems
+    assert "3 frames lie at each of 2 positions (dimension TemporalPositionIndex)" in problem
+    (problem,) = read_study(_enhanced(write_dicom, frames[:5])).problems
+    assert "up to 3 frames lie at each of 2 positions: no one stack" in problem
+
+
+def test_frames_of_several_orientations_are_said(write_dicom: Any) -> None:
+    turned = [1, 0, 0, 0, 0, -1]
+    frames: list[dict[str, Any]] = [{"height": 0.0}, {"height": 2.0}, {"height": 4.0}]
+    frames[2]["turn"] = turned
+    (problem,) = read_study(_enhanced(write_dicom, frames)).problems
+    assert "the frames have 2 orientations" in problem and "each orientation" in problem
