@@ -27,7 +27,8 @@ _OURS = frozenset(
 _TELLING_SUFFIXES = (".csv", ".tsv", ".txt", ".json", ".xlsx")
 _PLAIN_STEMS = frozenset(
     "labels label train val valid validation test dataset data metadata splits annotations "
-    "readme images masks".split()
+    "readme images masks results bench study train bundle predict graph engine provenance "
+    "report predictions".split()
 )
 
 

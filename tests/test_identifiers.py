@@ -62,3 +62,10 @@ def test_reasons_hold_the_advice_and_no_path(tmp_path: Path) -> None:
     assert reason_of(ValueError("x\n  y"), path) == "ValueError: x y"
     long = reason_of(UnreadableFileError("x" * 1000, "Fetch it again."), path)
     assert len(long) < 350 and long.endswith("Fetch it again.")
+
+
+def test_names_of_our_own_files_may_be_said(tmp_path: Path) -> None:
+    for name in ("results.json", "smith.csv"):
+        (tmp_path / name).touch()
+    text = without_paths("holds no results.json, but smith.csv", ["report", str(tmp_path)])
+    assert text == "holds no results.json, but the table"

@@ -73,11 +73,12 @@ def compare_runs(
     Raises:
         ProtocolError: fewer than two runs, different test sets, a metric that a run does not
             have, or a setting that is not given and was not chosen.
-        UnknownNameError: no such class.
+        UnknownNameError: no such class, or a setting that no run has.
     """
     question = question or Question()
     if len(runs) < 2:
         raise ProtocolError(f"{len(runs)} run was given.", "Name two runs or more.")
+    _check_settings(runs, settings or {})
     first = runs[0]
     rows = [_aligned(first, run, name) for run, name in zip(runs, names, strict=True)]
     usable, _ = present_classes(first.labels, first.class_names)
@@ -198,6 +199,19 @@ def chosen_predictions(
         + (f"{asks} fits {len(fitting)} of them." if asked else "validation chose none of them."),
         "Name one: --setting " + ",".join(f"{k}={v}" for k, v in groups[-1][0].items()),
     )
+
+
+def _check_settings(runs: Sequence[Results], settings: Mapping[str, Any]) -> None:
+    """Refuse a setting that none of the runs has: it would choose nothing.
+
+    Raises:
+        UnknownNameError: naming it.
+    """
+    known = dict.fromkeys(key for run in runs for part in run.predictions for key in part.setting)
+    for name in settings:
+        if name not in known:
+            listed = ", ".join(known) or "none"
+            raise unknown_name("setting", name, known, f"these runs have {listed}")
 
 
 def _row(panel: Panel, run: Results, question: Question) -> int:

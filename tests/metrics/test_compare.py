@@ -192,3 +192,11 @@ def test_a_class_that_a_binary_run_does_not_have_is_refused() -> None:
         compare_runs(runs, ["a", "b"], Question(class_name="nosuch", resamples=100))
     (found,) = compare_runs(runs, ["a", "b"], Question(class_name="yes", resamples=100))
     assert "AUROC of yes" in found.verdict
+
+
+@pytest.mark.parametrize("name", ["kk", ""])
+def test_a_setting_that_no_run_has_is_refused(name: str) -> None:
+    scores, labels = binary(1.0, 0)
+    runs = [run_of([scores], labels), run_of([scores], labels)]
+    with pytest.raises(UnknownNameError, match="these runs have k"):
+        compare_runs(runs, ["a", "b"], QUICK, {name: 5})
