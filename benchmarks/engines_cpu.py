@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.contenders import CellKey, Contender
-from benchmarks.harness import load, median_of_ratios, save, table
+from benchmarks.harness import median_of_ratios, save, stored_rows, table
 from dinorad_rt.machine import cpu_precisions
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def main() -> None:
     for cell in cells:
         if arguments.only and cell.name not in arguments.only:
             continue
-        if cell.name in _stored() and not (arguments.again or arguments.prepare):
+        if cell.name in stored_rows(NAME) and not (arguments.again or arguments.prepare):
             continue
         print(f"{cell.name} ...", flush=True)
         contenders, left_out = _contenders(cell, arguments.without)
@@ -83,11 +83,11 @@ def main() -> None:
                 "weights": "random",
                 "precision": PRECISION,
                 "bars": BARS,
-                "rows": [*(_stored() | {cell.name: row}).values()],
+                "rows": [*(stored_rows(NAME) | {cell.name: row}).values()],
             },
         )
         table([{"contender": k, "images/s": v} for k, v in row["images_per_s"].items()])
-    table([_short(row) for row in _stored().values()])
+    table([_short(row) for row in stored_rows(NAME).values()])
 
 
 def _compile_once(contenders: list[Contender]) -> None:
@@ -243,10 +243,6 @@ def _row(
         "left_out": left_out,
         "load_average": os.getloadavg()[0],
     }
-
-
-def _stored() -> dict[str, dict[str, Any]]:
-    return {str(row["cell"]): row for row in load(NAME).get("rows", ())}
 
 
 def _short(row: Mapping[str, Any]) -> dict[str, Any]:

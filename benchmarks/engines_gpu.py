@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.contenders import CellKey, Contender
-from benchmarks.harness import load, median_of_ratios, save, table
+from benchmarks.harness import median_of_ratios, save, stored_rows, table
 
 NAME = "engines_gpu"
 CELLS = (
@@ -63,7 +63,7 @@ def main() -> None:
     if arguments.only:
         cells = [cell for cell in cells if cell.name in arguments.only]
     if not arguments.again:
-        cells = [cell for cell in cells if cell.name not in _stored()]
+        cells = [cell for cell in cells if cell.name not in stored_rows(NAME)]
     field = {cell: _contenders(cell) for cell in cells}
     try:
         reasons = _start(
@@ -75,7 +75,7 @@ def main() -> None:
     finally:
         for contender in (each for group in field.values() for each in group.values()):
             contender.stop()
-    table([_short(row) for row in _stored().values()])
+    table([_short(row) for row in stored_rows(NAME).values()])
 
 
 def _contenders(cell: CellKey) -> dict[str, Contender]:
@@ -150,7 +150,7 @@ def _race_all(
         row["left_out"] = {
             name: reason for (other, name), reason in reasons.items() if other == cell
         }
-        rows = [*(_stored() | {cell.name: row}).values()]
+        rows = [*(stored_rows(NAME) | {cell.name: row}).values()]
         facts = {"weights": "random", "precision": "fp16", "bars": BARS, "gpu": gpu_facts()}
         save(NAME, facts | {"rows": rows})
         table([_short(row)])
@@ -216,10 +216,6 @@ def _multiply_adds(cell: CellKey) -> int:
         model=cell.model, weights="random", image_size=cell.size, precision="fp16"
     )
     return multiply_adds(graph_for(request).path)
-
-
-def _stored() -> dict[str, dict[str, Any]]:
-    return {str(row["cell"]): row for row in load(NAME).get("rows", ())}
 
 
 def _short(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -110,6 +110,11 @@ def load(name: str) -> dict[str, Any]:
     return read_json(source) if source.exists() else {}
 
 
+def stored_rows(name: str) -> dict[str, dict[str, Any]]:
+    """Rows of a stored result by their cell, to go on from; empty if there is none."""
+    return {str(row["cell"]): row for row in load(name).get("rows", ())}
+
+
 def table(rows: list[dict[str, Any]]) -> None:
     """Print rows as an aligned table; what a row lacks is left blank."""
     if not rows:

@@ -5,7 +5,6 @@ Imported late: it needs torch.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from dinorad_rt.training.augment import Augment
 from dinorad_rt.training.images import ImageBank
+from dinorad_rt.training.seeds import seed_of
 
 Rows = dict[str, torch.Tensor]
 
@@ -96,8 +96,3 @@ def spread(rows: range, wanted: int | None) -> list[int]:
     step = len(rows) / wanted
     start = float(torch.rand(1)) * step
     return [rows[int(at)] for at in start + step * np.arange(wanted)]
-
-
-def seed_of(*place: int) -> int:
-    """A seed that is a function of its arguments alone."""
-    return int.from_bytes(hashlib.sha256(repr(place).encode()).digest()[:7], "big")

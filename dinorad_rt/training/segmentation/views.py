@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from dinorad_rt.progress import Progress
+from dinorad_rt.training.seeds import seed_of
 from dinorad_rt.training.segmentation.arrays import ArrayStore
 from dinorad_rt.training.segmentation.augment import Augment
 
@@ -66,9 +66,5 @@ def _augmented(
     greys, masks = (store.read(ident) for store in plain)
     for at, (grey, mask) in enumerate(zip(greys, masks, strict=True)):
         pair = torch.from_numpy(grey.astype(np.float32)), torch.from_numpy(np.array(mask))
-        image, moved = augment(pair, _seed(*place, at))
+        image, moved = augment(pair, seed_of(*place, at))
         yield image.numpy(), moved.numpy()
-
-
-def _seed(*place: Any) -> int:
-    return int.from_bytes(hashlib.sha256(repr(place).encode()).digest()[:7], "big")
