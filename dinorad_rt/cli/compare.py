@@ -38,9 +38,9 @@ def compare(
             "which another margin changes with --metric hd95 only.",
         ),
     ] = None,
-    resamples: Annotated[int, typer.Option(min=100, help="Of bootstrap and permutations.")] = (
-        10_000
-    ),
+    resamples: Annotated[
+        int, typer.Option(min=100, max=1_000_000, help="Of bootstrap and permutations.")
+    ] = 10_000,
     seed: options.Seed = 0,
     as_json: options.AsJson = False,
 ) -> None:

@@ -32,7 +32,7 @@ Weights: TypeAlias = Annotated[
 ]
 ImageSize: TypeAlias = Annotated[
     int | None,
-    typer.Option(min=14, help="Input side in pixels. Default: the backbone's own."),
+    typer.Option(min=14, max=8192, help="Input side in pixels. Default: the backbone's own."),
 ]
 PrecisionChoice: TypeAlias = Annotated[
     Literal["auto", "fp32", "fp16", "bf16", "mixed", "int8"],
@@ -129,7 +129,7 @@ Preset: TypeAlias = Annotated[
 ]
 Out: TypeAlias = Annotated[Path | None, typer.Option(help="Output folder.")]
 Seed: TypeAlias = Annotated[
-    int, typer.Option(min=0, help="Seed of random weights, splits, intervals.")
+    int, typer.Option(min=0, max=2**32 - 1, help="Seed of random weights, splits, intervals.")
 ]
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 Workers: TypeAlias = Annotated[

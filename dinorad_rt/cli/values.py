@@ -15,6 +15,7 @@ from typing import Any
 import typer
 
 Check = Callable[[Any, Any, Any], Any]
+_WORDS_OR_PATHS = ("weights", "study", "splits")
 
 
 def check_values(command: Any) -> None:
@@ -27,7 +28,8 @@ def check_values(command: Any) -> None:
         check_values(other)
     for parameter in command.params:
         kind = parameter.type.name
-        check = _finite if kind.startswith("float") else _path if kind == "path" else None
+        is_path = kind == "path" or parameter.name in _WORDS_OR_PATHS
+        check = _finite if kind.startswith("float") else _path if is_path else None
         if check is not None:
             parameter.type = copy.copy(parameter.type)  # it may be the one of all commands
             parameter.type.convert = check(parameter.type.convert)

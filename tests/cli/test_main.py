@@ -157,6 +157,19 @@ def test_numbers_of_options_are_finite(verb: tuple[str, ...], option: str, numbe
     assert option in done.output
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("eval", "--seed", str(2**32)),
+        ("eval", "--image-size", "99999999"),
+        ("compare", "a", "b", "--resamples", "99999999999"),
+    ],
+)
+def test_numbers_that_nothing_could_carry_out_are_refused(words: tuple[str, ...]) -> None:
+    done = CliRunner().invoke(app, list(words))
+    assert done.exit_code == 2 and "is not in the range" in done.output
+
+
 @pytest.mark.parametrize("text", ["²", "٣x", "1,²"])
 def test_digits_that_make_no_number_are_refused(text: str) -> None:
     with pytest.raises(ProtocolError, match="whole numbers"):
@@ -171,6 +184,8 @@ def test_digits_that_make_no_number_are_refused(text: str) -> None:
         ("report", ""),
         ("compare", "a", ""),
         ("inspect", ""),
+        ("eval", "--weights", ""),
+        ("eval", "--study", ""),
         ("predict", "bundle", "", "--out", "x"),
     ],
 )
