@@ -17,7 +17,8 @@ from dinorad_rt.errors import ProtocolError
 from dinorad_rt.metrics.report import one_vs_rest
 from dinorad_rt.protocols.heads import head_input, train_heads
 from dinorad_rt.protocols.knn import KNNClassifier, votes_of
-from dinorad_rt.protocols.linear import LinearSettings, scores_of, targets_of
+from dinorad_rt.protocols.linear import LinearSettings
+from dinorad_rt.protocols.linear_probe import scores_of, targets_of
 from dinorad_rt.protocols.logistic import LogisticSettings, chosen_logistic, features_of
 from dinorad_rt.protocols.selection import choose, with_validation
 from dinorad_rt.protocols.settings import AbstractSettings

@@ -20,13 +20,8 @@ from dinorad_rt.protocols.heads import (
     start_weights,
     train_heads,
 )
-from dinorad_rt.protocols.linear import (
-    DINOV2_RATES,
-    LinearProbe,
-    LinearSettings,
-    evaluate_linear,
-    targets_of,
-)
+from dinorad_rt.protocols.linear import DINOV2_RATES, LinearSettings, evaluate_linear
+from dinorad_rt.protocols.linear_probe import LinearProbe, targets_of
 from dinorad_rt.protocols.pooling import pool_slices
 from dinorad_rt.types import Task
 
