@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import errno
 import hashlib
+import io
 import json
 import math
 import os
@@ -12,9 +13,9 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
-from dinorad_rt.errors import NoSpaceError, OutputError, OutputExistsError
+from dinorad_rt.errors import DinoradError, NoSpaceError, OutputError, OutputExistsError
 from dinorad_rt.parts import folder_of, new_part
 
 
@@ -31,7 +32,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
     """
     with space_errors_named(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        with new_part(target) as part:
+        with new_part(target) as part, space_errors_named(target):
             yield part
             os.chmod(part, 0o666 & ~_umask())
             part.replace(target)
@@ -57,9 +58,10 @@ def atomic_folder(target: Path) -> Iterator[Path]:
             folder = folder_of(part)
             folder.mkdir(mode=0o700)
             try:
-                yield folder
-                folder.chmod(0o777 & ~_umask())
-                folder.rename(target)
+                with space_errors_named(target):
+                    yield folder
+                    folder.chmod(0o777 & ~_umask())
+                    folder.rename(target)
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
 
@@ -103,25 +105,125 @@ def held_lock(path: Path, waiting: Callable[[], object]) -> Iterator[None]:
 
 
 @contextmanager
+def only_writer(folder: Path) -> Iterator[None]:
+    """Refuse a folder that another process of this machine is writing into under this guard.
+
+    The operating system drops the lock of a process that dies; where there are none, as on Windows,
+    nobody is refused.
+
+    Raises:
+        OutputExistsError: another process is.
+    """
+    if os.name != "posix":
+        yield
+        return
+    import fcntl
+
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise OutputExistsError(
+                f"Another process is writing into {folder}.",
+                "Wait for it or stop it, then run the same command again; or choose another --out.",
+            ) from error
+        except OSError:  # a file system without locks
+            pass
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextmanager
 def space_errors_named(target: Path) -> Iterator[None]:
     """Turn a full disk, and a folder that cannot be written, into errors that name the folder.
 
+    Libraries say so in many ways: by the number of the system's error, by its text, by a short
+    count, or not at all; for the last, the disk is asked, while the unfinished file is still there.
+
     Raises:
-        NoSpaceError: the disk is full.
+        NoSpaceError: the disk is full, or the file larger than it may be.
         OutputError: read-only, or without permission.
     """
     try:
         yield
-    except OSError as error:
-        if error.errno in _NOT_WRITABLE and _is_about(error, target):
+    except DinoradError:
+        raise
+    except Exception as error:
+        number = error.errno if isinstance(error, OSError) else None
+        if isinstance(error, OSError) and number in _NOT_WRITABLE and _is_about(error, target):
             raise _not_writable(target, error.strerror or "no reason given") from error
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if not (_says_full(error, number) or _is_full(target.parent)):
             raise
         raise NoSpaceError(
-            f"No space left while writing {target.name} in {target.parent}; nothing "
-            "half-written was kept.",
-            "Free some space, or choose another folder with --out, and run the same command again.",
+            f"No space left while writing {target.name} in {target.parent}, or it is larger than "
+            "a file may be there; nothing half-written was kept.",
+            "Free some space, or choose another folder (--out for results, the variable "
+            "DINORAD_RT_CACHE for the cache), and run the same command again.",
         ) from error
+
+
+@contextmanager
+def steady_file(path: Path) -> Iterator[BinaryIO]:
+    """A file for a library that ends the process where a write fails, as PyTorch's archives do.
+
+    It takes every write; the first error is raised when the block ends, whatever that raised.
+    """
+    with path.open("wb") as file:
+        steady = _Steady(file)
+        try:
+            yield cast(BinaryIO, steady)
+        finally:
+            if steady.error is not None:
+                raise steady.error
+
+
+class _Steady(io.RawIOBase):
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.error: OSError | None = None
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._file.seek(offset, whence)
+
+    def write(self, data: Any) -> int:
+        self._try(lambda: self._file.write(data))
+        return memoryview(data).nbytes
+
+    def flush(self) -> None:
+        self._try(self._file.flush)
+
+    def _try(self, act: Callable[[], object]) -> None:
+        if self.error is None:
+            try:
+                act()
+            except OSError as error:
+                self.error = error
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FULL_BYTES = 2**16
+
+
+def _says_full(error: Exception, number: int | None) -> bool:
+    text = str(error)
+    in_words = any(f"os error {one}" in text for one in _FULL)  # safetensors
+    short = isinstance(error, OSError) and " requested and " in text  # NumPy
+    return number in _FULL or in_words or short
+
+
+def _is_full(folder: Path) -> bool:
+    try:
+        return shutil.disk_usage(folder).free < _FULL_BYTES
+    except OSError:
+        return False
 
 
 _NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ENAMETOOLONG)
@@ -193,8 +295,11 @@ def claim_output_dir(folder: Path, marker: str, *before: str) -> Path:
     if folder.exists() and not folder.is_dir():
         raise OutputExistsError(f"{folder} is a file, not a folder.", "Choose another --out.")
     missing = [one for one in (folder, *folder.parents) if not one.exists()]
-    with space_errors_named(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with space_errors_named(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, FileNotFoundError) as error:  # a link to nowhere, a place like /proc
+        raise _not_writable(folder, error.strerror or "no reason given") from error
     if missing:
         atexit.register(_remove_empty, [one.absolute() for one in missing], os.getpid())
     if not os.access(folder, os.W_OK | os.X_OK):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,6 +16,7 @@ from dinorad_rt.files import (
     atomic_folder,
     atomic_path,
     claim_output_dir,
+    only_writer,
     space_errors_named,
     write_once,
 )
@@ -99,6 +102,23 @@ def test_who_writes_once_and_second_leaves_the_first(tmp_path: Path) -> None:
     assert (tmp_path / "facts.json").read_text() == "first"
 
 
+@pytest.mark.skipif(os.name != "posix", reason="only POSIX has these locks")
+def test_a_second_writer_is_refused_and_a_killed_one_forgotten(tmp_path: Path) -> None:
+    with only_writer(tmp_path):
+        with pytest.raises(OutputExistsError, match="Another process is writing") as caught:
+            only_writer(tmp_path).__enter__()
+        assert "--out" in caught.value.fix
+    program = (
+        "import os, signal, sys; from pathlib import Path\n"
+        "from dinorad_rt.files import only_writer\n"
+        "with only_writer(Path(sys.argv[1])): os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    killed = subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False)
+    assert killed.returncode == -9
+    with only_writer(tmp_path):
+        assert list(tmp_path.iterdir()) == []
+
+
 def test_a_folder_below_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(OutputError, match="Not a directory"):
@@ -126,3 +146,75 @@ def test_a_cache_that_cannot_be_made_is_named(
     with pytest.raises(OutputError, match="Cannot write keys") as caught:
         cache_dir("keys")
     assert "DINORAD_RT_CACHE" in caught.value.fix
+
+
+FULL = """
+import resource, signal, sys
+from pathlib import Path
+from types import SimpleNamespace
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+from dinorad_rt.errors import NoSpaceError
+from dinorad_rt.files import atomic_path, steady_file
+import numpy as np
+target = Path(sys.argv[1]) / "file"
+target.write_text("earlier")
+
+def saved(part):
+    if sys.argv[2] == "safetensors":
+        from safetensors.numpy import save_file
+        save_file({"a": np.zeros(100_000)}, part)
+    elif sys.argv[2] == "numpy":
+        with part.open("wb") as file:
+            np.save(file, np.zeros(100_000))
+    elif sys.argv[2] == "parquet":
+        import pyarrow as pa, pyarrow.parquet as pq
+        pq.write_table(pa.table({"a": np.random.rand(100_000)}), part)
+    else:
+        import torch
+        with steady_file(part) as file:
+            if sys.argv[2] == "state":
+                torch.save({"a": torch.zeros(100_000)}, file)
+            else:
+                program = torch.export.export(torch.nn.Linear(300, 300), (torch.ones(1, 300),))
+                torch.export.save(program, file)
+
+try:
+    with atomic_path(target) as part:
+        saved(part)
+except NoSpaceError as error:
+    assert "DINORAD_RT_CACHE" in error.fix
+    print([path.name for path in target.parent.iterdir()], target.read_text())
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits of files are POSIX")
+@pytest.mark.parametrize("what", ["safetensors", "numpy", "parquet", "state", "program"])
+def test_a_library_without_space_ends_in_one_error(tmp_path: Path, what: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, str(tmp_path), what],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "['file'] earlier\n", done.stderr[-2000:]
+    assert done.returncode == 0
+
+
+def test_a_library_that_does_not_say_why_is_asked_of_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(RuntimeError, match="failed"), atomic_path(tmp_path / "file"):
+        raise RuntimeError("failed")
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=0))
+    with pytest.raises(NoSpaceError), atomic_path(tmp_path / "file"):
+        raise RuntimeError("failed")
+    with pytest.raises(OutputExistsError), atomic_folder(tmp_path / "folder"):
+        raise OutputExistsError("ours", "")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_link_to_nowhere_is_no_place_for_an_output(tmp_path: Path) -> None:
+    (tmp_path / "out").symlink_to(tmp_path / "gone" / "away")
+    with pytest.raises(OutputError, match="Cannot write out"):
+        claim_output_dir(tmp_path / "out", "results.json")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dinorad_rt.errors import ExportError
+from dinorad_rt.files import steady_file
 from dinorad_rt.types import Precision
 from dinorad_rt.words import error_line
 
@@ -140,7 +141,8 @@ def save_program(program: ExportedProgram, path: Path) -> None:
     """Write a program without example inputs and without paths of this machine."""
     import torch
 
-    torch.export.save(program, path)
+    with steady_file(path) as file:
+        torch.export.save(program, file)
 
 
 def load_program(path: Path) -> ExportedProgram:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from dinorad_rt.embeddings.decode import Bad
 from dinorad_rt.engines.build import open_runner
 from dinorad_rt.engines.manifest import Engine
 from dinorad_rt.errors import DataError
-from dinorad_rt.files import claim_output_dir
+from dinorad_rt.files import claim_output_dir, only_writer
 from dinorad_rt.identifiers import reason_of
 from dinorad_rt.machine import usable_cores
 from dinorad_rt.pipeline import build_engine
@@ -32,7 +33,8 @@ from dinorad_rt.studies.read import file_kind
 from dinorad_rt.studies.study import Study
 
 MaskFormat = Literal["nifti", "dicom-seg"]
-PART_ITEMS = 64
+PART_ITEMS, PART_SECONDS = 64, 20.0
+"""A part is written when it has so many answers, or after so long."""
 MASKS_FOLDER, OVERLAYS_FOLDER, SALIENCY_FOLDER = "masks", "overlays", "saliency"
 
 
@@ -103,6 +105,19 @@ def predict(
     """
     options = _checked(options or PredictOptions(), bundle)
     claim_output_dir(out, QUESTION_FILE)
+    with only_writer(out):
+        return _predict(bundle, path, out, options, workers or usable_cores(), say, progress)
+
+
+def _predict(
+    bundle: Bundle,
+    path: Path,
+    out: Path,
+    options: PredictOptions,
+    workers: int,
+    say: Say,
+    progress: Progress | None,
+) -> PredictSummary:
     items = find_items(path, say)
     engine = build_engine(bundle.graph, backend=options.backend, profile=options.profile, say=say)
     columns = _columns(bundle)
@@ -124,7 +139,7 @@ def predict(
     told(earlier, len(items))
     if todo:
         with open_runner(engine) as runner:
-            answers = _answers(bundle, runner, todo, (out, options), workers or usable_cores())
+            answers = _answers(bundle, runner, todo, (out, options), workers)
             _collect(table, answers, earlier, len(items), told)
     counts = table.finish([item.key for item in items])
     if options.saliency is not None:
@@ -220,16 +235,17 @@ def _segmented(
 def _collect(
     table: AnswerTable, answers: Iterator[Answer], done: int, total: int, told: Progress
 ) -> None:
-    """Write answers part by part; an interruption loses the unfinished part at most."""
+    """Write answers part by part, a slow one at once; only a kill loses the unfinished part."""
     held: list[Answer] = []
+    written = time.monotonic()
     try:
         for answer in answers:
             held.append(answer)
             done += 1
             told(done, total)
-            if len(held) == PART_ITEMS:
+            if len(held) == PART_ITEMS or time.monotonic() - written > PART_SECONDS:
                 table.add(held)
-                held = []
+                held, written = [], time.monotonic()
     finally:
         table.add(held)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dinorad_rt.errors import OutputExistsError
+from dinorad_rt.errors import DataError, OutputExistsError
 from dinorad_rt.files import atomic_path, claim_output_dir, read_json, sha256_json, write_json
 from dinorad_rt.words import spreadsheet_text
 
@@ -77,7 +77,9 @@ class AnswerTable:
 
         if not answers:
             return
-        target = self.folder / PARTS_FOLDER / f"{len(self._parts()):06d}.parquet"
+        parts = self._parts()
+        number = int(parts[-1].stem) + 1 if parts else 0
+        target = self.folder / PARTS_FOLDER / f"{number:06d}.parquet"
         with atomic_path(target) as part:
             pq.write_table(self._arrow(answers), part)
         self.done.update(answer.key for answer in answers)
@@ -108,16 +110,20 @@ class AnswerTable:
 
     def rows(self) -> list[dict[str, Any]]:
         """Every answer so far, in the order in which it was given."""
-        import pyarrow.parquet as pq
-
-        return [row for part in self._parts() for row in pq.read_table(part).to_pylist()]
+        return [row for part in self._parts() for row in _read(part).to_pylist()]
 
     def _claim(self, question: Mapping[str, Any]) -> None:
         path = self.folder / QUESTION_FILE
         if not path.exists():
             write_json(path, question)
             return
-        before, now = read_json(path), dict(question)
+        try:
+            before, now = read_json(path), dict(question)
+        except ValueError as error:
+            raise DataError(
+                f"{QUESTION_FILE} of {self.folder} cannot be read: {error}.",
+                "Its answers belong to an unknown question: choose another --out.",
+            ) from error
         differing = [k for k in now if sha256_json(before.get(k)) != sha256_json(now[k])]
         if differing:
             raise OutputExistsError(
@@ -172,7 +178,24 @@ def _cell(value: Any) -> Any:
 
 
 def _keys(part: Path) -> list[str]:
+    keys: list[str] = _read(part, ["item"]).column("item").to_pylist()
+    return keys
+
+
+def _read(part: Path, columns: list[str] | None = None) -> Any:
+    """Rows of a part.
+
+    Raises:
+        DataError: it was damaged.
+    """
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    keys: list[str] = pq.read_table(part, columns=["item"]).column("item").to_pylist()
-    return keys
+    try:
+        return pq.read_table(part, columns=columns)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(
+            f"{PARTS_FOLDER}/{part.name} of the answers cannot be read: {error}",
+            "Delete it and run the same command again; its items are answered once more: "
+            f"rm {part}",
+        ) from error

@@ -25,10 +25,10 @@ from dinorad_rt.training.classify_job import ClassifyJob
 from dinorad_rt.training.images import ImageBank
 from dinorad_rt.training.judged import judge_scores, stored_results
 from dinorad_rt.training.loop import fit
-from dinorad_rt.training.methods import apply_method, remove_adapter, save_adapter
+from dinorad_rt.training.methods import apply_method, save_adapter
 from dinorad_rt.training.parallel import device_for, is_main_process
 from dinorad_rt.training.probe import evenly, standardise, start_from_probe
-from dinorad_rt.training.run_folder import ADAPTER_FOLDER
+from dinorad_rt.training.run_folder import ADAPTER_FOLDER, claim_run
 from dinorad_rt.training.splits import check_training_splits
 from dinorad_rt.words import count_of
 
@@ -84,6 +84,8 @@ def train_classifier(
     main = is_main_process()
     say, progress = (say, progress) if main else (silent, None)
     check_training_splits(dataset)
+    if main:
+        claim_run(out)
     backbone = load(request, say)
     remember_weights(backbone, request.weights)
     spec = training_spec(recipe, backbone)
@@ -102,7 +104,6 @@ def train_classifier(
     if not main:
         return Trained(history, None, parameters)
     if adapted is not None:
-        remove_adapter(out / ADAPTER_FOLDER)
         save_adapter(adapted, out / ADAPTER_FOLDER)
     results = _test(job, dataset, spec, out, workers=workers, say=say)
     return Trained(history, results, parameters)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from dinorad_rt.embeddings.table import DatasetInfo, EmbeddingTable
+from dinorad_rt.errors import DataError, RunError
 from dinorad_rt.protocols.settings import AbstractSettings
 from dinorad_rt.training.scores import probabilities
 
@@ -103,7 +104,20 @@ def provenance_of_run(
 
 
 def stored_results(folder: Path) -> Results | None:
-    """The results of a run that was evaluated already."""
+    """The results of a run that was evaluated already.
+
+    Raises:
+        RunError: they were damaged from outside.
+    """
     from dinorad_rt.reports.results import RESULTS_FILE, Results
 
-    return Results.open(folder) if (folder / RESULTS_FILE).is_file() else None
+    if not (folder / RESULTS_FILE).is_file():
+        return None
+    try:
+        return Results.open(folder)
+    except DataError as error:
+        raise RunError(
+            error.problem,
+            f"Remove {RESULTS_FILE} from {folder} and run the same command again: its checkpoint "
+            "is evaluated again.",
+        ) from error

@@ -9,7 +9,6 @@ and process. Imported late: torch.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ import torch
 from torch import nn
 
 from dinorad_rt.errors import TrainingError
-from dinorad_rt.files import claim_output_dir, sha256_json
+from dinorad_rt.files import only_writer, sha256_json
 from dinorad_rt.progress import Progress, Say, silent
 from dinorad_rt.training.ema import Ema
 from dinorad_rt.training.guards import (
@@ -34,8 +33,9 @@ from dinorad_rt.training.history import EpochRecord, History
 from dinorad_rt.training.job import AbstractJob, Batch, move
 from dinorad_rt.training.memory import is_out_of_memory, memory_error
 from dinorad_rt.training.parallel import Workers
-from dinorad_rt.training.run_folder import RUN_FILE, read_best, write_best, write_run
+from dinorad_rt.training.run_folder import claim_run, read_best, write_best, write_run
 from dinorad_rt.training.schedule import lr_factor
+from dinorad_rt.training.seeds import seed_of
 from dinorad_rt.training.settings import TrainSettings
 from dinorad_rt.training.state import (
     Position,
@@ -123,6 +123,13 @@ class _Loop:
     def run(self) -> History:
         """Train from where the run stands to its end."""
         self._prepare()
+        if not self.workers.is_main:
+            return self._run()
+        claim_run(self.out)
+        with only_writer(self.out):
+            return self._run()
+
+    def _run(self) -> History:
         state = self._claim()
         if state is not None:
             self.at, self.history = restore(state, self.parts)
@@ -162,7 +169,6 @@ class _Loop:
     def _claim(self) -> dict[str, Any] | None:
         """The run folder, new or ours; the state in it, if there is one."""
         if self.workers.is_main:
-            claim_output_dir(self.out, RUN_FILE)
             refuse_other_run(self.out, self.question, self._run_facts())
         self.workers.wait()
         state = read_state(self.out, self.workers.device)
@@ -256,8 +262,7 @@ class _Loop:
 
     def _seed(self, batch: int) -> int:
         """Of what is random in one forward pass, such as dropout."""
-        place = (self.settings.seed, self.at.epoch, batch, self.workers.rank)
-        return int.from_bytes(hashlib.sha256(repr(place).encode()).digest()[:7], "big")
+        return seed_of(self.settings.seed, self.at.epoch, batch, self.workers.rank)
 
     def _look(self) -> None:
         """Take the losses from the device; stop if one is no number.

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from torch import nn
 
 from dinorad_rt.errors import TrainingError
+from dinorad_rt.files import atomic_folder, json_text, read_json
 from dinorad_rt.optional import require
 from dinorad_rt.training.targets import adapter_targets, call_projections
 
@@ -162,14 +163,23 @@ def merge_adapters(module: nn.Module) -> None:
 
 
 def save_adapter(adapted: Any, folder: Path) -> None:
-    """Write adapters in peft's own format: adapter_model.safetensors, adapter_config.json."""
-    adapted.save_pretrained(str(folder))
-    (folder / "README.md").unlink(missing_ok=True)  # an empty form
+    """Write adapters in peft's own format, in place of earlier ones, whole or not at all.
 
+    adapter_model.safetensors and adapter_config.json; the same adapters give the same bytes.
 
-def remove_adapter(folder: Path) -> None:
-    """Remove what an earlier attempt may have left."""
-    shutil.rmtree(folder, ignore_errors=True)
+    Raises:
+        NoSpaceError: the disk is full.
+    """
+    with atomic_folder(folder) as part:
+        adapted.save_pretrained(str(part))
+        (part / "README.md").unlink(missing_ok=True)  # an empty form
+        config = part / "adapter_config.json"
+        facts = read_json(config)
+        targets = facts["target_modules"]
+        if isinstance(targets, list):  # a set, in an order of its own in each process
+            facts["target_modules"] = sorted(targets)
+        config.write_text(json_text(facts), encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _by_decay(module: nn.Module, weight_decay: float) -> list[tuple[list[nn.Parameter], float]]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dinorad_rt.errors import RunError
-from dinorad_rt.files import atomic_path, read_json, write_json
+from dinorad_rt.files import atomic_path, claim_output_dir, read_json, write_json
 
 if TYPE_CHECKING:
     import torch
@@ -22,6 +22,19 @@ RUN_FORMAT = 1
 RUN_FILE = "train.json"
 BEST_FILE = "best.safetensors"
 ADAPTER_FOLDER = "adapter"
+
+
+def claim_run(folder: Path) -> None:
+    """Make a run folder, or accept an empty one or one of an earlier run, before any work.
+
+    Raises:
+        OutputExistsError: the folder holds something else.
+        OutputError: it cannot be written.
+        RunError: its train.json cannot be read.
+    """
+    claim_output_dir(folder, RUN_FILE)
+    if (folder / RUN_FILE).exists():
+        read_run(folder)
 
 
 def write_run(folder: Path, facts: Mapping[str, Any]) -> None:
@@ -61,7 +74,8 @@ def write_best(folder: Path, tensors: Mapping[str, torch.Tensor], epoch: int) ->
 
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic_path(folder / BEST_FILE) as part:
-        save_file(plain, part, metadata={"epoch": str(epoch), "format": "pt"})
+        # one entry: safetensors writes several in a random order, and the file's hash is its name
+        save_file(plain, part, metadata={"epoch": str(epoch)})
 
 
 def read_best(folder: Path) -> dict[str, torch.Tensor]:

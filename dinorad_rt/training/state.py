@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from dinorad_rt.errors import RunError
-from dinorad_rt.files import atomic_path
+from dinorad_rt.files import atomic_path, steady_file
 from dinorad_rt.training.ema import Ema
 from dinorad_rt.training.history import History
 
@@ -91,7 +91,11 @@ def save_state(
     history: History,
     parts: tuple[nn.Module, torch.optim.Optimizer, torch.amp.GradScaler, Ema | None],
 ) -> None:
-    """Write last.pt atomically."""
+    """Write last.pt atomically.
+
+    Raises:
+        NoSpaceError: the disk is full; the state of before is kept.
+    """
     module, optimizer, scaler, ema = parts
     document: dict[str, Any] = {
         "format": STATE_FORMAT,
@@ -103,8 +107,8 @@ def save_state(
         "scaler": scaler.state_dict(),
         "ema": None if ema is None else {"averages": ema.averages, "updates": ema.updates},
     }
-    with atomic_path(folder / STATE_FILE) as part:
-        torch.save(document, part)
+    with atomic_path(folder / STATE_FILE) as part, steady_file(part) as file:
+        torch.save(document, file)
 
 
 def read_state(folder: Path, device: torch.device) -> dict[str, Any] | None:

@@ -15,6 +15,7 @@ from PIL import Image
 from scipy.special import expit, softmax
 
 from dinorad_rt.errors import DataError, OutputExistsError
+from dinorad_rt.files import only_writer
 from dinorad_rt.prediction.bundle import Bundle
 from dinorad_rt.prediction.inputs import find_items
 from dinorad_rt.prediction.predict import predict
@@ -215,3 +216,50 @@ def test_no_identifier_reaches_the_results(
             assert "Doe" not in str(pq.read_table(path).to_pylist())
         elif path.is_file():
             assert b"Doe" not in path.read_bytes()
+
+
+def test_a_slow_answer_is_written_at_once(
+    bundle_of: Make,
+    predict_with: Any,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("dinorad_rt.prediction.predict.PART_SECONDS", -1.0)
+    predict_with(bundle_of(), folder, tmp_path / "out")
+    rows = pq.read_table(tmp_path / "out" / "predictions.parquet").num_rows
+    assert len(list((tmp_path / "out" / "parts").iterdir())) == rows
+
+
+def test_a_part_that_was_damaged_is_named_and_answered_again(
+    bundle_of: Make,
+    predict_with: Any,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("dinorad_rt.prediction.predict.PART_ITEMS", 4)
+    bundle, out = bundle_of(), tmp_path / "out"
+    predict_with(bundle, folder, out)
+    whole = (out / "predictions.csv").read_bytes()
+    part = out / "parts" / "000001.parquet"
+    part.write_bytes(part.read_bytes()[:100])
+    with pytest.raises(DataError, match=r"000001\.parquet") as caught:
+        predict_with(bundle, folder, out)
+    assert caught.value.fix.endswith(f"rm {part}")
+    part.unlink()
+    predict_with(bundle, folder, out)
+    assert (out / "predictions.csv").read_bytes() == whole
+    (out / "predict.json").write_text("")
+    with pytest.raises(DataError, match=r"predict\.json"):
+        predict_with(bundle, folder, out)
+
+
+def test_a_second_process_is_refused(
+    bundle_of: Make, predict_with: Any, folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    with only_writer(out), pytest.raises(OutputExistsError, match="Another process"):
+        predict_with(bundle_of(), folder, out)
+    assert predict_with(bundle_of(), folder, out).earlier == 0

@@ -278,3 +278,27 @@ def test_a_tuned_engine_takes_the_weights_of_the_next_run(dataset: Dataset, tmp_
         found = runner.infer(pixels)["logits"]
     np.testing.assert_allclose(found, torch_inference(tuned[1])(pixels), atol=1e-4)
     assert np.abs(found - torch_inference(tuned[0])(pixels)).max() > 1e-3
+
+
+def test_a_foreign_folder_is_refused_before_any_work(dataset: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "notes.txt").touch()
+    (tmp_path / "cut").mkdir()
+    (tmp_path / "cut" / "train.json").write_text('{"format"')
+    said: list[str] = []
+    for name, kind in (("theirs", OutputExistsError), ("cut", RunError)):
+        with pytest.raises(kind):
+            train_classifier(REQUEST, recipe_of(), dataset, tmp_path / name, say=said.append)
+    assert not [line for line in said if "decoding" in line]
+
+
+def test_results_that_were_cut_say_what_to_do(dataset: Dataset, tmp_path: Path) -> None:
+    first = run_of(dataset, tmp_path / "run", epochs=1)
+    (tmp_path / "run/results.json").write_text("{")
+    with pytest.raises(RunError, match=r"results\.json") as caught:
+        run_of(dataset, tmp_path / "run", epochs=1)
+    assert "Remove results.json" in caught.value.fix
+    (tmp_path / "run/results.json").unlink()
+    again = run_of(dataset, tmp_path / "run", epochs=1)
+    assert first.results is not None and again.results is not None
+    assert again.results.metric("auroc").value == first.results.metric("auroc").value

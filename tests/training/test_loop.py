@@ -12,7 +12,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 from dinorad_rt.errors import DeviceMemoryError, DivergedError, OutputExistsError, TrainingError
+from dinorad_rt.files import only_writer
 from dinorad_rt.training.loop import fit
+from dinorad_rt.training.run_folder import write_best
 from dinorad_rt.training.settings import TrainSettings
 
 SETTINGS = TrainSettings(epochs=4, batch_size=8, lr=0.02, ema=0.9, device="cpu")
@@ -216,3 +218,19 @@ def test_tensorboard_files_hold_the_curve(toy_job: Any, tmp_path: Path) -> None:
     events.Reload()
     found = [event.value for event in events.Scalars("val/accuracy")]
     assert found == pytest.approx([record.metrics["accuracy"] for record in history.epochs])
+
+
+def test_a_second_process_of_one_run_is_refused(toy_job: Any, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    with only_writer(tmp_path / "run"), pytest.raises(OutputExistsError, match="Another process"):
+        fit(toy_job(), SETTINGS, tmp_path / "run")
+    assert fit(toy_job(), SETTINGS, tmp_path / "run").stopped == "finished"
+
+
+def test_the_same_checkpoint_gives_the_same_bytes(tmp_path: Path) -> None:
+    tensors = {"b": torch.ones(2), "a": torch.zeros(3)}
+    found = set()
+    for _ in range(16):  # safetensors writes several entries of metadata in a random order
+        write_best(tmp_path, tensors, epoch=3)
+        found.add((tmp_path / "best.safetensors").read_bytes())
+    assert len(found) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,32 @@ def test_adapters_are_saved_in_pefts_own_format(backbone_of: Any, tmp_path: Path
     model.eval()
     with torch.no_grad():
         torch.testing.assert_close(loaded.eval()(pixels), model.backbone(pixels))
+
+
+def test_adapters_are_replaced_whole_with_the_same_bytes(tmp_path: Path) -> None:
+    class Adapted:
+        """What peft writes, with the order of its targets as this process's sets have it."""
+
+        order = ("qkv", "fc1", "proj")
+
+        def save_pretrained(self, folder: str) -> None:
+            (Path(folder) / "README.md").touch()
+            facts = {"r": 4, "target_modules": list(self.order)}
+            (Path(folder) / "adapter_config.json").write_text(json.dumps(facts))
+            if not self.order:
+                raise KeyboardInterrupt
+
+    first, folder = Adapted(), tmp_path / "adapter"
+    save_adapter(first, folder)
+    kept = (folder / "adapter_config.json").read_bytes()
+    first.order = ("proj", "qkv", "fc1")
+    save_adapter(first, folder)
+    assert (folder / "adapter_config.json").read_bytes() == kept
+    first.order = ()
+    with pytest.raises(KeyboardInterrupt):
+        save_adapter(first, folder)
+    assert [path.name for path in tmp_path.rglob("*")] == ["adapter", "adapter_config.json"]
+    assert (folder / "adapter_config.json").read_bytes() == kept
 
 
 def test_layers_far_from_the_head_learn_slower(backbone_of: Any) -> None:

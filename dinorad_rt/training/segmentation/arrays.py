@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dinorad_rt.errors import EmptyDataError, MaskError
+from dinorad_rt.errors import DataError, EmptyDataError, MaskError
 from dinorad_rt.files import atomic_path, sha256_json, write_json
 from dinorad_rt.paths import cache_dir
 
@@ -72,8 +72,19 @@ class ArrayStore:
         self.failures.setdefault(sample_id, reason)
 
     def read(self, sample_id: str) -> np.ndarray:
-        """An array, mapped read-only."""
-        return _mapped(str(self.path(sample_id)))
+        """An array, mapped read-only.
+
+        Raises:
+            DataError: it was damaged.
+        """
+        path = self.path(sample_id)
+        try:
+            return _mapped(str(path))
+        except (ValueError, EOFError) as error:
+            raise DataError(
+                f"An array in {path.parent} is damaged: {error}.",
+                f"Delete it and run the same command again: rm {path}",
+            ) from error
 
     def nbytes(self, samples: Iterable[Sample]) -> int:
         """Bytes on disk of the arrays of some samples."""

@@ -17,6 +17,7 @@ from dinorad_rt.pipeline import EngineRequest
 from dinorad_rt.progress import Progress, Say, silent
 from dinorad_rt.training.loop import fit
 from dinorad_rt.training.parallel import is_main_process
+from dinorad_rt.training.run_folder import claim_run
 from dinorad_rt.training.segmentation.evaluate import judge_cases, segment_cases, write_results
 from dinorad_rt.training.segmentation.prepare import prepare
 from dinorad_rt.training.segmentation.work import Prepared, Work
@@ -76,6 +77,8 @@ def train_segmentation(
         TrainingError, WeightsError, OutputError: see `fit` and `load_backbone`.
     """
     require("monai", "training segmentation")
+    if is_main_process():
+        claim_run(Path(out))
     began = time.perf_counter()
     work = Work(
         settings=settings,
