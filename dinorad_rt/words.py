@@ -39,6 +39,14 @@ def error_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[0] if lines else ''}"
 
 
+def valid_text(text: str) -> str:
+    """Text that every file takes: names of files that are no UTF-8 lose the letters in question.
+
+    Under an odd locale Python reads UTF-8 names as if they were none; these become whole again.
+    """
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
 def markdown_text(text: str) -> str:
     """Text that Markdown shows as it is, on one line: no tag, link, emphasis or column of a table.
 

@@ -102,7 +102,7 @@ def _shown(rows: list[dict[str, object]]) -> list[dict[str, str]]:
 def _models(text: str) -> tuple[str, ...]:
     from dinorad_rt.backbones.registry import get_spec
 
-    names = options.names(text)
+    names = options.some_names("--model", text)
     for name in names:
         get_spec(name)
     return names
@@ -113,7 +113,8 @@ def _backends(text: str) -> tuple[str, ...]:
 
     if text == "all":
         return tuple(row.backend for row in list_backends() if row.can_build and row.can_run)
-    return tuple(require_backend(name).NAME for name in options.names(text))
+    names = options.some_names("--backend", text)
+    return tuple(require_backend(name).NAME for name in names)
 
 
 def _precisions(text: str) -> tuple[str, ...]:
@@ -123,7 +124,7 @@ def _precisions(text: str) -> tuple[str, ...]:
 
     if text == "native":
         return ("fp32", "bf16", "fp16") if has_gpu() else cpu_precisions()
-    names = options.names(text)
+    names = options.some_names("--precision", text)
     for name in names:
         if name not in PRECISIONS:
             raise unknown_name("precision", name, PRECISIONS, "dinorad-rt bench --help")

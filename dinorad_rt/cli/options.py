@@ -164,6 +164,18 @@ def numbers(option: str, text: str, *, example: str) -> tuple[int, ...]:
     return tuple(map(int, words))
 
 
+def some_names(option: str, text: str) -> tuple[str, ...]:
+    """The same as `names`, of an option that needs one.
+
+    Raises:
+        ProtocolError: there is none.
+    """
+    found = names(text)
+    if not found:
+        raise ProtocolError(f"{option} {text!r} names nothing.", "Give one, or leave it away.")
+    return found
+
+
 def typed(context: typer.Context) -> list[str]:
     """Names of the parameters that stand on the command line, such as image_size."""
     return [

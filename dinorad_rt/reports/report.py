@@ -22,7 +22,7 @@ from dinorad_rt.reports.plots import FORMATS, save_figure
 from dinorad_rt.reports.run_sections import add_runs
 from dinorad_rt.reports.study_numbers import Published, published_for
 from dinorad_rt.reports.tradeoff import joined_with_benches
-from dinorad_rt.words import count_of
+from dinorad_rt.words import count_of, valid_text
 
 HTML, MARKDOWN, CSV = "report.html", "report.md", "report.csv"
 PLOTS = "plots"
@@ -150,5 +150,5 @@ def _add_pareto(page: Page, material: Material) -> list[Drawing]:
 
 def _write(target: Path, text: str) -> Path:
     with atomic_path(target) as part:
-        part.write_text(text, encoding="utf-8")
+        part.write_text(valid_text(text), encoding="utf-8")
     return target

@@ -239,3 +239,11 @@ def test_a_user_without_a_home_is_told_how_to_name_the_cache(
     with pytest.raises(OutputError, match="DINORAD_RT_CACHE="):
         cache_dir("graphs")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("option", ["--model", "--backend", "--precision"])
+@pytest.mark.parametrize("text", ["", ","])
+def test_a_list_of_nothing_is_refused(option: str, text: str) -> None:
+    done = CliRunner().invoke(app, ["bench", option, text])
+    assert isinstance(done.exception, ProtocolError)
+    assert f"{option} {text!r} names nothing" in done.exception.problem

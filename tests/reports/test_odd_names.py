@@ -59,6 +59,14 @@ def test_the_csv_has_no_formula_and_one_line_per_metric(folder: Path) -> None:
     assert all(None not in row and None not in row.values() for row in rows)
 
 
+def test_names_that_are_no_utf8_are_written_too(tmp_path: Path) -> None:
+    names = ("caf\udce9", "\udcc3\udcbc", "c")  # as Python reads such file names
+    fake_run(tmp_path / "runs", dataset="d\udce9", class_names=names)
+    write_report(read_material([tmp_path / "runs"]), tmp_path / "out", Extras(plots=("svg",)))
+    for name in ("report.html", "report.md", "report.csv"):
+        assert "d\ufffd" in (tmp_path / "out" / name).read_text(encoding="utf-8")
+
+
 def test_a_dollar_in_a_name_is_a_dollar() -> None:
     name = r"$\frac$ 5$"
     drawn = to_svg(forest_figure([(name, Estimate(0, 0.5, 0.4, 0.6))], "AUROC"))
