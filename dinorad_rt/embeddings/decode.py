@@ -18,6 +18,9 @@ from dinorad_rt.studies.read import read_study
 from dinorad_rt.studies.study import Study
 
 
+WITHOUT_NUMBERS = "no pixel is a finite number"
+
+
 @dataclass(frozen=True)
 class Image:
     """A single image, preprocessed: (3, size, size) float32, and its pseudonymous keys."""
@@ -69,8 +72,8 @@ class Decoder:
             if not is_decoder_failure(error):
                 raise
             return Bad(reason_of(error, path))
-        if _is_without_numbers(study.pixels):
-            return Bad("no pixel is a finite number")
+        if is_without_numbers(study.pixels):
+            return Bad(WITHOUT_NUMBERS)
         if study.num_slices > 1:
             return Volume(study)
         return self.image(study, path)
@@ -88,7 +91,7 @@ class Decoder:
         return Image(pixels, study.study, study.series)
 
 
-def _is_without_numbers(pixels: np.ndarray) -> bool:
+def is_without_numbers(pixels: np.ndarray) -> bool:
     """True if all values are NaN or infinite; looked at in full only where the first one is."""
     if pixels.dtype.kind != "f" or math.isfinite(float(pixels.flat[0])):
         return False

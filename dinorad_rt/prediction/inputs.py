@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
-from dinorad_rt.embeddings.decode import Bad
+from dinorad_rt.embeddings.decode import WITHOUT_NUMBERS, Bad, is_without_numbers
 from dinorad_rt.errors import EmptyDataError, MissingPackageError
 from dinorad_rt.files import sha256_json
 from dinorad_rt.identifiers import reason_of
@@ -54,7 +54,8 @@ class Item:
             MissingPackageError: the user can mend it for all files alike.
         """
         try:
-            return load_series(self.series) if self.series else read_study(self.files[0])
+            study = load_series(self.series) if self.series else read_study(self.files[0])
+            return Bad(WITHOUT_NUMBERS) if is_without_numbers(study.pixels) else study
         except MissingPackageError:
             raise
         except BaseException as error:

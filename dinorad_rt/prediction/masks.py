@@ -15,6 +15,7 @@ from dinorad_rt.optional import require
 from dinorad_rt.prediction.inputs import Item
 from dinorad_rt.reports.plots import COLOURS
 from dinorad_rt.studies.nifti import open_nifti
+from dinorad_rt.studies.quiet import quiet
 from dinorad_rt.studies.read import file_kind
 from dinorad_rt.studies.study import Study
 
@@ -66,6 +67,8 @@ def _like(nibabel: Any, voxels: np.ndarray, original: Any) -> Any:
     if not np.isnan(found).any():
         back = orientations.ornt_transform(orientations.axcodes2ornt("RAS"), found)
         voxels = orientations.apply_orientation(voxels, back)
+    if len(original.shape) == 2:
+        voxels = voxels.reshape(voxels.shape[:2])
     if voxels.shape != original.shape[:3]:
         raise DataError(
             f"The mask has {voxels.shape} voxels, its image {original.shape}.",
@@ -124,9 +127,10 @@ def write_dicom_seg(
     classes = range(1, len(class_names))
     present = [index for index in classes if (mask == index).any()] or [*classes]
     try:
-        segmentation = _segmentation(
-            hd, sources, mask, present, class_names=class_names, model=model, version=version
-        )
+        with quiet():  # highdicom's warnings repeat the patient's name
+            segmentation = _segmentation(
+                hd, sources, mask, present, class_names=class_names, model=model, version=version
+            )
     except (AttributeError, KeyError, TypeError, ValueError) as error:  # highdicom has no own class
         raise DataError(
             f"A DICOM SEG cannot refer to these files: {type(error).__name__}: {error}",

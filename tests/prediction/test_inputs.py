@@ -97,3 +97,12 @@ def test_reading_ahead_is_bounded_and_in_order() -> None:
         with lock:
             most[0] = max(most[0], running[0] - index)
     assert most[0] <= 5 + 2
+
+
+def test_an_image_without_numbers_gets_no_answer(tmp_path: Path) -> None:
+    """NaN everywhere is black after preprocessing, and black is no finding."""
+    np.save(tmp_path / "a.npy", np.full((3, 8, 8), np.nan, np.float32))
+    np.save(tmp_path / "b.npy", np.where(np.eye(8) > 0, np.nan, 1.0).astype(np.float32))
+    first, second = (item.read() for item in find_items(tmp_path))
+    assert isinstance(first, Bad) and "finite" in first.reason
+    assert not isinstance(second, Bad)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import nibabel
@@ -64,6 +65,21 @@ def test_a_nifti_mask_has_the_axes_and_the_affine_of_its_image(tmp_path: Path, c
     )
 
 
+def test_a_slice_and_a_file_without_suffix_have_masks_of_their_own_shape(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    image = nibabel.Nifti1Image(rng.random((9, 7), np.float32), np.diag([-1.5, -2, 3, 1]))
+    nibabel.save(image, tmp_path / "slice.nii")
+    (tmp_path / "slice.nii").rename(tmp_path / "slice")
+    (item,) = find_items(tmp_path)
+    study = read(item)
+    write_nifti(tmp_path / "out" / "mask.nii.gz", bright_mask(study), study, item)
+    found = nibabel.load(tmp_path / "out" / "mask.nii.gz")
+    assert found.shape == (9, 7) and np.array_equal(found.affine, image.affine)
+    values = image.get_fdata()
+    low, high = np.percentile(values, (60, 90))
+    assert np.array_equal(np.asarray(found.dataobj), (values > low).astype(int) + (values > high))
+
+
 def test_a_nifti_mask_of_dicom_lies_where_simpleitk_reads_the_series(
     ct_item: Item, tmp_path: Path
 ) -> None:
@@ -100,6 +116,22 @@ def test_a_dicom_seg_has_the_geometry_of_its_series(ct_item: Item, tmp_path: Pat
         assert volume.array[tuple(np.rint(index).astype(int))] == mask[tuple(spot)]
     assert int((volume.array > 0).sum()) == int((mask > 0).sum())
     assert SimpleITK.ReadImage(str(target)).GetSize()[:2] == mask.shape[:0:-1]
+
+
+def test_a_dicom_seg_says_nothing_of_its_patient(ct_item: Item, tmp_path: Path) -> None:
+    """highdicom warns of names of one component, with the name; warnings are errors here."""
+    pydicom = pytest.importorskip("pydicom")
+    pytest.importorskip("highdicom")
+    for file in ct_item.files:
+        dataset = pydicom.dcmread(file)
+        dataset.PatientName = "DOE"
+        dataset.save_as(tmp_path / file.name)
+    (item,) = find_items(tmp_path)
+    mask = bright_mask(read(item))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        write_dicom_seg(tmp_path / "out" / "s.dcm", mask, item, CLASSES, model="t", version="1")
+    assert not told
 
 
 def test_archives_that_drop_attributes_get_a_dicom_seg(ct_item: Item, tmp_path: Path) -> None:

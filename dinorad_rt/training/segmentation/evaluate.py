@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dinorad_rt.datasets.masks import read_mask
+from dinorad_rt.embeddings.decode import WITHOUT_NUMBERS, is_without_numbers
 from dinorad_rt.errors import DinoradError, EmptyDataError, EngineError, LabelError, MaskError
 from dinorad_rt.files import atomic_path, write_json
 from dinorad_rt.identifiers import reason_of
@@ -122,6 +123,9 @@ def segment_group(
     for sample in group:
         try:
             study = read_study(sample.path, frame=sample.frame)
+            if is_without_numbers(study.pixels):
+                failed[sample.sample_id] = WITHOUT_NUMBERS
+                continue
             truth = read_mask(sample)
             found = [segment_study(segmenter, study) for segmenter in segmenters]
         except (LabelError, MaskError, EngineError):

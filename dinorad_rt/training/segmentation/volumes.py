@@ -10,6 +10,7 @@ import numpy as np
 
 from dinorad_rt.datasets.grid import grid_of
 from dinorad_rt.datasets.masks import read_mask_study
+from dinorad_rt.embeddings.decode import WITHOUT_NUMBERS, is_without_numbers
 from dinorad_rt.errors import DataError, DinoradError, LabelError, MaskError, ProtocolError
 from dinorad_rt.identifiers import reason_of
 from dinorad_rt.preprocessing.intensity import grey_map
@@ -93,7 +94,7 @@ def fill_volumes(
                 "Take the frame column out, or use a 2-D network: --model unet",
             )
         try:
-            study = at_spacing(read_study(sample.path).displayed(), spacing)
+            study = at_spacing(_with_numbers(read_study(sample.path)).displayed(), spacing)
             mask = at_spacing(read_mask_study(sample).displayed(), spacing, labels=True)
             check_labels(mask.pixels, classes)
             volume = volume_grey(study, spec)
@@ -106,6 +107,12 @@ def fill_volumes(
         masks.write(sample.sample_id, mask.pixels)
         if progress is not None:
             progress(done, len(wanted))
+
+
+def _with_numbers(study: Study) -> Study:
+    if is_without_numbers(study.pixels):
+        raise DataError(f"{WITHOUT_NUMBERS}.".capitalize(), "Take the volume out.")
+    return study
 
 
 def side_axis(sample: Sample) -> int | None:

@@ -21,12 +21,16 @@ from dinorad_rt.reports.results import Results
 from dinorad_rt.studies.read import read_study
 from dinorad_rt.training.checkpoint import load_tuned
 from dinorad_rt.training.run_folder import read_best
+from dinorad_rt.training.segmentation.arrays import ArrayStore
 from dinorad_rt.training.segmentation.decoders import Candidates, build_decoder
-from dinorad_rt.training.segmentation.evaluate import judge_cases, segment_cases
+from dinorad_rt.training.segmentation.evaluate import judge_cases, segment_cases, segment_group
+from dinorad_rt.training.segmentation.fill import question_of
 from dinorad_rt.training.segmentation.load import segmenter_of
 from dinorad_rt.training.segmentation.predict import SliceSegmenter, segment_study
 from dinorad_rt.training.segmentation.run import train_segmentation
 from dinorad_rt.training.segmentation.settings import SegmentationSettings
+from dinorad_rt.training.segmentation.volumes import fill_volumes
+from dinorad_rt.training.segmentation.work import scratch_spec
 from dinorad_rt.training.settings import TrainSettings
 
 from .conftest import CLASSES, write_volumes
@@ -180,6 +184,22 @@ def test_unreadable_test_images_are_told(volumes: Dataset, loop: Loop, tmp_path:
     trained = train_segmentation(SCRATCH, loop(epochs=1), volumes, tmp_path / "run")
     assert trained.results is not None and trained.results.metrics[0].n == 1
     assert any("1 of 2 test images could not be read" in note for note in trained.results.notes)
+
+
+def test_volumes_without_numbers_are_no_volumes(volumes: Dataset) -> None:
+    import nibabel
+
+    sample = volumes.samples[0]
+    image = nibabel.load(sample.path)
+    nan = np.full(image.shape, np.nan, np.float32)
+    nibabel.save(nibabel.Nifti1Image(nan, image.affine), sample.path)
+    failed: dict[str, str] = {}
+    assert segment_group((), [sample], failed) is None
+    assert "finite" in failed[sample.sample_id]
+    spec = scratch_spec(PATCHES, 32)
+    stores = [ArrayStore.open(question_of(kind, volumes, spec)) for kind in ("v", "m")]
+    fill_volumes((stores[0], stores[1]), [sample], spec, None, 3)
+    assert "finite" in stores[0].failures[sample.sample_id].lower()
 
 
 def test_labels_beyond_the_classes_are_refused(tmp_path: Path, cache: Path, loop: Loop) -> None:
