@@ -21,6 +21,9 @@ EXTRA_OF: dict[str, str] = {
     "nncf": "int8",
     "accelerate": "train",
     "peft": "train",
+    "einops": "train",
+    "highdicom": "train",
+    "monai": "train",
 }
 """Import name of an optional package → the extra of dinorad-rt that installs it."""
 
@@ -41,12 +44,17 @@ def require(module: str, purpose: str) -> ModuleType:
         root = module.split(".")[0]
         if error.name is None or error.name.split(".")[0] != root:
             raise
-        extra = EXTRA_OF.get(root)
-        target = f"dinorad-rt[{extra}]" if extra else root
-        raise MissingPackageError(
-            f"{purpose} needs the package {root}, which is not installed.",
-            f"Install it: pip install '{target}'",
-        ) from error
+        raise missing(root, purpose) from error
+
+
+def missing(package: str, purpose: str) -> MissingPackageError:
+    """The error for a package that is not installed, with the command that installs it."""
+    extra = EXTRA_OF.get(package)
+    target = f"dinorad-rt[{extra}]" if extra else package
+    return MissingPackageError(
+        f"{purpose} needs the package {package}, which is not installed.",
+        f"Install it: pip install '{target}'",
+    )
 
 
 def is_installed(module: str) -> bool:

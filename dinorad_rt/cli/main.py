@@ -17,7 +17,8 @@ from typer.core import TyperGroup
 from dinorad_rt import __version__
 from dinorad_rt.cli.console import print_error
 from dinorad_rt.cli.values import check_values
-from dinorad_rt.errors import DinoradError
+from dinorad_rt.errors import DinoradError, MissingPackageError
+from dinorad_rt.optional import missing
 
 DEBUG_VARIABLE = "DINORAD_RT_DEBUG"
 EXIT_INTERRUPTED = 130
@@ -118,6 +119,12 @@ def main() -> None:
             raise
         print_error(error)
         sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in ("", "dinorad_rt") or os.environ.get(DEBUG_VARIABLE):
+            raise
+        print_error(missing(package, "this"))
+        sys.exit(MissingPackageError.exit_code)
     except (KeyboardInterrupt, SystemExit) as stop:
         # typer makes an exit of the interruption that a verb does not catch
         if isinstance(stop, SystemExit) and stop.code != EXIT_INTERRUPTED:

@@ -247,3 +247,25 @@ def test_a_list_of_nothing_is_refused(option: str, text: str) -> None:
     done = CliRunner().invoke(app, ["bench", option, text])
     assert isinstance(done.exception, ProtocolError)
     assert f"{option} {text!r} names nothing" in done.exception.problem
+
+
+@pytest.mark.parametrize(
+    ("package", "told"), [("matplotlib", "'matplotlib'"), ("monai.losses", "'dinorad-rt[train]'")]
+)
+def test_a_package_that_is_gone_is_named_with_its_install_command(
+    package: str,
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from dinorad_rt.cli import listing, main
+
+    def gone() -> None:
+        raise ModuleNotFoundError(f"No module named {package!r}", name=package)
+
+    monkeypatch.setitem(listing._LISTERS, "models", gone)
+    monkeypatch.setattr("sys.argv", ["dinorad-rt", "list", "models"])
+    with pytest.raises(SystemExit) as stopped:
+        main.main()
+    assert stopped.value.code == 2
+    assert f"pip install {told}" in capsys.readouterr().err
