@@ -21,9 +21,10 @@ MAX_LISTED = 10
 REASON_CHARACTERS = 300
 
 _OURS = frozenset(
-    "--out --weights --model --profile --backend --sheet --cache --checkpoint --ray".split()
+    "--out --weights --model --profile --backend --sheet --cache --checkpoint --ray --shard "
+    "--set --setting --class --title".split()
 )
-"""Options whose paths the user chose for this tool's own files, which may be named."""
+"""Options that may be named: paths of this tool's own files, and what is no path, slash or not."""
 _TELLING_SUFFIXES = (".csv", ".tsv", ".txt", ".json", ".xlsx")
 _PLAIN_STEMS = frozenset(
     "labels label train val valid validation test dataset data metadata splits annotations "

@@ -69,3 +69,8 @@ def test_names_of_our_own_files_may_be_said(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     text = without_paths("holds no results.json, but smith.csv", ["report", str(tmp_path)])
     assert text == "holds no results.json, but the table"
+
+
+def test_a_slash_alone_makes_no_path() -> None:
+    text = "--shard '3/2' is not i/n"
+    assert without_paths(text, ["embed", "--shard", "3/2"]) == text
