@@ -17,7 +17,6 @@ from dinorad_rt.studies.quiet import is_decoder_failure
 from dinorad_rt.studies.read import read_study
 from dinorad_rt.studies.study import Study
 
-
 WITHOUT_NUMBERS = "no pixel is a finite number"
 
 
