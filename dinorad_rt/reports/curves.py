@@ -249,5 +249,6 @@ def _ends(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     low, high = np.full((2, rows.shape[1]), np.nan)
     known = ~np.isnan(rows).all(axis=0)
     tail = 100 * (1 - LEVEL) / 2
-    low[known], high[known] = np.nanpercentile(rows[:, known], [tail, 100 - tail], axis=0)
+    if known.any():  # of many classes with few images each, every resample may lack one
+        low[known], high[known] = np.nanpercentile(rows[:, known], [tail, 100 - tail], axis=0)
     return low, high

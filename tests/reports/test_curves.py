@@ -8,6 +8,8 @@ from sklearn import calibration, metrics
 
 from dinorad_rt.metrics.intervals import patient_counts
 from dinorad_rt.reports import curves
+from dinorad_rt.reports.figures import curves_figure
+from dinorad_rt.reports.plots import to_svg
 
 
 def drawn(
@@ -129,3 +131,13 @@ def test_a_resample_without_positives_has_no_curve() -> None:
         positive[:, None], np.array([[0.9], [0.1], [0.2], [0.3]]), np.arange(4), resamples=200
     )
     assert np.isfinite(curve.low).all()
+
+
+def test_many_classes_with_an_image_each_have_curves_without_bands() -> None:
+    hot = np.eye(40, dtype=bool)
+    scores = np.random.default_rng(0).random((40, 40))
+    for draw in (curves.roc_curve, curves.pr_curve):
+        curve = draw(hot, scores, np.arange(40), resamples=50)
+        assert np.isnan(curve.low).all() and np.isnan(curve.high).all()
+        assert np.isfinite(curve.y).all()
+        to_svg(curves_figure({"a": curve}, "x", "y"))
