@@ -68,13 +68,13 @@ def open_dataset(data: str | Path = "phantom", *, seed: int = 0, **columns: Any)
 
     Raises:
         DataError: nothing usable is there, or a patient stands in two splits.
-        UnknownNameError: neither a path nor a registered name.
+        UnknownNameError: neither a path nor a registered name, or columns for the latter.
     """
     if isinstance(data, Path) or Path(data).exists():
         from dinorad_rt.datasets.open import open_dataset as open_path
 
         return open_path(Path(data), seed=seed, **columns)
-    return dataset_for(None, data, seed=seed)
+    return dataset_for(None, data, seed=seed, **columns)
 
 
 def build_engine(

@@ -7,6 +7,7 @@ Each step stands alone and says what it decided through `progress`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
     from dinorad_rt.engines.manifest import Engine
     from dinorad_rt.export.manifest import Graph
     from dinorad_rt.preprocessing.spec import PreprocessSpec
+
+_OF_TABLES = (
+    *("image_column", "label_column", "label_separator", "patient_column", "split_column"),
+    "mask_column",
+)
 
 
 @dataclass(frozen=True)
@@ -209,11 +215,16 @@ def dataset_for(
         say: told of what takes long.
         choices: columns, `class_names`, `task` and `splits` of `open_dataset`; of these the last
             two count for registered datasets too.
+
+    Raises:
+        UnknownNameError: both are named, or what belongs to the other one.
+        DataError: it cannot be opened.
     """
     if data is not None and dataset is not None:
         raise UnknownNameError(
             f"Both --data {data} and --dataset {dataset} were given.", "Give one of the two."
         )
+    _refuse_of_other_source(data, dataset, root, choices)
     if data is not None:
         from dinorad_rt.datasets.open import open_dataset
         from dinorad_rt.datasets.registry import counted
@@ -223,6 +234,25 @@ def dataset_for(
 
     shared = {name: choices[name] for name in ("task", "splits") if choices.get(name) is not None}
     return dataset_named(dataset or "phantom", root=root, progress=say, seed=seed, **shared)
+
+
+def _refuse_of_other_source(
+    data: Path | None, dataset: str | None, root: Path | None, choices: Mapping[str, Any]
+) -> None:
+    """Refuse what would be passed over: `--root` beside `--data`, columns without it."""
+    if data is not None and root is not None:
+        raise UnknownNameError(
+            "--root is where a registered dataset lies, and --data was given.",
+            "Leave --root out, or name the dataset with --dataset.",
+        )
+    columns = [name for name in _OF_TABLES if choices.get(name) is not None]
+    if data is None and columns:
+        listed = ", ".join("--" + name.replace("_", "-") for name in columns)
+        what = f"the registered dataset {dataset}" if dataset else "the default data (phantoms)"
+        raise UnknownNameError(
+            f"{listed}: a table of yours is read so, and this is {what}.",
+            "Leave this out, or give a table with --data.",
+        )
 
 
 def preprocessing_for(engine: Engine, preset: str = "dinorad") -> PreprocessSpec:

@@ -11,7 +11,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from dinorad_rt import evaluation, identifiers, pipeline
+from dinorad_rt import evaluation, identifiers, open_dataset, pipeline
 from dinorad_rt.cli import (
     bundle,
     embed,
@@ -27,7 +27,7 @@ from dinorad_rt.cli import (
 )
 from dinorad_rt.cli.main import app
 from dinorad_rt.datasets.registry import all_entries
-from dinorad_rt.errors import ProtocolError
+from dinorad_rt.errors import ProtocolError, UnknownNameError
 from dinorad_rt.preprocessing.presets import STUDY_CLIPS, STUDY_NAMES, preset_for_dataset
 from dinorad_rt.training.evaluate import RunRequest
 
@@ -164,3 +164,23 @@ def test_eval_takes_the_rule_and_says_so(
     assert isinstance(done.exception, Found)
     assert str(done.exception) == ("study:BrainTumor" if told else "dinorad")
     assert ("the study's rule for brain-tumor" in done.output) is told
+
+
+@pytest.mark.parametrize(
+    ("words", "refusal"),
+    [
+        (["--dataset", "phantom", "--label-column", "age"], "--label-column: a table"),
+        (["--split-column", "fold", "--patient-column", "id"], "--patient-column, --split-column"),
+        (["--data", ".", "--root", "."], "--root is where a registered dataset lies"),
+        (["--data", ".", "--dataset", "phantom"], "Both --data . and --dataset phantom"),
+    ],
+)
+def test_options_of_another_source_are_refused(words: list[str], refusal: str) -> None:
+    done = CliRunner().invoke(app, ["embed", "--weights", "random", *words])
+    assert isinstance(done.exception, UnknownNameError)
+    assert refusal in done.exception.problem
+
+
+def test_columns_for_a_registered_name_are_refused_in_python() -> None:
+    with pytest.raises(UnknownNameError, match="registered dataset phantom"):
+        open_dataset("phantom", label_column="age")
