@@ -11,10 +11,12 @@ import numpy as np
 
 from dinorad_rt.datasets.axes import has_no_place, mask_on_image, placed_as, turned_grids
 from dinorad_rt.datasets.dataset import Sample
+from dinorad_rt.datasets.grid import kind_of
 from dinorad_rt.errors import DinoradError, LabelError, MaskError, MissingPackageError
 from dinorad_rt.optional import require
 from dinorad_rt.studies.read import read_study
 from dinorad_rt.studies.study import Study
+from dinorad_rt.words import count_of
 
 MAX_CLASSES = 255
 THRESHOLD = 128
@@ -24,6 +26,10 @@ MAX_GREY = 0.02
 """An 8-bit mask of two classes may have this part of its pixels between these values: edges that
 were smoothed when it was resized or compressed."""
 READERS = 8
+_SEG = "1.2.840.10008.5.1.4.1.1.66.4"
+_CONVERT = (
+    "Convert it to NIfTI on the grid of its series, with 3D Slicer or dcmqi's segimage2itkimage"
+)
 _WITH_PALETTE = ("PNG", "GIF", "TIFF", "BMP")
 
 
@@ -143,11 +149,21 @@ def _difference(pair: tuple[Path, Path]) -> str | None:
     try:
         image, mask = turned_grids(*pair)
         text = image.difference(mask)
+        if text and _is_seg(pair[1]):
+            text += f"; a DICOM SEG keeps the slices alone where something is. {_CONVERT}"
     except MissingPackageError:
         raise
     except DinoradError:
         return None
     return text or None
+
+
+def _is_seg(path: Path) -> bool:
+    if kind_of(path) != "dicom":
+        return False
+    pydicom = require("pydicom", "reading DICOM")
+    found = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID"])
+    return bool(found.get("SOPClassUID") == _SEG)
 
 
 def _on_image(sample: Sample, path: Path) -> Study:
@@ -166,26 +182,26 @@ def _on_image(sample: Sample, path: Path) -> Study:
 def _read(path: Path, frame: int | None) -> Study:
     study = read_study(path, frame=frame)
     if study.facts.get("sop_class") == "Segmentation Storage":
-        _refuse_segments(path)
+        _refuse_segments(path, study)
     indices = _indices_of_palette(path) if study.facts.get("format") in _WITH_PALETTE else None
     if indices is None or indices.shape != study.pixels.shape[:3]:
         return study
     return replace(study, pixels=indices, units="stored")
 
 
-def _refuse_segments(path: Path) -> None:
+def _refuse_segments(path: Path, study: Study) -> None:
     """A DICOM SEG has a frame per segment and slice where it is found, in an order of its own.
 
     Raises:
-        MaskError: unless it has one segment, whose frames may be all slices.
+        MaskError: unless it has one segment, whose frames are a stack of slices.
     """
     pydicom = require("pydicom", "reading DICOM")
     segments = len(pydicom.dcmread(path, stop_before_pixels=True).get("SegmentSequence", ()))
-    if segments != 1:
+    if segments != 1 or (study.num_slices > 1 and study.affine() is None):
         raise MaskError(
-            f"A mask is a DICOM SEG of {segments} segments: its frames are no slices.",
-            "Convert it to NIfTI on the grid of its series, with 3D Slicer or dcmqi's "
-            "segimage2itkimage --mergeSegments.",
+            f"A mask is a DICOM SEG of {count_of(segments, 'segment')}: its frames are no slices "
+            "in order.",
+            f"{_CONVERT}.",
         )
 
 

@@ -156,6 +156,11 @@ def _checked(options: PredictOptions, bundle: Bundle) -> PredictOptions:
     if bundle.kind == "classification":
         if options.saliency == "attention":
             _check_attention(bundle)
+        if options.overlays:
+            raise DataError(
+                "Overlays show masks; this bundle answers with classes.",
+                "Use --saliency to see what an answer rests on.",
+            )
         return replace(options, masks=(), overlays=False)
     if options.saliency is not None:
         raise DataError(

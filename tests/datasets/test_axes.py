@@ -45,11 +45,13 @@ def write_series(folder: Path, pixels: np.ndarray, axes: tuple[int, ...], patien
         data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID = CTImageStorage
         data.SOPInstanceUID = generate_uid()
         data.SeriesInstanceUID, data.FrameOfReferenceUID = series, frame
+        data.StudyInstanceUID, data.PatientName, data.SeriesNumber = frame, patient, 1
         data.PatientID, data.Modality, data.InstanceNumber = patient, "CT", at + 1
         data.Rows, data.Columns = one.shape
         data.PixelSpacing, data.ImageOrientationPatient = [1.5, 1.0], [float(a) for a in axes]
         data.ImagePositionPatient = [float(x) for x in np.array([-3.0, 4.0, 5.0]) + 2 * at * normal]
-        data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
+        data.SliceThickness, data.SamplesPerPixel = 2.0, 1
+        data.PhotometricInterpretation = "MONOCHROME2"
         data.BitsAllocated, data.BitsStored, data.HighBit = 16, 16, 15
         data.PixelRepresentation, data.RescaleSlope, data.RescaleIntercept = 1, 1, 0
         data.PixelData = one.astype("<i2").tobytes()
@@ -153,6 +155,34 @@ def test_contrasts_in_one_file_are_told(tmp_path: Path) -> None:
             nibabel.save(image, tmp_path / folder / f"{number}.nii.gz")
     with pytest.raises(MaskError, match="4 volumes .* of 5 × 7 × 6 and one of 5 × 7 × 6 voxels"):
         open_dataset(tmp_path)
+
+
+@pytest.mark.parametrize("segments", [1, 2])
+def test_dicom_seg_is_read_where_its_frames_are_the_slices_and_else_told(
+    tmp_path: Path, write_table: WriteTable, segments: int
+) -> None:
+    from dinorad_rt.prediction.inputs import find_items
+    from dinorad_rt.prediction.masks import write_dicom_seg
+
+    pytest.importorskip("highdicom")
+    names = ("background", "a", "b")
+    for empty in (False, True):
+        for number in range(6):
+            folder = tmp_path / f"s{number}"
+            if not empty:
+                write_series(folder, voxels(number), SUPINE, f"P{number}")
+            (item,) = find_items(folder)
+            mask = np.uint8(read_study(folder).pixels > 50)
+            mask[mask > 0] += np.arange(mask.sum(), dtype=np.uint8) % segments
+            mask[:2] *= not empty
+            path = tmp_path / f"{number}.seg"
+            write_dicom_seg(path, mask, item, names, model="t", version="1")
+        table = write_table("image,mask", [(f"s{n}", f"{n}.seg") for n in range(6)])
+        if segments == 1 and not empty:
+            assert_on_images(open_dataset(table))
+            continue
+        with pytest.raises(MaskError, match="2 segments" if segments == 2 else "Convert it"):
+            open_dataset(table)
 
 
 def test_a_turn_and_its_inverse_move_voxels_with_their_place() -> None:

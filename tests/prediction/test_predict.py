@@ -197,6 +197,15 @@ def test_a_time_series_fails_with_the_advice_in_its_row(
     assert row["reason"].endswith("split a time series first.")
 
 
+def test_overlays_of_classes_are_refused(
+    bundle_of: Make, predict_with: Any, tmp_path: Path
+) -> None:
+    bundle = bundle_of("classification", "binary", ("no", "yes"))
+    with pytest.raises(DataError, match="Overlays show masks"):
+        predict_with(bundle, tmp_path, tmp_path / "out", overlays=True)
+    assert not (tmp_path / "out").exists()
+
+
 def test_dicom_seg_is_refused_without_leave_for_identifiers(
     bundle_of: Make, predict_with: Any, folder: Path, tmp_path: Path
 ) -> None:
