@@ -28,8 +28,10 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
     Raises:
         NoSpaceError: the disk is full.
-        OutputError: the folder cannot be written.
+        OutputError: the folder cannot be written, or the target is a folder or a device.
     """
+    if target.absolute().parent == Path("/dev") or target.exists() and not target.is_file():
+        raise _not_writable(target, "it is no file that could be replaced")
     with space_errors_named(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         with new_part(target) as part, space_errors_named(target):
@@ -227,6 +229,7 @@ def _is_full(folder: Path) -> bool:
 
 
 _NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ENAMETOOLONG)
+_NOT_WRITABLE += (errno.EEXIST,)  # a file where a folder should be
 
 
 def _is_about(error: OSError, target: Path) -> bool:

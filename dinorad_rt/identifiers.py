@@ -25,6 +25,8 @@ _OURS = frozenset(
     "--set --setting --class --title".split()
 )
 """Options that may be named: paths of this tool's own files, and what is no path, slash or not."""
+_VERBS_ON_RUNS = ("bundle", "compare", "report")
+"""Verbs whose arguments are folders of runs, which this tool wrote and may name."""
 _TELLING_SUFFIXES = (".csv", ".tsv", ".txt", ".json", ".xlsx")
 _PLAIN_STEMS = frozenset(
     "labels label train val valid validation test dataset data metadata splits annotations "
@@ -112,6 +114,7 @@ def _one_line(text: str, path: Path) -> str:
 def _paths(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
     """(path, what to call it) of the arguments that are paths of data."""
     option = ""
+    of_runs = bool(arguments) and arguments[0] in _VERBS_ON_RUNS
     for argument in arguments:
         if argument.startswith("-"):
             option, _, value = argument.partition("=")
@@ -120,6 +123,8 @@ def _paths(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
         else:
             value = argument
         label = f"({option})" if option.startswith("--") else "(the path)"
+        if not option and of_runs:
+            continue
         if option not in _OURS and (os.sep in value or _exists(value)):
             yield value, label
         option = ""

@@ -218,3 +218,18 @@ def test_a_link_to_nowhere_is_no_place_for_an_output(tmp_path: Path) -> None:
     (tmp_path / "out").symlink_to(tmp_path / "gone" / "away")
     with pytest.raises(OutputError, match="Cannot write out"):
         claim_output_dir(tmp_path / "out", "results.json")
+
+
+def test_what_is_no_file_is_never_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for target in (pipe, tmp_path, Path("/dev/full"), Path("/dev/stdout")):
+        with (
+            pytest.raises(OutputError, match="no file that could be replaced"),
+            atomic_path(target) as part,
+        ):
+            part.write_text("x")
+    assert pipe.is_fifo() and list(tmp_path.iterdir()) == [pipe]
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="Cannot write"), atomic_path(tmp_path / "file" / "x"):
+        pass

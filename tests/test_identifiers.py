@@ -67,10 +67,18 @@ def test_reasons_hold_the_advice_and_no_path(tmp_path: Path) -> None:
 def test_names_of_our_own_files_may_be_said(tmp_path: Path) -> None:
     for name in ("results.json", "smith.csv"):
         (tmp_path / name).touch()
-    text = without_paths("holds no results.json, but smith.csv", ["report", str(tmp_path)])
+    text = without_paths("holds no results.json, but smith.csv", ["inspect", str(tmp_path)])
     assert text == "holds no results.json, but the table"
 
 
 def test_a_slash_alone_makes_no_path() -> None:
     text = "--shard '3/2' is not i/n"
     assert without_paths(text, ["embed", "--shard", "3/2"]) == text
+
+
+def test_folders_of_runs_are_our_own_and_named(tmp_path: Path) -> None:
+    text = f"{tmp_path} holds no results.json"
+    assert without_paths(text, ["compare", str(tmp_path), "b"]) == text
+    assert without_paths(text, ["inspect", str(tmp_path)]) == "(the path) holds no results.json"
+    given = ["report", "runs", "--data", str(tmp_path)]
+    assert without_paths(text, given) == "(--data) holds no results.json"

@@ -129,9 +129,13 @@ def _decoder_checks() -> list[Check]:
 
 
 def _cache_check() -> Check:
+    from dinorad_rt.errors import OutputError
     from dinorad_rt.paths import CACHE_VARIABLE, cache_dir
 
-    root = cache_dir("engines").parent
+    try:
+        root = cache_dir("engines").parent
+    except OutputError as error:
+        return _check("cache", "problem", error.problem, f"set {CACHE_VARIABLE}")
     free = shutil.disk_usage(root).free
     level: Level = "ok" if free > FREE_SPACE_WANTED else "note"
     return _check(

@@ -108,6 +108,9 @@ def main() -> None:
     Exit codes: 0 done, 2 the user can mend it, 130 interrupted by Ctrl-C, 128 + N by signal N.
     """
     received: list[int] = []
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started this
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):  # a name that the terminal cannot show is no failure
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -102,7 +102,6 @@ def write_splits(dataset: Dataset, folder: Path) -> Path:
     Returns:
         The file.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     target = folder / SPLITS_TABLE
     named = identifiers.are_kept()
     with atomic_path(target) as part, part.open("w", newline="", encoding="utf-8") as file:

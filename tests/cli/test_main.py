@@ -269,3 +269,22 @@ def test_a_package_that_is_gone_is_named_with_its_install_command(
         main.main()
     assert stopped.value.code == 2
     assert f"pip install {told}" in capsys.readouterr().err
+
+
+def test_doctor_names_a_cache_that_cannot_be_written(
+    program: Program, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("DINORAD_RT_CACHE", str(tmp_path / "file"))
+    done = program("doctor", "--offline")
+    assert done.returncode == 1, done.stderr
+    assert "set DINORAD_RT_CACHE" in done.stdout and "Machine" in done.stdout
+
+
+def test_a_closed_stdout_is_no_failure() -> None:
+    done = subprocess.run(
+        ["sh", "-c", f"{sys.executable} -m dinorad_rt list presets >&-"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
