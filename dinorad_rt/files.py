@@ -228,8 +228,8 @@ def _is_full(folder: Path) -> bool:
         return False
 
 
-_NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ENAMETOOLONG)
-_NOT_WRITABLE += (errno.EEXIST,)  # a file where a folder should be
+_FILE_AS_FOLDER = (errno.ENOTDIR, errno.EEXIST)
+_NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, *_FILE_AS_FOLDER)
 
 
 def _is_about(error: OSError, target: Path) -> bool:
