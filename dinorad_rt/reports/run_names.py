@@ -76,7 +76,7 @@ def _facts(run: Run) -> dict[str, str]:
     return {
         **_method_words(training.get("method") or {}),
         "judged": _judged_words(results),
-        "weights": _weights_words(run.engine.get("weights")) or results.weights_kind,
+        "weights": _named_weights(run),
         "size": f"{size} px" if size else "",
         "precision": str(run.engine.get("precision") or ""),
         "backend": str(run.engine.get("backend") or ""),
@@ -84,6 +84,12 @@ def _facts(run: Run) -> dict[str, str]:
         "preset": f"preset {results.preset}",
         "seed": f"seed {evaluation['seed']}" if "seed" in evaluation else "",
     }
+
+
+def _named_weights(run: Run) -> str:
+    """What the weights are; that they are random stands in every such name already."""
+    words = _weights_words(run.engine.get("weights")) or run.results.weights_kind
+    return words.removeprefix("random").strip() if run.results.is_random else words
 
 
 def _method_words(method: Mapping[str, Any]) -> dict[str, str]:

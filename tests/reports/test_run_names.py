@@ -39,3 +39,17 @@ def test_one_protocol_is_told_apart_by_what_differs_within() -> None:
 def test_decoders_are_named() -> None:
     found = names({"decoder": "unet", "encoder": "cached"}, {"decoder": "linear"})
     assert found == ["vits14 unet", "vits14 linear"]
+
+
+def test_random_weights_are_said_once() -> None:
+    found = []
+    for kind, sha in (("random", "a1"), ("random", "b2"), ("file", "c3")):
+        plain = fake_results(weights=kind)
+        weights = {"kind": kind, "source": kind, "sha256": sha}
+        engine = plain.provenance["engine"] | {"weights": weights}
+        found.append(replace(plain, provenance=plain.provenance | {"engine": engine}))
+    assert [run.name for run in labelled(found)] == [
+        "vits14 (random weights) a1",
+        "vits14 (random weights) b2",
+        "vits14 file c3",
+    ]
