@@ -20,7 +20,7 @@ from dinorad_rt.training.parallel import is_main_process
 from dinorad_rt.training.run_folder import claim_run
 from dinorad_rt.training.segmentation.evaluate import judge_cases, segment_cases, write_results
 from dinorad_rt.training.segmentation.prepare import prepare
-from dinorad_rt.training.segmentation.work import Prepared, Work
+from dinorad_rt.training.segmentation.work import Prepared, Work, check_dataset
 from dinorad_rt.words import count_of
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ def train_segmentation(
         TrainingError, WeightsError, OutputError: see `fit` and `load_backbone`.
     """
     require("monai", "training segmentation")
+    check_dataset(dataset)
     if is_main_process():
         claim_run(Path(out))
     began = time.perf_counter()
