@@ -106,7 +106,8 @@ def predict(
     options = _checked(options or PredictOptions(), bundle)
     claim_output_dir(out, QUESTION_FILE)
     with only_writer(out):
-        return _predict(bundle, path, out, options, workers or usable_cores(), say, progress)
+        cores = workers or usable_cores()
+        return _predict(bundle, path, out, options, workers=cores, say=say, progress=progress)
 
 
 def _predict(
@@ -114,6 +115,7 @@ def _predict(
     path: Path,
     out: Path,
     options: PredictOptions,
+    *,
     workers: int,
     say: Say,
     progress: Progress | None,
