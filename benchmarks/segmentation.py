@@ -45,6 +45,7 @@ SPEED = (
     ("vits14", "random", 8),
     ("vitb14", "random", 4),
     ("vitl14", "random", 2),
+    ("vitg14", "random", 2),
 )
 """Backbone, weights, batch: the study's backbones beside the one whose weights lie here."""
 ROUNDS, BAR = 3, 3.0
