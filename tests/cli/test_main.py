@@ -109,6 +109,7 @@ from dinorad_rt.cli import listing, main
 from dinorad_rt.files import atomic_path, claim_output_dir
 
 number, out = getattr(signal, sys.argv[1]), Path(sys.argv[2])
+signal.signal(number, signal.SIG_DFL)  # under nohup the tests themselves ignore it
 
 def interrupted():
     claim_output_dir(out, "facts.json")

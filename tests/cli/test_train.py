@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 from dinorad_rt.cli.main import app
 from dinorad_rt.errors import DinoradError
 
-SMALL = "--model test_vit --image-size 32 --weights random --epochs 1 --batch-size 6 --rank 4"
+TINY = "--model test_vit --image-size 32 --weights random --epochs 1 --batch-size 6"
+SMALL = f"{TINY} --rank 4"
 
 
 def verb(*words: str | Path) -> Any:
@@ -78,7 +79,7 @@ def test_a_run_meets_its_data_with_the_columns_of_its_training(data: Path, tmp_p
 def test_options_change_single_choices_of_the_preset(data: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     options = "--preset study --augment none --head-init probe --lr 0.5 --ema 0.9 --no-patch-mean"
-    done = verb("train --protocol bitfit", SMALL, options, "--data", data, "--out", run, "--json")
+    done = verb("train --protocol bitfit", TINY, options, "--data", data, "--out", run, "--json")
     assert json.loads(done.stdout)["history"]["stopped"] == "finished"
     facts = json.loads((run / "train.json").read_text())
     assert facts["settings"]["optimizer"] == "sgd" and facts["settings"]["lr"] == 0.5
@@ -93,7 +94,8 @@ def test_options_change_single_choices_of_the_preset(data: Path, tmp_path: Path)
     [
         ("--lr 0", "--lr"),
         ("--warmup 1.5", "--warmup"),
-        ("--blocks 4 --model resnet18 --image-size 64 --out {out} --device cuda:9", "CUDA GPUs"),
+        ("--blocks 4 --model resnet18 --image-size 64 --out {out}", "resnet18 has 1"),
+        ("--out {out} --device cuda:9", "CUDA GPUs"),
     ],
 )
 def test_bad_choices_are_users_errors(
@@ -103,7 +105,7 @@ def test_bad_choices_are_users_errors(
     with pytest.raises(DinoradError) as told:
         verb("train", SMALL, text, "--data", data)
     assert message in str(told.value)
-    assert not (tmp_path / "run").exists()
+    assert not list((tmp_path / "run").glob("*"))  # the process removes an empty folder as it ends
 
 
 def test_a_folder_that_is_no_run_is_a_users_error(cache: Path, tmp_path: Path) -> None:
