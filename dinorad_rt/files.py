@@ -30,6 +30,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
         NoSpaceError: the disk is full.
         OutputError: the folder cannot be written, or the target is a folder or a device.
     """
+    # /dev/stdout may be a link to a file, and would be replaced by one
     if target.absolute().parent == Path("/dev") or target.exists() and not target.is_file():
         raise _not_writable(target, "it is no file that could be replaced")
     with space_errors_named(target):

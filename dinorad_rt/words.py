@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 
 def count_of(count: int, noun: str, plural: str | None = None) -> str:
@@ -57,15 +58,15 @@ def markdown_text(text: str) -> str:
     return re.sub(r"^(?:(\d+)([.)])|([#+-]))(?=\s|$|[#+-])", r"\1\\\2\3", text)
 
 
-def spreadsheet_text(text: str) -> str:
-    """Text for a CSV that spreadsheets take for text: `'=1+1` for `=1+1`, which they would compute.
+def spreadsheet_cell(value: Any) -> Any:
+    """A cell for a CSV that spreadsheets show: `'=1+1` for `=1+1`, which they would compute.
 
     Names of classes and files come from strangers. Numbers, and all else, stay as they are.
     """
-    if not text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")):
-        return text
+    if not isinstance(value, str) or not value.startswith(("=", "+", "-", "@", "\t", "\r", "\n")):
+        return value
     try:
-        float(text)
+        float(value)
     except ValueError:
-        return f"'{text}"
-    return text
+        return f"'{value}"
+    return value

@@ -28,7 +28,7 @@ def is_enough(calls: int, elapsed: float, *, seconds: float, least: int) -> bool
         calls: timed so far.
         elapsed: seconds since the first of them began.
         seconds: asked for.
-        least: calls that are wanted however long they take, within `PATIENCE`.
+        least: calls that are wanted, unless `FEWEST` of them outlast `PATIENCE`.
     """
     if elapsed < seconds:
         return False
@@ -71,6 +71,11 @@ class Remaining:
     def done(self, seconds: float) -> None:
         """Tell how long the next measurement took."""
         self._spent += seconds
+        self._finished += 1
+
+    def skip(self) -> None:
+        """Tell that the next measurement is left out."""
+        self._expected[self._finished] = 0.0
         self._finished += 1
 
     def words(self) -> str:

@@ -137,17 +137,19 @@ def _measure_all(sweep: Sweep, out: Path, say: Say) -> None:
     for number, row in enumerate(order, start=1):
         cell: Cell = row["cell"]
         name = describe(cell)
+        if name in failed:
+            left.skip()
+            continue
+        say(f"[{number}/{len(order)}] {name}; {left.words()} left")
         start = time.monotonic()
-        if name not in failed:
-            say(f"[{number}/{len(order)}] {name}; {left.words()} left")
-            time.sleep(plan.cool_down)
-            try:
-                row["runs"].append(_in_own_process(cell, plan.seconds))
-            except EngineError as error:
-                failed.add(name)
-                say(error.problem)
-                sweep.skipped.append({**_words(cell), "reason": error.problem})
-            write_json(out / BENCH_FILE, sweep.as_dict())
+        time.sleep(plan.cool_down)
+        try:
+            row["runs"].append(_in_own_process(cell, plan.seconds))
+        except EngineError as error:
+            failed.add(name)
+            say(error.problem)
+            sweep.skipped.append({**_words(cell), "reason": error.problem})
+        write_json(out / BENCH_FILE, sweep.as_dict())
         left.done(time.monotonic() - start)
 
 

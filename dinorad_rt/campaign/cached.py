@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from dinorad_rt.campaign.cells import Cell, content_of
-from dinorad_rt.campaign.study import NAMED_WEIGHTS
 from dinorad_rt.errors import DinoradError
+from dinorad_rt.types import NAMED_WEIGHTS
 
 
 def cached_embeddings(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from dinorad_rt.errors import ProtocolError
 from dinorad_rt.training.segmentation.names import NETWORK_NAMES, VOLUME_NETWORKS
+from dinorad_rt.types import NAMED_WEIGHTS
 
 if TYPE_CHECKING:
     from dinorad_rt.training.segmentation.settings import SegmentationSettings
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 _OF_ADAPTERS = ("adapter", "rank", "alpha", "dropout")
 _OF_BACKBONES = ("decoder", "encoder", "encoder_lr", "learning_rates", "views", "backend")
 _OF_VOLUMES = ("patch", "per_volume", "spacing")
-_PUBLISHED = ("hub", "auto", "random")
 
 
 def refuse_foreign(protocol: str, given: Mapping[str, Any], meant_for: str) -> None:
@@ -72,7 +72,7 @@ def refuse_unused_of_masks(given: Mapping[str, Any], settings: SegmentationSetti
         if encoder != "cached":
             _refuse(given, ("views", "backend"), f"the encoder is {encoder}, not cached")
         return
-    if settings.weights not in _PUBLISHED:
+    if settings.weights not in NAMED_WEIGHTS:
         raise ProtocolError(
             f"{model} is trained from scratch; --weights would not be used.",
             "Leave --weights out, or name a backbone with --model.",

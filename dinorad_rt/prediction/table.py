@@ -15,7 +15,7 @@ from typing import Any
 
 from dinorad_rt.errors import DataError, OutputExistsError
 from dinorad_rt.files import atomic_path, claim_output_dir, read_json, sha256_json, write_json
-from dinorad_rt.words import spreadsheet_text
+from dinorad_rt.words import spreadsheet_cell
 
 QUESTION_FILE = "predict.json"
 PARTS_FOLDER = "parts"
@@ -103,8 +103,8 @@ class AnswerTable:
         ):
             names = self._schema().names
             writer = csv.writer(file)
-            writer.writerow(map(spreadsheet_text, names))
-            writer.writerows([_cell(row.get(name)) for name in names] for row in rows)
+            writer.writerow(map(spreadsheet_cell, names))
+            writer.writerows([spreadsheet_cell(row.get(name)) for name in names] for row in rows)
         failed = sum(row["status"] == "failed" for row in rows)
         return {"answered": len(rows) - failed, "failed": failed}
 
@@ -171,10 +171,6 @@ class AnswerTable:
         schema = self._schema()
         columns = {name: [row.get(name) for row in rows] for name in schema.names}
         return pa.table(columns, schema)
-
-
-def _cell(value: Any) -> Any:
-    return spreadsheet_text(value) if isinstance(value, str) else value
 
 
 def _keys(part: Path) -> list[str]:

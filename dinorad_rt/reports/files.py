@@ -19,7 +19,7 @@ from dinorad_rt.reports.sections import (
     study_tables,
 )
 from dinorad_rt.reports.study_numbers import Published
-from dinorad_rt.words import markdown_text, spreadsheet_text
+from dinorad_rt.words import markdown_text, spreadsheet_cell
 
 CSV_COLUMNS = (
     *("run", "dataset", "test_set", "protocol", "preset", "model", "weights", "weights_sha256"),
@@ -37,7 +37,7 @@ def to_csv(material: Material) -> str:
     for test_set in material.test_sets:
         for run in test_set.runs:
             for row in _csv_rows(run, test_set.key[:12]):
-                writer.writerow({key: _plain_cell(value) for key, value in row.items()})
+                writer.writerow({key: spreadsheet_cell(value) for key, value in row.items()})
     return text.getvalue()
 
 
@@ -77,10 +77,6 @@ def _csv_rows(run: Run, test_set: str) -> Iterator[dict[str, Any]]:
             "undefined": value.undefined,
             "values": json.dumps(list(value.values)),
         }
-
-
-def _plain_cell(value: Any) -> Any:
-    return spreadsheet_text(value) if isinstance(value, str) else value
 
 
 def _exact(value: float | None) -> str:

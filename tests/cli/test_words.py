@@ -8,7 +8,7 @@ import pytest
 
 from dinorad_rt.cli import embed
 from dinorad_rt.datasets.dataset import Dataset, Sample
-from dinorad_rt.words import count_of, markdown_text, spreadsheet_text, verb_of
+from dinorad_rt.words import count_of, markdown_text, spreadsheet_cell, verb_of
 
 
 @pytest.mark.parametrize(
@@ -59,9 +59,9 @@ def test_markdown_shows_names_as_they_are(text: str, shown: str) -> None:
 
 @pytest.mark.parametrize("text", ["=1+1", "+cmd", "-minus", "@SUM(A1)", "\t=1", "\r=1"])
 def test_spreadsheets_compute_nothing(text: str) -> None:
-    assert spreadsheet_text(text) == f"'{text}"
+    assert spreadsheet_cell(text) == f"'{text}"
 
 
 @pytest.mark.parametrize("text", ["", "lung", "-1.5", "+2", "-inf", "a=b", "1-2", "'=1"])
 def test_what_spreadsheets_show_as_it_is_stays(text: str) -> None:
-    assert spreadsheet_text(text) == text
+    assert spreadsheet_cell(text) == text
