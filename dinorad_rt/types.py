@@ -26,5 +26,3 @@ Task: TypeAlias = Literal["binary", "multiclass", "multilabel", "segmentation"]
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "mixed", "int8")
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
-NAMED_WEIGHTS = ("hub", "random", "auto")
-"""Weights that are told by a word; all else is a path."""

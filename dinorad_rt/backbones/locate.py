@@ -15,6 +15,9 @@ from dinorad_rt.backbones.foreign import foreign_error, foreign_folder_error
 from dinorad_rt.errors import WeightsError
 from dinorad_rt.files import read_json, sha256_file, sha256_json
 
+NAMED_WEIGHTS = ("hub", "auto", "random")
+"""Weights that are told by a word; all else is a path."""
+
 FILE_NAMES = (
     *("model.safetensors", "open_clip_model.safetensors"),
     *("pytorch_model.bin", "open_clip_pytorch_model.bin"),
@@ -64,7 +67,8 @@ def find_weights(path: Path) -> WeightsFiles:
         return _in_folder(path)
     if not path.is_file():
         raise WeightsError(
-            f"No weights at {path}: no such file, and it is none of the words hub, auto, random.",
+            f"No weights at {path}: no such file, and it is none of the words "
+            f"{', '.join(NAMED_WEIGHTS)}.",
             "Check the path, or use --weights hub, --weights auto or --weights random.",
         )
     if path.name.endswith(INDEX_SUFFIX):

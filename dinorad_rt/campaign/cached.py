@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from dinorad_rt.backbones.locate import NAMED_WEIGHTS
 from dinorad_rt.campaign.cells import Cell, content_of
 from dinorad_rt.errors import DinoradError
-from dinorad_rt.types import NAMED_WEIGHTS
 
 
 def cached_embeddings(

@@ -9,13 +9,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from dinorad_rt.backbones.locate import find_weights
+from dinorad_rt.backbones.locate import NAMED_WEIGHTS, find_weights
 from dinorad_rt.campaign.study import Data, Model, Protocol, Study
 from dinorad_rt.evaluation import Evaluation
 from dinorad_rt.files import sha256_json
 from dinorad_rt.pipeline import EngineRequest
 from dinorad_rt.preprocessing.presets import preset_for_dataset
-from dinorad_rt.types import NAMED_WEIGHTS
 
 FORMAT = 1
 """Raised whenever a finished cell would no longer give the same results."""

@@ -31,10 +31,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from dinorad_rt.backbones.locate import NAMED_WEIGHTS
 from dinorad_rt.campaign.reader import Problems, Table
 from dinorad_rt.errors import DinoradError, StudyError, unknown_name
 from dinorad_rt.protocols.registry import settings_for
-from dinorad_rt.types import NAMED_WEIGHTS
 
 TASKS = ("binary", "multiclass", "multilabel")
 COLUMNS = ("image_column", "label_column", "label_separator", "patient_column", "split_column")

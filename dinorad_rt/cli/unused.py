@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from dinorad_rt.backbones.locate import NAMED_WEIGHTS
 from dinorad_rt.errors import ProtocolError
 from dinorad_rt.training.segmentation.names import NETWORK_NAMES, VOLUME_NETWORKS
-from dinorad_rt.types import NAMED_WEIGHTS
 
 if TYPE_CHECKING:
     from dinorad_rt.training.segmentation.settings import SegmentationSettings
