@@ -1,6 +1,6 @@
 """`fit`: the one training loop, for every job.
 
-    batches ─► loss ─► backward ─► step ... epoch's end: validate ─► best.safetensors, last.pt
+    batches ─► optimiser step (`stepper`) ... epoch's end: validate ─► best.safetensors, last.pt
 
 A run that was interrupted goes on by the same call and, on a CPU, ends with the same bits: the
 state is saved between two steps, and what is random in a step is a function of seed, epoch, step
@@ -17,21 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
 
-from dinorad_rt.errors import TrainingError
+from dinorad_rt.errors import DivergedError, TrainingError
 from dinorad_rt.files import only_writer, sha256_json
 from dinorad_rt.progress import Progress, Say, silent
-from dinorad_rt.training.ema import Ema
-from dinorad_rt.training.guards import (
-    checkpoint_gradients,
-    diverged,
-    refuse_other_run,
-    refuse_untrained,
-)
+from dinorad_rt.training.guards import diverged, refuse_other_run
 from dinorad_rt.training.history import EpochRecord, History
-from dinorad_rt.training.job import AbstractJob, Batch, move
-from dinorad_rt.training.memory import is_out_of_memory, memory_error
+from dinorad_rt.training.job import AbstractJob, Batch
 from dinorad_rt.training.parallel import Workers
 from dinorad_rt.training.run_folder import claim_run, read_best, write_best, write_run
 from dinorad_rt.training.schedule import lr_factor
@@ -45,13 +37,13 @@ from dinorad_rt.training.state import (
     save_state,
     trained_tensors,
 )
+from dinorad_rt.training.stepper import Stepper
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 CHECK_EVERY = 10
 """Optimiser steps between two looks at the losses: each look waits for the GPU."""
-_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def fit(
@@ -122,7 +114,7 @@ class _Loop:
 
     def run(self) -> History:
         """Train from where the run stands to its end."""
-        self._prepare()
+        self.stepper = Stepper(self.job, self.settings, self.workers)
         if not self.workers.is_main:
             return self._run()
         claim_run(self.out)
@@ -132,7 +124,7 @@ class _Loop:
     def _run(self) -> History:
         state = self._claim()
         if state is not None:
-            self.at, self.history = restore(state, self.parts)
+            self.at, self.history = restore(state, self.stepper)
             where = f"epoch {self.at.epoch + 1}, step {self.at.step} of {self.total}"
             self.say(f"going on with the run in {self.out.name}: {where}")
         with self._events() as events:
@@ -143,28 +135,6 @@ class _Loop:
         load_trained(self.job.module, read_best(self.out), "best.safetensors")
         self.job.module.eval()
         return self.history
-
-    def _prepare(self) -> None:
-        settings, module = self.settings, self.job.module
-        module.to(self.workers.device)
-        if settings.gradient_checkpointing:
-            checkpoint_gradients(module)
-        torch.manual_seed(settings.seed)
-        groups = [
-            {"lr": settings.lr * group.get("lr_scale", 1.0), **group}
-            for group in self.job.parameter_groups()
-        ]
-        self.scales = [float(group.get("lr_scale", 1.0)) for group in groups]
-        self.trained = [p for group in groups for p in group["params"]]
-        if not self.trained:
-            raise TrainingError("Nothing is to be trained: no parameter requires a gradient.", "")
-        self.optimizer = _optimizer(groups, settings, self.workers.device)
-        self.scaler = torch.amp.GradScaler(
-            self.workers.device.type, enabled=settings.precision == "fp16"
-        )
-        self.ema = None if settings.ema is None else Ema(self.trained, settings.ema)
-        self.model = self.workers.wrap(_Step(self.job))
-        self.parts = (module, self.optimizer, self.scaler, self.ema)
 
     def _claim(self) -> dict[str, Any] | None:
         """The run folder, new or ours; the state in it, if there is one."""
@@ -183,7 +153,8 @@ class _Loop:
         at.sums = at.sums or {}
         saved = time.monotonic()
         for batches in self._groups():
-            self._step(batches)
+            factor = lr_factor(at.step, self.total, settings)
+            self.pending.append(self.stepper.step(batches, factor, self._seed_of))
             at.step, at.batch = at.step + 1, at.batch + len(batches)
             if at.step % CHECK_EVERY == 0 or at.step == self.total:
                 self._look()
@@ -207,62 +178,9 @@ class _Loop:
         while group := list(islice(mine, self.settings.accumulate)):
             yield group
 
-    def _step(self, batches: list[Batch]) -> None:
-        """One optimiser step."""
-        settings, at = self.settings, self.at
-        factor = lr_factor(at.step, self.total, settings)
-        for group, scale in zip(self.optimizer.param_groups, self.scales, strict=True):
-            group["lr"] = settings.lr * scale * factor
-        found: dict[str, torch.Tensor] = {}
-        for index, batch in enumerate(batches):
-            batch = move(batch, self.workers.device)
-            torch.manual_seed(self._seed(at.batch + index))
-            parts = self._backward(batch, len(batches), last=index == len(batches) - 1)
-            for name, value in parts.items():
-                found[name] = found.get(name, 0.0) + value / len(batches)
-        if at.step == 0:
-            refuse_untrained(self.job.module)
-        if settings.clip_norm is not None:
-            self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.trained, settings.clip_norm)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
-        if self.ema is not None:
-            self.ema.update()
-        self.pending.append(found)
-
-    def _backward(self, batch: Batch, count: int, *, last: bool) -> dict[str, torch.Tensor]:
-        """Loss and gradients of one batch; out of memory becomes an error that says what fits."""
-        try:
-            if last:
-                return self._forward_backward(batch, count)
-            with self.workers.unjoined(self.model):
-                return self._forward_backward(batch, count)
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-            told = error.with_traceback(None)  # its frames hold the tensors that filled the memory
-
-        def attempt(rows: int) -> None:
-            self.optimizer.zero_grad(set_to_none=True)
-            self._forward_backward(self.job.shrink(batch, rows), 1)
-
-        raise memory_error(self.settings, attempt) from told
-
-    def _forward_backward(self, batch: Batch, count: int) -> dict[str, torch.Tensor]:
-        with self._autocast():
-            loss, parts = self.model(batch)
-        self.scaler.scale(loss / count).backward()
-        return {"loss": loss.detach().float(), **parts}
-
-    def _autocast(self) -> torch.autocast:
-        dtype = _DTYPES.get(self.settings.precision)
-        return torch.autocast(self.workers.device.type, dtype=dtype, enabled=dtype is not None)
-
-    def _seed(self, batch: int) -> int:
-        """Of what is random in one forward pass, such as dropout."""
-        return seed_of(self.settings.seed, self.at.epoch, batch, self.workers.rank)
+    def _seed_of(self, index: int) -> int:
+        """Of what is random in the forward pass of a step's n-th batch, such as dropout."""
+        return seed_of(self.settings.seed, self.at.epoch, self.at.batch + index, self.workers.rank)
 
     def _look(self) -> None:
         """Take the losses from the device; stop if one is no number.
@@ -274,8 +192,7 @@ class _Loop:
         for found in self.pending:
             values = {name: float(value) for name, value in found.items()}
             if not math.isfinite(values["loss"]):
-                place = (self.at.epoch, len(self.history.losses), self.total)
-                raise diverged(values["loss"], place, self.settings, self._kept())
+                raise self._diverged(values["loss"], len(self.history.losses))
             self.history.losses.append(values["loss"])
             for name, value in values.items():
                 self.at.sums[name] = self.at.sums.get(name, 0.0) + value
@@ -283,15 +200,13 @@ class _Loop:
 
     def _refuse_broken_weights(self) -> None:
         """The last step's loss was finite, but its gradient need not have been."""
-        if not all(bool(torch.isfinite(p).all()) for p in self.trained):
-            place = (self.at.epoch, max(0, len(self.history.losses) - 1), self.total)
-            raise diverged(float("nan"), place, self.settings, self._kept())
+        if not self.stepper.weights_are_finite():
+            raise self._diverged(float("nan"), len(self.history.losses) - 1)
 
-    def _refuse_no_loss(self, loss: float) -> None:
-        """Finite weights may still give answers that are no numbers, and any metric of these."""
-        if not math.isfinite(loss):
-            place = (self.at.epoch, max(0, len(self.history.losses) - 1), self.total)
-            raise diverged(loss, place, self.settings, self._kept(), where="validation loss")
+    def _diverged(self, loss: float, before: int, where: str = "loss") -> DivergedError:
+        """The error for a loss that is no number, found after so many steps."""
+        place = (self.at.epoch, max(0, before), self.total)
+        return diverged(loss, place, self.settings, self._kept(), where=where)
 
     def _kept(self) -> str:
         """In words, what a run that ends now leaves behind."""
@@ -307,7 +222,9 @@ class _Loop:
         job, at, settings = self.job, self.at, self.settings
         self._refuse_broken_weights()
         metrics = self._validate()
-        self._refuse_no_loss(metrics.get("loss", 0.0))
+        if not math.isfinite(loss := metrics.get("loss", 0.0)):
+            # finite weights may still give answers that are no numbers, and any metric of these
+            raise self._diverged(loss, len(self.history.losses) - 1, "validation loss")
         count = at.step - (self.history.epochs[-1].step if self.history.epochs else 0)
         means = {name: value / count for name, value in (at.sums or {}).items()}
         before = self.history.best
@@ -329,7 +246,8 @@ class _Loop:
             self.history.stopped = "patience"
         if self.workers.is_main:
             if record.best:
-                self._write_best(record.epoch)
+                with self.stepper.judged_weights():
+                    write_best(self.out, trained_tensors(job.module), record.epoch)
             self._save()
             self._write_run()
             if events is not None:
@@ -338,26 +256,13 @@ class _Loop:
         self.say(_line(record, settings, job.selection.metric))
 
     def _validate(self) -> dict[str, float]:
-        self.job.module.eval()
-        with torch.no_grad(), self._autocast():
-            if self.ema is None:
-                found = self.job.validate()
-            else:
-                with self.ema.applied():
-                    found = self.job.validate()
-        metrics: dict[str, float] = self.workers.agreed(found)
+        with self.stepper.evaluating():
+            metrics: dict[str, float] = self.workers.agreed(self.job.validate())
         return metrics
-
-    def _write_best(self, epoch: int) -> None:
-        if self.ema is None:
-            write_best(self.out, trained_tensors(self.job.module), epoch)
-            return
-        with self.ema.applied():
-            write_best(self.out, trained_tensors(self.job.module), epoch)
 
     def _save(self) -> None:
         if self.workers.is_main:
-            save_state(self.out, self.question, self.at, self.history, self.parts)
+            save_state(self.out, self.question, self.at, self.history, self.stepper)
 
     def _run_facts(self) -> dict[str, Any]:
         return {
@@ -370,7 +275,7 @@ class _Loop:
     def _write_run(self) -> None:
         from dinorad_rt.machine import machine_facts
 
-        trained = sum(p.numel() for p in self.trained)
+        trained = sum(p.numel() for p in self.stepper.trained)
         everything = sum(p.numel() for p in self.job.module.parameters())
         write_run(
             self.out,
@@ -395,29 +300,6 @@ class _Loop:
         from torch.utils.tensorboard import SummaryWriter
 
         return SummaryWriter(str(self.out / "tensorboard"))
-
-
-class _Step(nn.Module):
-    """The job's loss as a module's forward pass: what several processes join their gradients by."""
-
-    def __init__(self, job: AbstractJob) -> None:
-        super().__init__()
-        self.module = job.module
-        self._job = job
-
-    def forward(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        return self._job.loss(batch)
-
-
-def _optimizer(
-    groups: list[dict[str, Any]], settings: TrainSettings, device: torch.device
-) -> torch.optim.Optimizer:
-    if settings.optimizer == "sgd":
-        return torch.optim.SGD(
-            groups, momentum=settings.momentum, weight_decay=settings.weight_decay
-        )
-    fused = device.type == "cuda"
-    return torch.optim.AdamW(groups, weight_decay=settings.weight_decay, fused=fused or None)
 
 
 def _line(record: EpochRecord, settings: TrainSettings, selecting: str) -> str:

@@ -9,15 +9,17 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from dinorad_rt.errors import RunError
 from dinorad_rt.files import atomic_path, steady_file
-from dinorad_rt.training.ema import Ema
 from dinorad_rt.training.history import History
+
+if TYPE_CHECKING:
+    from dinorad_rt.training.stepper import Stepper
 
 STATE_FILE = "last.pt"
 STATE_FORMAT = 1
@@ -89,22 +91,22 @@ def save_state(
     question: str,
     position: Position,
     history: History,
-    parts: tuple[nn.Module, torch.optim.Optimizer, torch.amp.GradScaler, Ema | None],
+    stepper: Stepper,
 ) -> None:
     """Write last.pt atomically.
 
     Raises:
         NoSpaceError: the disk is full; the state of before is kept.
     """
-    module, optimizer, scaler, ema = parts
+    ema = stepper.ema
     document: dict[str, Any] = {
         "format": STATE_FORMAT,
         "question": question,
         "position": vars(position),
         "history": json.dumps(history.as_dict()),
-        "module": trained_tensors(module),
-        "optimizer": optimizer.state_dict(),
-        "scaler": scaler.state_dict(),
+        "module": trained_tensors(stepper.module),
+        "optimizer": stepper.optimizer.state_dict(),
+        "scaler": stepper.scaler.state_dict(),
         "ema": None if ema is None else {"averages": ema.averages, "updates": ema.updates},
     }
     with atomic_path(folder / STATE_FILE) as part, steady_file(part) as file:
@@ -130,17 +132,13 @@ def read_state(folder: Path, device: torch.device) -> dict[str, Any] | None:
     return document
 
 
-def restore(
-    document: dict[str, Any],
-    parts: tuple[nn.Module, torch.optim.Optimizer, torch.amp.GradScaler, Ema | None],
-) -> tuple[Position, History]:
+def restore(document: dict[str, Any], stepper: Stepper) -> tuple[Position, History]:
     """Put a state into module, optimiser, scaler and averages."""
-    module, optimizer, scaler, ema = parts
-    load_trained(module, document["module"], STATE_FILE)
-    optimizer.load_state_dict(document["optimizer"])
-    scaler.load_state_dict(document["scaler"])
-    if ema is not None:
-        ema.updates = document["ema"]["updates"]
-        for average, value in zip(ema.averages, document["ema"]["averages"], strict=True):
+    load_trained(stepper.module, document["module"], STATE_FILE)
+    stepper.optimizer.load_state_dict(document["optimizer"])
+    stepper.scaler.load_state_dict(document["scaler"])
+    if stepper.ema is not None:
+        stepper.ema.updates = document["ema"]["updates"]
+        for average, value in zip(stepper.ema.averages, document["ema"]["averages"], strict=True):
             average.copy_(value)
     return Position(**document["position"]), History.from_dict(json.loads(document["history"]))

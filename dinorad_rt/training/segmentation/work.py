@@ -11,6 +11,7 @@ import torch
 
 from dinorad_rt.backbones.registry import get_spec
 from dinorad_rt.datasets.dataset import Dataset, Sample
+from dinorad_rt.datasets.mask_classes import class_facts
 from dinorad_rt.errors import EmptyDataError, ProtocolError
 from dinorad_rt.pipeline import EngineRequest
 from dinorad_rt.preprocessing.presets import preset
@@ -164,7 +165,7 @@ def data_facts(dataset: Dataset) -> dict[str, Any]:
     return {
         "name": dataset.name,
         "task": dataset.task,
-        "class_names": list(dataset.class_names),
+        **class_facts(dataset),
         "fingerprint": dataset.fingerprint,
         "split_hash": dataset.split_hash,
         "splits": {name: splits.count(name) for name in ("train", "val", "test")},
