@@ -49,6 +49,7 @@ SPEED = (
 )
 """Backbone, weights, batch: the study's backbones beside the one whose weights lie here."""
 ROUNDS, BAR = 3, 3.0
+PRECISIONS = ("fp32", "fp16", "bf16")
 LOOP = TrainSettings(lr=1e-3, weight_decay=0.01, warmup=0.05, batch_size=16)
 
 
@@ -152,9 +153,8 @@ def deployed(out: Path) -> None:
         folder, trained = trained_run(name, out)
         for part in parts:  # of a run that was interrupted
             document[part] = [row for row in document[part] if row["run"] != name]
-        precisions = ("fp32", "bf16") if run.data == LUNGS[0] else ("fp32",)
         document["trained"].append({"run": name, **trained})
-        document["engines"] += engine_rows(folder, name, dataset_of(run), precisions)
+        document["engines"] += engine_rows(folder, name, dataset_of(run), PRECISIONS)
         document["tensorrt_rtx"] += compiled_rows(folder, name)
         save(ENGINES, document)
         document["refit"].append(refit_row(folder, name))

@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +23,9 @@ from benchmarks.harness import save, table
 
 if TYPE_CHECKING:
     from dinorad_rt.datasets.dataset import Dataset
+    from dinorad_rt.engines.mask_gate import SegmentationGate
+    from dinorad_rt.export.manifest import Graph
+    from dinorad_rt.training.checkpoint import TunedModel
 
 TARGETS = ("sm80", "sm89")
 ENGINES, PREDICT = "segmentation_engines", "segmentation_predict"
@@ -31,10 +35,15 @@ TOLERANCE = 1e-4
 
 
 def engine_rows(run: Path, name: str, dataset: Dataset, precisions: tuple[str, ...]) -> list[Any]:
-    """PyTorch FP32 against the OpenVINO engine of each precision, on the validation volumes."""
+    """PyTorch FP32 against each precision, on the validation volumes.
+
+    OpenVINO computes what the processor has; the rest is the typed program with every value rounded
+    to its type.
+    """
     from dinorad_rt.engines.build import get_or_build
     from dinorad_rt.engines.profile import load_profile
     from dinorad_rt.errors import DinoradError
+    from dinorad_rt.machine import cpu_precisions
     from dinorad_rt.training.checkpoint import load_tuned
     from dinorad_rt.training.export import export_tuned
     from dinorad_rt.training.segmentation.on_engine import gate_on_engine
@@ -42,23 +51,48 @@ def engine_rows(run: Path, name: str, dataset: Dataset, precisions: tuple[str, .
     rows = []
     tuned = load_tuned(run)
     for precision in precisions:
-        row: dict[str, Any] = {"run": name, "precision": precision, "backend": "openvino"}
+        native = precision in cpu_precisions()
+        backend = "openvino" if native else "typed program, rounded"
+        row: dict[str, Any] = {"run": name, "precision": precision, "computed_by": backend}
         start = time.perf_counter()
         try:
             graph = export_tuned(tuned, precision=precision, say=print)  # type: ignore[arg-type]
-            engine = get_or_build(graph, backend="openvino", profile=load_profile())
-            gate = gate_on_engine(tuned, graph, dataset, backend="openvino", say=print)
             row |= {
                 "input_shape": list(graph.input_shape),
                 "operators": sum(graph.manifest["lint"]["operators"].values()),
                 "graph_parity": graph.manifest["parity"]["graph"]["logits"]["relative_l2_max"],
-                "engine_parity": engine.manifest["parity"]["outputs"]["logits"]["relative_l2_max"],
-                "gate": gate.as_dict(),
             }
+            if native:
+                engine = get_or_build(graph, backend=backend, profile=load_profile())
+                parity = engine.manifest["parity"]["outputs"]["logits"]["relative_l2_max"]
+                gate = gate_on_engine(tuned, graph, dataset, backend=backend, say=print)
+            else:
+                parity = graph.manifest["parity"]["precision"]["logits"]["relative_l2_max"]
+                gate = gate_emulated(tuned, graph, dataset)
+            row |= {"engine_parity": parity, "gate": gate.as_dict()}
         except DinoradError as error:
             row["refused"] = error.problem
         rows.append(row | {"seconds": time.perf_counter() - start})
     return rows
+
+
+def gate_emulated(tuned: TunedModel, graph: Graph, dataset: Dataset) -> SegmentationGate:
+    """The task gate of a typed program whose every value is rounded to its type."""
+    from dinorad_rt.export.emulate import emulate
+    from dinorad_rt.export.program import load_program
+    from dinorad_rt.training.segmentation.load import segmenter_of
+    from dinorad_rt.training.segmentation.on_engine import segmenter_on
+    from dinorad_rt.training.segmentation.task_gate import gate_on_validation
+
+    program = load_program(graph.program_path)
+
+    def infer(pixels: np.ndarray) -> dict[str, np.ndarray]:
+        outputs, _ = emulate(program, pixels, rounding=True)
+        return dict(zip(graph.outputs, outputs, strict=True))
+
+    runner = SimpleNamespace(infer=infer, input_shape=graph.input_shape, batch=4)
+    ours = segmenter_on(runner, tuned)  # type: ignore[arg-type]
+    return gate_on_validation(ours, segmenter_of(tuned), dataset)
 
 
 def compiled_rows(run: Path, name: str) -> list[Any]:
