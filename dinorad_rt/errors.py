@@ -29,7 +29,7 @@
     │   ├── DeviceMemoryError         the device's memory is full
     │   └── RunError                  a run folder of something else, or not finished
     ├── BundleError                   no bundle, or one that was changed
-    ├── StudyError                    a study file that is not valid, or is being run already
+    ├── StudyError                    a study file that is not valid
     ├── CellsFailedError              exit code 3: a study ran, but not all of its cells
     └── ProtocolError                 a protocol that does not fit the data
 

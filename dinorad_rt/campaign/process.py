@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -88,13 +88,14 @@ class Worker:
     def _started(self) -> subprocess.Popen[str]:
         if self._process is None:
             read, write = os.pipe()
-            self._process = subprocess.Popen(
-                [*WORKER, str(write)],
-                stdin=subprocess.PIPE,
-                stdout=2,  # what libraries print there is no result of ours
-                pass_fds=(write,),
-                text=True,
-            )
+            with _without_interrupts():
+                self._process = subprocess.Popen(
+                    [*WORKER, str(write)],
+                    stdin=subprocess.PIPE,
+                    stdout=2,  # what libraries print there is no result of ours
+                    pass_fds=(write,),
+                    text=True,
+                )
             os.close(write)
             self._events = os.fdopen(read, encoding="utf-8")
         return self._process
@@ -108,3 +109,16 @@ class Worker:
             how = "was killed, most often because memory was full"
         words = f"Its process {how}. Run this cell alone with dinorad-rt eval."
         return Failed(words, words)
+
+
+@contextlib.contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Processes that are started here never see Ctrl-C: the study hears it and ends them."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

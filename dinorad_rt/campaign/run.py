@@ -5,8 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,15 +15,13 @@ from dinorad_rt.campaign.cells import Cell, cells_of
 from dinorad_rt.campaign.estimate import duration, estimate
 from dinorad_rt.campaign.process import Failed, Worker
 from dinorad_rt.campaign.study import Study, read_study_file
-from dinorad_rt.errors import StudyError
-from dinorad_rt.files import claim_output_dir, read_json, write_json
+from dinorad_rt.files import claim_output_dir, only_writer, read_json, write_json
 from dinorad_rt.progress import Progress, Say, silent
 from dinorad_rt.reports.results import RESULTS_FILE, Results
 from dinorad_rt.trackers import Tracker, track_results
 from dinorad_rt.words import count_of
 
 STUDY_FILE = "study.json"
-LOCK_FILE = ".lock"
 REPORT = "report"
 SCHEMA = 1
 SILENCE_S = 10.0
@@ -76,13 +73,13 @@ def run_study(
         What is done and what failed. A failed cell does not stop the others.
 
     Raises:
-        StudyError: the file is not valid, or another process runs it into the same folder.
+        StudyError: the file is not valid.
         UnknownNameError: neither a file nor a shipped study.
-        OutputExistsError: `out` holds something else.
+        OutputExistsError: `out` holds something else, or another process is writing into it.
     """
     declared = read_study_file(study, root)
-    folder = claim_output_dir(out or Path("runs") / declared.name, STUDY_FILE, LOCK_FILE)
-    with _locked(folder), Worker() as worker:
+    folder = claim_output_dir(out or Path("runs") / declared.name, STUDY_FILE)
+    with only_writer(folder), Worker() as worker:
         running = _Running(declared, folder, worker, say, workers)
         running.plan()
         if plan_only:
@@ -267,20 +264,6 @@ class _Running:
         if self._is_done(cell):
             return "done"
         return "failed" if cell.key in self._failed else "to run"
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    import filelock
-
-    lock = filelock.FileLock(folder / LOCK_FILE, timeout=0)
-    try:
-        with lock:
-            yield
-    except filelock.Timeout as error:
-        raise StudyError(
-            f"Another process is running a study into {folder}.", "Wait for it, or choose --out."
-        ) from error
 
 
 def _times(out: Path) -> dict[str, dict[str, Any]]:

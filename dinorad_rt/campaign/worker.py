@@ -9,7 +9,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
+import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 
 Send = Callable[[dict[str, Any]], None]
 DEBUG_VARIABLE = "DINORAD_RT_DEBUG"
+STOPPING = ("SIGTERM", "SIGHUP")
 _PATHS = re.compile(r"(?<![\w.])(?:~|\.{1,2})?/[^\s,;:]+|\b[\w.-]+/[^\s,;:]+")
 
 
@@ -124,9 +128,33 @@ def main() -> None:
     keep_freed_memory()
     with os.fdopen(int(sys.argv[1]), "w", encoding="utf-8", buffering=1) as pipe:
         try:
+            _end_with_the_study()
             serve(sys.stdin, lambda event: print(json.dumps(event), file=pipe, flush=True))
         except (KeyboardInterrupt, BrokenPipeError):
             return  # the study itself was stopped
+
+
+def _end_with_the_study() -> None:
+    """Let the study's end, even by SIGKILL, interrupt the cell, so that it clears up behind it."""
+    for name in STOPPING:
+        if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) is signal.SIG_DFL:
+            signal.signal(getattr(signal, name), _interrupt)
+    if hasattr(select, "poll"):
+        requests = select.poll()
+        requests.register(sys.stdin, 0)  # told of the other end's closing only
+
+        def watch() -> None:
+            requests.poll()
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        threading.Thread(target=watch, daemon=True).start()
+
+
+def _interrupt(*_: object) -> None:
+    for name in STOPPING:  # clearing up is not to be interrupted by a second one
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from dinorad_rt.campaign import process
 from tests.reports.fake_runs import fake_run
 
 WORKER = """
-import json, os, shutil, signal, sys
+import json, os, shutil, signal, sys, time
 from pathlib import Path
 
 log, made = Path({log!r}), Path({made!r})
@@ -28,6 +28,8 @@ def answer(request):
         print(model, request["evaluation"]["seed"], file=asked)
     if log.with_name(f"kill-{{model}}").exists():
         os.kill(os.getpid(), signal.SIGKILL)
+    while log.with_name(f"wait-{{model}}").exists():
+        time.sleep(0.05)
     pipe.write(json.dumps({{"event": "say", "text": "working"}}) + "\\n")
     shutil.copytree(made / model, request["out"])  # refuses a folder that is there, as eval does
     return {{"event": "done", "seconds": 5.0, "engine_s": 1.0, "embed_s": 2.0}}
@@ -52,7 +54,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def log(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Puts the quick worker in place; the file lists the cells that it was asked to run.
 
-    An empty file `kill-MODEL` beside it makes the worker die at that model.
+    An empty file `kill-MODEL` beside it makes the worker die at that model, `wait-MODEL` wait.
     """
     path = tmp_path / "asked.txt"
     path.touch()

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from dinorad_rt.campaign import run_study
+from dinorad_rt.campaign import process, run_study
 from dinorad_rt.campaign.process import Worker
 from dinorad_rt.campaign.worker import public_words
-from dinorad_rt.errors import DataError, ProtocolError, StudyError
+from dinorad_rt.errors import DataError, ProtocolError
 
 STUDY = """
 title = "Two models"
@@ -128,13 +133,82 @@ def test_the_plan_alone_runs_nothing(study: Path, log: Path, tmp_path: Path) -> 
     assert log.read_text() == "" and len(outcome.left) == 4 and not outcome.report
 
 
-def test_two_processes_never_run_one_study(study: Path, log: Path, tmp_path: Path) -> None:
-    import filelock
+STARTED = """
+import sys
+from dinorad_rt.campaign import process
+from dinorad_rt.cli.main import main
 
-    out = tmp_path / "out"
-    run_study(study, out=out, plan_only=True)
-    with filelock.FileLock(out / ".lock"), pytest.raises(StudyError, match="Another process"):
-        run_study(study, out=out)
+process.WORKER = (sys.executable, "-c", sys.argv[1])
+sys.argv = ["dinorad-rt", "eval", "--study", sys.argv[2], "--out", sys.argv[3]]
+main()
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="only POSIX has these locks")
+def test_a_second_study_is_refused_and_a_killed_one_forgotten(
+    study: Path, log: Path, tmp_path: Path
+) -> None:
+    out, wait = tmp_path / "out", tmp_path / "wait-vits14"
+    command = [sys.executable, "-c", STARTED, process.WORKER[-1], str(study), str(out)]
+    wait.touch()
+    first = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    while not log.read_text():
+        time.sleep(0.05)
+    second = subprocess.run(command, capture_output=True, text=True)
+    assert second.returncode == 2
+    assert "Another process is writing into" in second.stderr and "--out" in second.stderr
+    first.kill()
+    first.wait()
+    wait.unlink()
+    third = subprocess.run(command, capture_output=True, text=True)
+    assert third.returncode == 0, third.stderr
+    assert sorted(path.name for path in out.iterdir()) == ["report", "runs", "study.json"]
+
+
+SERVING = """
+import os, sys, time
+from pathlib import Path
+from dinorad_rt.campaign import worker
+
+def run(*_):
+    try:
+        print("begun", flush=True)
+        time.sleep(60)
+    finally:
+        Path(sys.argv[2]).touch()
+
+worker._ANSWERS["run"] = run
+worker.main()
+"""
+
+
+def _hear_hangups() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup the tests themselves ignore it
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
+@pytest.mark.parametrize("how", ["killed study", "SIGTERM", "SIGHUP"])
+def test_a_worker_clears_up_when_its_study_ends(tmp_path: Path, how: str) -> None:
+    serving = subprocess.Popen(
+        [sys.executable, "-c", SERVING, "2", str(tmp_path / "cleared")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=_hear_hangups,
+    )
+    assert serving.stdin is not None and serving.stdout is not None
+    serving.stdin.write('{"do": "run"}\n')
+    serving.stdin.flush()
+    assert serving.stdout.readline() == "begun\n"
+    if how == "killed study":
+        serving.stdin.close()
+        serving.stdin = None
+    else:
+        serving.send_signal(getattr(signal, how))
+    _, told = serving.communicate(timeout=20)
+    assert serving.returncode == 0 and told == ""
+    assert (tmp_path / "cleared").exists()
 
 
 def test_cells_that_would_be_called_the_same_are_told_apart(
