@@ -93,13 +93,13 @@ class MaskSource(MaskReading, Source):
             RunError: no run.
             DataError, UnknownNameError: the data cannot be opened.
         """
+        from dinorad_rt.datasets.mask_classes import choices_of
         from dinorad_rt.training.run_folder import read_run
 
         facts = read_run(run)
         if facts.get("kind") != "segmenter":
             return self.open(seed)
-        classes = tuple(facts["data"]["class_names"])
-        return self.open(seed, task="segmentation", class_names=classes)
+        return self.open(seed, **choices_of(facts["data"]))
 
 
 @dataclass(frozen=True)

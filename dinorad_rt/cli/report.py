@@ -144,19 +144,20 @@ def _pictures(
     Raises:
         DinoradError: the data can be opened in none of these ways, or no run was judged on it.
     """
+    from dinorad_rt.datasets.mask_classes import choices_of
     from dinorad_rt.errors import DinoradError
     from dinorad_rt.reports.gallery import GalleryRequest, gallery_for
 
     source, seed = where
-    ways: dict[tuple[str, ...], dict[str, Any]] = {}
+    ways: list[dict[str, Any]] = []
     for run in material.runs:
-        classes = run.results.class_names
-        if run.results.task == "segmentation":
-            ways[classes] = {"task": "segmentation", "class_names": classes}
-        else:
-            ways[()] = {}
+        judged = run.results.provenance.get("dataset") or {}
+        facts = {**judged, "class_names": run.results.class_names}
+        way = choices_of(facts) if run.results.task == "segmentation" else {}
+        if way not in ways:
+            ways.append(way)
     requests, problem = [], None
-    for way in ways.values():
+    for way in ways:
         try:
             requests.append(GalleryRequest(source.open(seed, **way), **wanted))
         except DinoradError as error:

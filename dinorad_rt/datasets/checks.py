@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 
 from dinorad_rt.datasets.dataset import Dataset, Sample
+from dinorad_rt.datasets.drawn_splits import targets_of, val_of_train, with_splits
 from dinorad_rt.datasets.duplicates import identical_files
 from dinorad_rt.datasets.facts import FileFacts
 from dinorad_rt.datasets.labels import Labels
-from dinorad_rt.datasets.record import Record
-from dinorad_rt.datasets.saved_splits import load_splits, save_splits, splits_file
+from dinorad_rt.datasets.record import Record, patient_of
 from dinorad_rt.datasets.split_lists import apply_split_list, read_split_list
-from dinorad_rt.datasets.splits import FRACTIONS, stratified_splits
 from dinorad_rt.datasets.traces import trace_of
 from dinorad_rt.errors import EmptyDataError, LeakageError, TableError
 from dinorad_rt.files import sha256_json
@@ -31,8 +30,6 @@ MISSING_SHARE = 0.5
 
 BY_PATIENT = Path("patient")
 """In place of a split list: splits are made by patient, whatever the data says."""
-MAX_JOINED = 5
-"""Patients that one file may join."""
 _UNTESTED = ("; they do not count in means over classes", "; where one is found, it counts as 0")
 """What becomes of classes without a test sample: of labels, and of masks."""
 
@@ -46,6 +43,7 @@ def build_dataset(
     seed: int = 0,
     splits: Path | None = None,
     facts: FileFacts | None = None,
+    draws_val: bool = False,
 ) -> Dataset:
     """Check records and make the dataset of them.
 
@@ -57,6 +55,8 @@ def build_dataset(
         seed: of the splits, if none are given.
         splits: a split list that replaces the records' own splits, or BY_PATIENT to make new ones.
         facts: remembers what was read of the files; None for a memory of the root.
+        draws_val: where a test split is given and no validation split, training images are set
+            apart for it by patient; otherwise they all stay in train.
 
     Raises:
         EmptyDataError, LabelError, LeakageError, TableError: what is wrong with the data.
@@ -76,10 +76,14 @@ def build_dataset(
         alone = "each image counts as a patient of its own"
         notes.append(f"no patient column: {unit if framed else alone}")
     same = identical_files([record.path for record in records], traces)
-    records, how, split_notes = _with_splits(records, labels, seed, same, root)
+    records, how, split_notes = with_splits(records, labels, seed, same, root)
     if splits is not None:
         how = f"imported: {how}"
     check_leakage(records)
+    if draws_val and not any(record.split == "val" for record in records):
+        records, more = val_of_train(records, labels, seed, same, root)
+        how = f"{how}; val drawn from train by patient, seed {seed}" if more else how
+        split_notes += more
     shared, more = _copies(records, same)
     notes += split_notes + _absent_classes(records, labels) + more
     decided = {"splits": how, "label_columns": list(labels.columns), "copies_across_splits": shared}
@@ -119,11 +123,6 @@ def check_leakage(records: Sequence[Record]) -> None:
             "Give each patient one split, or add --splits patient: new splits by patient are then "
             "made, whatever the data says.",
         )
-
-
-def patient_of(record: Record) -> str:
-    """The patient, or the image's own name where none is known."""
-    return f"file:{record.name}" if record.patient is None else record.patient
 
 
 def sample_of(record: Record) -> Sample:
@@ -186,71 +185,6 @@ def _missing(records: Sequence[Record], traces: Sequence[str], root: Path) -> li
     ]
 
 
-def _with_splits(
-    records: Sequence[Record], labels: Labels, seed: int, same: list[list[int]], root: Path
-) -> tuple[list[Record], str, list[str]]:
-    """Keep the given splits, or make them by patient; how it was done; and what to say."""
-    given = Counter(record.split for record in records)
-    if None in given and len(given) > 1:
-        raise TableError(
-            f"{given[None]} of {len(records)} images have no split.", "Fill in train, val or test."
-        )
-    if len(given) == 1:
-        alone = next(iter(given))
-        made, kept, fresh = _made(records, labels, seed, same, root)
-        parts = ", ".join(f"{split} {share:.0%}" for split, share in FRACTIONS.items())
-        why = "no splits are given" if alone is None else f"every image is in {alone}"
-        how = f"made by patient, stratified, seed {seed}"
-        notes = [f"{why}: split by patient, stratified ({parts}), seed {seed}; saved"]
-        if kept and fresh:
-            keep, are = verb_of(kept, "keeps", "keep"), verb_of(fresh, "is", "are")
-            notes.append(
-                f"{count_of(kept, 'patient')} {keep} the split of an earlier run, {fresh} {are} new"
-            )
-        return made, how, notes
-    if "test" not in given:
-        moved = [replace(r, split="test") if r.split == "val" else r for r in records]
-        return moved, "given; val used as test", ["no test split: val is used as test"]
-    return list(records), "given", []
-
-
-def _made(
-    records: Sequence[Record], labels: Labels, seed: int, same: list[list[int]], root: Path
-) -> tuple[list[Record], int, int]:
-    """Splits by patient, those of earlier runs kept; the patients kept, and those that are new.
-
-    Patients who share a byte-identical image count as one, so that no copy crosses splits.
-    """
-    patients = _joined_by_copies([patient_of(record) for record in records], same)
-    source = splits_file(root, labels.columns or (labels.task,), seed)
-    fixed = load_splits(source, patients)
-    splits = stratified_splits(patients, _targets(records, labels), seed=seed, fixed=fixed)
-    save_splits(source, dict(zip(patients, splits, strict=True)))
-    made = [replace(r, split=s) for r, s in zip(records, splits, strict=True)]
-    return made, len(fixed), len(set(patients)) - len(fixed)
-
-
-def _joined_by_copies(patients: list[str], same: list[list[int]]) -> list[str]:
-    """Give patients that share a file one name, the first of theirs in alphabet.
-
-    A file that many patients share (a blank slice) joins none of them.
-    """
-    leader = {name: name for name in patients}
-
-    def find(name: str) -> str:
-        while leader[name] != name:
-            name = leader[name]
-        return name
-
-    for group in same:
-        if len({patients[index] for index in group}) > MAX_JOINED:
-            continue
-        names = sorted({find(patients[index]) for index in group})
-        for name in names[1:]:
-            leader[name] = names[0]
-    return [find(name) for name in patients]
-
-
 def _copies(records: Sequence[Record], same: list[list[int]]) -> tuple[int, list[str]]:
     """Number of images that have a byte-identical copy in another split, and what to say."""
     crossing = [group for group in same if len({records[i].split for i in group}) > 1]
@@ -270,21 +204,10 @@ def _copies(records: Sequence[Record], same: list[list[int]]) -> tuple[int, list
     return count, notes
 
 
-def _targets(records: Sequence[Record], labels: Labels) -> np.ndarray:
-    """(samples, classes) 0/1 of any task."""
-    if labels.task == "segmentation":
-        none = (0,) * len(labels.class_names)
-        return np.asarray([record.present or none for record in records], np.int64)
-    rows = np.asarray([record.labels for record in records], np.int64)
-    if labels.task == "multilabel":
-        return rows
-    return np.eye(len(labels.class_names), dtype=np.int64)[rows[:, 0]]
-
-
 def _absent_classes(records: Sequence[Record], labels: Labels) -> list[str]:
     if labels.task == "segmentation" and any(record.present is None for record in records):
         return []  # not known without reading every mask
-    targets = _targets(records, labels)
+    targets = targets_of(records, labels)
     splits = np.asarray([record.split for record in records])
     notes = []
     for split in SPLITS:

@@ -82,6 +82,18 @@ class Dataset:
             return sample.path.relative_to(self.root).as_posix()
         return sample.path.name
 
+    @property
+    def mask_values(self) -> tuple[int, ...] | None:
+        """Stored value of each class in the masks, in the order of the names.
+
+        None where no number stands for a class: each has a file of its own, or grey edges are cut
+        at a threshold; and for other tasks.
+        """
+        first = self.samples[0] if self.task == "segmentation" and self.samples else None
+        if first is None or first.mask_parts or first.mask_threshold is not None:
+            return None
+        return first.mask_values or tuple(range(len(self.class_names)))
+
     def of_split(self, *splits: Split) -> tuple[Sample, ...]:
         """Samples of the named splits, in dataset order."""
         return tuple(sample for sample in self.samples if sample.split in splits)

@@ -38,6 +38,7 @@ def open_dataset(
     mask_column: str | None = None,
     label_separator: str | None = None,
     class_names: Sequence[str] | None = None,
+    mask_values: Sequence[int] | None = None,
     task: TaskChoice = "auto",
     splits: str | Path | None = None,
     seed: int = 0,
@@ -55,6 +56,8 @@ def open_dataset(
         label_separator: what stands between several findings in one cell of the label column, or
             `none` for one class per cell; None to find out, see `findings`.
         class_names: of the masks, background first; without them by `dataset.json` or by value.
+        mask_values: stored value of each of these classes, as a run holds them; None to find out. A
+            `dataset.json` with the same classes goes before them.
         task: classification or segmentation; auto prefers a class per image where there is one.
         splits: a split list to follow, see `split_lists`, or `patient` to make new splits.
         seed: of the split by patient that is made, and saved, where none is given.
@@ -74,7 +77,7 @@ def open_dataset(
     columns = Columns(
         image_column, label_column, patient_column, split_column, mask_column, label_separator
     )
-    masks = _Masks(tuple(class_names) if class_names else None, progress)
+    masks = _Masks(tuple(class_names or ()) or None, tuple(mask_values or ()) or None, progress)
     table = _table_of(path, task)
     if table is not None:
         root, name, records, labels = _of_table(table, path.is_dir(), columns, task, masks)
@@ -93,7 +96,10 @@ def open_dataset(
         segmented = task == "segmentation" or (task == "auto" and has_pairs(path))
         records, labels = _of_pairs(path, masks) if segmented else _of_folders(path)
     listing = None if splits is None else Path(splits).expanduser()
-    dataset = build_dataset(name, root, records, labels, seed=seed, splits=listing)
+    masked = labels.task == "segmentation"
+    dataset = build_dataset(
+        name, root, records, labels, seed=seed, splits=listing, draws_val=masked
+    )
     return _without_telling_name(dataset)
 
 
@@ -102,14 +108,16 @@ class _Masks:
     """How masks are read."""
 
     class_names: tuple[str, ...] | None
+    values: tuple[int, ...] | None
     progress: Progress | None
 
     def labels(
         self, records: Sequence[Record], root: Path, found: Pairs | None = None
     ) -> tuple[list[Record], Labels]:
         names = self.class_names or (found.class_names if found else None)
-        described = found is not None and names == found.class_names
-        values = found.values if found is not None and described else None
+        values = self.values
+        if found is not None and found.class_names and names == found.class_names:
+            values = found.values or tuple(range(len(found.class_names)))
         return with_classes(records, names, values, FileFacts(root, self.progress))
 
 

@@ -2,33 +2,37 @@
 
 from __future__ import annotations
 
-import json
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
 
+from dinorad_rt.datasets.beside import MASK_WORDS, record_of, side_by_side, unpaired
+from dinorad_rt.datasets.description import (
+    DESCRIPTION,
+    classes_of_description,
+    listed_tests,
+    read_description,
+)
 from dinorad_rt.datasets.locate import could_be_image, stem_of
 from dinorad_rt.datasets.record import Record
 from dinorad_rt.datasets.splits import parse_split
-from dinorad_rt.errors import EmptyDataError, MaskError, TableError
+from dinorad_rt.errors import EmptyDataError, LeakageError, MaskError
+from dinorad_rt.identifiers import listed
 from dinorad_rt.studies.series import natural_key, visible_files
 from dinorad_rt.types import Split
-from dinorad_rt.words import count_of
+from dinorad_rt.words import count_of, verb_of
 
-DESCRIPTION = "dataset.json"
 MIN_PATIENTS = 5
 """Sub-folders from which they count as patients; fewer may be hospitals or sequences."""
-_IMAGE_FOLDERS = frozenset("images image imgs img imagestr imagesva scans volumes".split())
+_PARTS: dict[str, Split] = {"": "train", "tr": "train", "va": "val", "ts": "test"}
+"""Endings of nnU-Net's folders, imagesTr and labelsTr, and what their images are for."""
+_IMAGE_FOLDERS = frozenset("images image imgs img imagestr imagesva imagests scans volumes".split())
 _MASK_FOLDERS = frozenset(
-    "labels label masks mask labelstr labelsva segmentations segmentation segs seg annotations "
-    "groundtruth gt".split()
+    "labels label masks mask labelstr labelsva labelsts segmentations segmentation segs seg "
+    "annotations groundtruth gt".split()
 )
-_MASK_WORDS = re.compile(
-    r"[._ -](mask|masks|seg|segmentation|label|labels|gt|groundtruth|manual)$", re.IGNORECASE
-)
-_NUMBERED_MASK = re.compile(_MASK_WORDS.pattern.removesuffix("$") + r"[._ -]?\d+$", re.IGNORECASE)
 _NNUNET_CHANNEL = re.compile(r"_(\d{4})$")
 
 
@@ -49,10 +53,17 @@ class Pairs:
 
 @dataclass(frozen=True)
 class _Placed:
-    """A record and the folders between those of the images and its file."""
+    """A record, the folders between those of the images and its file, and what names tell.
+
+    Attributes:
+        part: of nnU-Net's folders, which counts if one of them is for testing.
+        case: name that image and mask share; empty where they lie side by side.
+    """
 
     record: Record
     below: tuple[str, ...]
+    part: Split = "train"
+    case: str = ""
 
 
 def has_pairs(root: Path) -> bool:
@@ -67,26 +78,26 @@ def records_of_pairs(root: Path) -> Pairs:
         root: `images` and `labels` (or `masks`, `imagesTr` and `labelsTr`, ...) in it or in
             train, val and test folders of it; or files called X and X_mask or X_seg side by side;
             or folders of one image and a file called mask.
-            Folders below are splits, if all are called so, and else patients.
+            Folders below are splits, if all are called so, and else patients. The test split is
+            that of `imagesTs` and `labelsTs`, or the images that a `dataset.json` lists for it, as
+            far as they have masks.
 
     Raises:
-        MaskError: no pairs, or names that fit two files.
+        MaskError: no pairs, names that fit two files, or several channels of one case.
+        LeakageError: a case for training and for testing.
         TableError: a `dataset.json` that cannot be understood.
     """
+    source = root / DESCRIPTION
+    description = read_description(source) if source.is_file() else {}
+    names, values = classes_of_description(description)
     notes: list[str] = []
     placed: list[_Placed] = []
-    names, values = _described_classes(root)
     for split, place in _places(root):
-        folders = _folders(place)
-        for images, masks in folders:
-            found, more = _of_folders(root, images, masks, split)
-            placed += [_Placed(record, _below(record, images)) for record in found]
-            notes += more
-        if not folders:
-            beside, more = _side_by_side(root, place, split)
-            placed += [_Placed(record, _below(record, place)) for record in beside]
-            notes += more
-        notes += _left_test_folders(place)
+        found, more = _of_place(root, place, split)
+        placed += found
+        notes += more
+    placed, more = _with_test_split(placed, listed_tests(description))
+    notes += more
     records, more = _by_sub_folders(placed)
     notes += more
     if not records:
@@ -98,6 +109,67 @@ def records_of_pairs(root: Path) -> Pairs:
             "the columns image and mask.",
         )
     return Pairs(tuple(records), names, values, tuple(notes))
+
+
+def _of_place(root: Path, place: Path, split: Split | None) -> tuple[list[_Placed], list[str]]:
+    """The pairs of a folder, and what of it is not used."""
+    placed: list[_Placed] = []
+    notes: list[str] = []
+    folders = _folders(place)
+    for images, masks in folders:
+        found, more = _of_folders(root, images, masks, split)
+        placed += found
+        notes += more
+    if not folders:
+        records, notes = side_by_side(root, place, split)
+        placed = [_Placed(one, _below(one, place)) for one in records]
+        if split is not None and not records:
+            notes += _without_masks(place)
+    return placed, notes + _unused_tests(place, placed)
+
+
+def _with_test_split(
+    placed: Sequence[_Placed], tests: frozenset[str]
+) -> tuple[list[_Placed], list[str]]:
+    """Splits by nnU-Net's folders and the listed tests, if any image is for testing.
+
+    Raises:
+        LeakageError: a case in two of the folders.
+    """
+    wanted = {PurePosixPath(name).parent / stem_of(Path(name)) for name in tests}
+    chosen = [
+        replace(one, part="test") if one.part != "test" and _names_of(one) & wanted else one
+        for one in placed
+    ]
+    notes = []
+    more = sum(one is not other for one, other in zip(chosen, placed, strict=True))
+    if more:
+        verb = verb_of(more, "is", "are")
+        notes.append(f"{count_of(more, 'image')} {verb} for testing, by {DESCRIPTION}")
+    if all(one.part != "test" or one.record.split is not None for one in chosen):
+        return list(placed), []
+    splits: dict[str, set[Split]] = {}
+    for one in chosen:
+        splits.setdefault(one.case, set()).add(one.part)
+    shared = [case for case, parts in splits.items() if case and len(parts) > 1]
+    if shared:
+        stand = verb_of(len(shared), "stands", "stand")
+        raise LeakageError(
+            f"{count_of(len(shared), 'case')} {stand} under one name in the folders for training "
+            f"and in those for testing (imagesTr, imagesTs){listed(shared)}.",
+            "Take each out of one of them; if these are different patients, rename the files.",
+        )
+    return [
+        replace(one, record=replace(one.record, split=one.record.split or one.part))
+        for one in chosen
+    ], notes
+
+
+def _names_of(one: _Placed) -> set[PurePosixPath]:
+    """What a description may call an image: nnU-Net's lists leave the channel out."""
+    path = PurePosixPath(one.record.name)
+    stem = stem_of(Path(path.name))
+    return {path.parent / stem, path.parent / _NNUNET_CHANNEL.sub("", stem)}
 
 
 def _below(record: Record, base: Path) -> tuple[str, ...]:
@@ -129,11 +201,9 @@ def _places(root: Path) -> list[tuple[Split | None, Path]]:
 
 def _folders(place: Path) -> list[tuple[Path, Path]]:
     """(images, masks) folders that belong together: imagesTr and labelsTr, img and label, ..."""
-    if not place.is_dir():
-        return []
-    folders = {_simple(entry.name): entry for entry in sorted(place.iterdir()) if entry.is_dir()}
+    folders = _sub_folders(place)
     pairs = []
-    for suffix in ("", "tr", "va"):
+    for suffix in _PARTS:
         images = [folders[n] for n in folders if n in _IMAGE_FOLDERS and _suffix(n) == suffix]
         masks = [folders[n] for n in folders if n in _MASK_FOLDERS and _suffix(n) == suffix]
         if len(images) == 1 and len(masks) == 1:
@@ -141,13 +211,19 @@ def _folders(place: Path) -> list[tuple[Path, Path]]:
     return pairs
 
 
+def _sub_folders(place: Path) -> dict[str, Path]:
+    if not place.is_dir():
+        return {}
+    return {_simple(entry.name): entry for entry in sorted(place.iterdir()) if entry.is_dir()}
+
+
 def _suffix(name: str) -> str:
-    return name[-2:] if name[-2:] in ("tr", "va") else ""
+    return name[-2:] if name[-2:] in _PARTS else ""
 
 
 def _of_folders(
     root: Path, images: Path, masks: Path, split: Split | None
-) -> tuple[list[Record], list[str]]:
+) -> tuple[list[_Placed], list[str]]:
     by_name: dict[str, Path] = {}
     for path in visible_files(masks):
         if could_be_image(path):
@@ -158,172 +234,90 @@ def _of_folders(
                     "Keep one mask per image.",
                 )
             by_name[key] = path
-    records, without, channels = [], 0, 0
-    used: set[str] = set()
+    placed, without = [], 0
+    part = _PARTS[_suffix(_simple(images.name))]
+    used: Counter[str] = Counter()
     for path in sorted(filter(could_be_image, visible_files(images)), key=natural_key):
-        key = _key(path, images)
-        channel = _NNUNET_CHANNEL.search(key)
-        if channel and key not in by_name and key[: channel.start()] in by_name:
-            if channel[1] != "0000":
-                channels += 1
-                continue
-            key = key[: channel.start()]
-        if key in used:
-            raise MaskError(
-                f"Two images in {images.name} have one name but for the suffix, and one mask.",
-                "Keep one image per mask.",
-            )
-        if key in by_name:
-            used.add(key)
-            records.append(_record(root, path, by_name[key], split))
-        else:
+        key = _case_of(_key(path, images), by_name)
+        if key not in by_name:
             without += 1
-    notes = _unpaired(without, len(by_name.keys() - used))
-    if channels:
-        notes.append(
-            f"{count_of(channels, 'file')} of further channels (_0001, ...) left out: one is read"
+            continue
+        used[key] += 1
+        paired = record_of(root, path, by_name[key], split)
+        placed.append(_Placed(paired, _below(paired, images), part, key))
+    _refuse_several(images, placed, used)
+    if part == "test" and by_name and without and not placed:
+        raise MaskError(
+            f"None of {count_of(without, 'image')} of {images.name} has a mask in {masks.name}: "
+            "their names differ.",
+            "Name both alike (case.nii.gz, or case_0000.nii.gz for the image), or move "
+            f"{masks.name} away: {images.name} is then left out.",
         )
-    return records, notes
+    if part == "test" and not by_name:
+        return [], []
+    return placed, unpaired(without, len(by_name.keys() - used.keys()))
 
 
-def _unpaired(images: int, masks: int) -> list[str]:
-    notes = []
-    if images:
-        notes.append(f"{count_of(images, 'image')} without a mask: left out")
-    if masks:
-        notes.append(f"{count_of(masks, 'mask')} without an image: left out")
+def _case_of(key: str, masks: dict[str, Path]) -> str:
+    """The key of an image's mask: nnU-Net's images have the channel behind the case, _0000."""
+    channel = _NNUNET_CHANNEL.search(key)
+    short = key[: channel.start()] if channel else key
+    return short if key not in masks and short in masks else key
+
+
+def _refuse_several(images: Path, placed: Sequence[_Placed], used: Counter[str]) -> None:
+    """Refuse several images of one mask.
+
+    Raises:
+        MaskError: channels of one case, or names that are equal but for the suffix.
+    """
+    several = {key for key, count in used.items() if count > 1}
+    if not several:
+        return
+    stems = {(one.case, stem_of(one.record.path)) for one in placed if one.case in several}
+    if len(stems) == sum(used[key] for key in several):
+        channels = max(used[key] for key in several)
+        raise MaskError(
+            f"{count_of(len(several), 'case')} of {images.name} have several channels (up to "
+            f"{channels}: _0000, _0001, ...); one is read.",
+            "Keep the files of one channel in the folder, or name them in a CSV with the columns "
+            "image and mask.",
+        )
+    raise MaskError(
+        f"Two images in {images.name} have one name but for the suffix, and one mask.",
+        "Keep one image per mask.",
+    )
+
+
+def _unused_tests(place: Path, placed: Sequence[_Placed]) -> list[str]:
+    """imagesTs without masks, as challenges give them, or labelsTs without images."""
+    if any(one.part == "test" for one in placed):
+        return []
+    folders = _sub_folders(place)
+    notes = _without_masks(folders["imagests"]) if "imagests" in folders else []
+    masks = _count_of_images(folders["labelsts"]) if "labelsts" in folders else 0
+    if masks and not notes:
+        notes.append(f"{count_of(masks, 'mask')} of labelsTs without images: left out")
     return notes
 
 
-def _left_test_folders(place: Path) -> list[str]:
-    """nnU-Net's labelled test images, which no split is made of."""
-    if not place.is_dir():
-        return []
-    folders = {_simple(entry.name): entry for entry in place.iterdir() if entry.is_dir()}
-    if "imagests" not in folders or "labelsts" not in folders:
-        return []
-    masks = sum(map(could_be_image, visible_files(folders["labelsts"])))
-    left = f"imagesTs and labelsTs ({count_of(masks, 'mask')}) are left out: to judge on them, name"
-    return [f"{left} them as test in a CSV of image, mask and split"] if masks else []
+def _without_masks(folder: Path) -> list[str]:
+    images = _count_of_images(folder)
+    have = verb_of(images, "has no mask", "have no masks")
+    told = f"{count_of(images, 'image')} of {folder.name} {have}: neither trained nor judged on"
+    return [told] if images else []
 
 
-def _side_by_side(root: Path, place: Path, split: Split | None) -> tuple[list[Record], list[str]]:
-    """X with X_mask; in folders of one image each, any name beside `mask`."""
-    files = sorted(filter(could_be_image, visible_files(place)), key=natural_key)
-    masks: dict[tuple[Path, str], Path] = {}
-    images: dict[tuple[Path, str], Path] = {}
-    for path in files:
-        stem = stem_of(path)
-        is_mask = _MASK_WORDS.search(f"_{stem}")
-        key = path.parent, f"_{stem}"[: is_mask.start()].removeprefix("_") if is_mask else stem
-        found = masks if is_mask else images
-        if key in found:
-            raise MaskError(
-                f"Two {'masks' if is_mask else 'images'} side by side have one name but for "
-                "suffix and word (X_mask and X_seg, X.png and X.jpg).",
-                "Keep one mask per image; for one file per class give a CSV: --mask-column a,b",
-            )
-        found[key] = path
-    _name_lone_images(masks, images)
-    numbered = [(at[0], number) for at in images if (number := _NUMBERED_MASK.search(at[1]))]
-    further = sum((folder, number.string[: number.start()]) in masks for folder, number in numbered)
-    if further:
-        raise MaskError(
-            f"{count_of(further, 'mask')} of several (X_mask_1 beside X_mask) would be taken "
-            "for images.",
-            "Join the masks of an image into one file, or take the further ones out.",
-        )
-    paired = [at for at in images if at in masks]
-    records = [_record(root, images[at], masks[at], split) for at in paired]
-    if not records:
-        return [], []
-    return records, _unpaired(len(images) - len(records), len(masks) - len(records))
-
-
-def _name_lone_images(
-    masks: dict[tuple[Path, str], Path], images: dict[tuple[Path, str], Path]
-) -> None:
-    """A file called `mask` or `seg` alone belongs to the one image of its folder."""
-    for folder in [folder for folder, stem in masks if not stem]:
-        alone = [at for at in images if at[0] == folder]
-        if len(alone) == 1 and alone[0] not in masks:
-            masks[alone[0]] = masks.pop((folder, ""))
-
-
-def _record(root: Path, path: Path, mask: Path, split: Split | None) -> Record:
-    name = path.relative_to(root).as_posix()
-    return Record(name=name, path=path, labels=(), split=split, mask=mask)
+def _count_of_images(folder: Path) -> int:
+    """Images below a folder, the channels of one case counted once."""
+    paths = filter(could_be_image, visible_files(folder))
+    return len({path.with_name(_NNUNET_CHANNEL.sub("", stem_of(path))) for path in paths})
 
 
 def _key(path: Path, folder: Path) -> str:
     """Name that image and mask share: the place below their folder, without suffix and word."""
-    stem = _MASK_WORDS.sub("", stem_of(path))
+    stem = MASK_WORDS.sub("", stem_of(path))
     return (path.relative_to(folder).parent / stem).as_posix().lower()
-
-
-def _described_classes(root: Path) -> tuple[tuple[str, ...] | None, tuple[int, ...] | None]:
-    source = root / DESCRIPTION
-    if not source.is_file():
-        return None, None
-    return classes_of_description(read_description(source))
-
-
-def read_description(source: Path) -> dict[str, Any]:
-    """Read a `dataset.json`.
-
-    Raises:
-        TableError: no JSON object.
-    """
-    try:
-        document = json.loads(source.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise TableError(
-            f"{source.name} cannot be read: {error}.", "Fetch it again, or remove it."
-        ) from error
-    if not isinstance(document, dict):
-        raise TableError(f"{source.name} holds no JSON object.", "Fetch it again, or remove it.")
-    return document
-
-
-def classes_of_description(
-    document: dict[str, Any],
-) -> tuple[tuple[str, ...] | None, tuple[int, ...] | None]:
-    """Classes and their values of MSD ({"1": "liver"}) and nnU-Net ({"liver": 1}).
-
-    Raises:
-        TableError: values that are no whole numbers, such as regions.
-    """
-    labels = document.get("labels")
-    if not isinstance(labels, dict) or not labels:
-        return None, None
-    if any(str(name).lower() == "ignore" for pair in labels.items() for name in pair):
-        raise TableError(
-            f"{DESCRIPTION} has the label 'ignore': voxels that are neither trained nor judged on "
-            "are not supported, and as a class they would be both.",
-            "Give these voxels a class (or the background), and take 'ignore' out.",
-        )
-    try:
-        if all(str(key).lstrip("-").isdigit() for key in labels):
-            pairs = sorted((int(key), str(name)) for key, name in labels.items())
-        else:
-            pairs = sorted((int(value), str(name)) for name, value in labels.items())
-    except (TypeError, ValueError) as error:
-        raise TableError(
-            f"{DESCRIPTION} numbers its labels by {list(labels.items())[:3]}.",
-            "Give each class one number: regions of several labels are not supported.",
-        ) from error
-    return ordered_classes(pairs)
-
-
-def ordered_classes(
-    pairs: Sequence[tuple[int, str]],
-) -> tuple[tuple[str, ...], tuple[int, ...] | None]:
-    """(value, name) pairs → names in order and values; background is added where it lacks."""
-    if pairs[0][0] != 0:
-        pairs = [(0, "background"), *pairs]
-    values = tuple(value for value, _ in pairs)
-    names = tuple(name for _, name in pairs)
-    return names, None if values == tuple(range(len(values))) else values
 
 
 def _simple(name: str) -> str:

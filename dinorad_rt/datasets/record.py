@@ -38,3 +38,8 @@ class Record:
     def key(self) -> str:
         """Name and frame: unique within a dataset."""
         return self.name if self.frame is None else f"{self.name}#{self.frame}"
+
+
+def patient_of(record: Record) -> str:
+    """The patient, or the image's own name where none is known."""
+    return f"file:{record.name}" if record.patient is None else record.patient

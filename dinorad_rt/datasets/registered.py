@@ -94,13 +94,13 @@ def check_mask_values(dataset: Dataset, facts: FileFacts) -> dict[str, int]:
     """
     masks = sorted({one.mask for one in dataset.samples if one.mask and not one.mask_parts})
     found = facts.of("values of masks", masks, lambda path: list(values_of(path)))
-    first = dataset.samples[0]
-    allowed = first.mask_values or tuple(range(len(dataset.class_names)))
-    threshold = first.mask_threshold
+    allowed = dataset.mask_values
+    if allowed is None:
+        return {}
     bad = [
         (path, set(values) - set(allowed))
         for path, values in zip(masks, found, strict=True)
-        if threshold is None and not set(values) <= set(allowed)
+        if not set(values) <= set(allowed)
     ]
     if bad:
         values = sorted({value for _, others in bad for value in others})
@@ -109,8 +109,6 @@ def check_mask_values(dataset: Dataset, facts: FileFacts) -> dict[str, int]:
             f"class{listed([path.name for path, _ in bad])}.",
             f"Allowed: {', '.join(map(str, allowed[:20]))} ({', '.join(dataset.class_names)}).",
         )
-    if threshold is not None:
-        return {}
     count = Counter(value for values in found for value in values)
     return {
         name: count[value]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +25,6 @@ from dinorad_rt.words import count_of
 
 MAX_GUESSED = 40
 """More different values than these are no classes but an image, unless the classes are named."""
-_GUESSED_NAME = re.compile(r"class (\d+)")
 
 
 def with_classes(
@@ -40,13 +38,15 @@ def with_classes(
     Args:
         records: images with masks.
         names: classes with the background first; None to name them by their values.
-        values: stored value of each class; None where they are 0, 1, 2, ...
+        values: stored value of each class; None to find out: 0, 1, 2, ... or, where no value is
+            one of these, as many others as there are names, in their order.
         facts: remembers what was read.
 
     Raises:
         MaskError: no record has a mask, or masks do not lie on their images.
         LabelError: values that stand for no class.
     """
+    _check_values(names, values)
     usable = [one for one in records if one.mask is not None]
     notes = []
     if len(usable) < len(records):
@@ -57,13 +57,18 @@ def with_classes(
     found = [()] * len(usable) if parts else _values(usable, facts)
     if parts:
         names = names or ("background", *(f"class {i}" for i in range(1, parts + 1)))
+        values = None
     elif _are_grey(found, names, usable, facts):
         notes.append(f"masks with grey edges: values from {THRESHOLD} on are the foreground")
         usable = [replace(one, mask_threshold=THRESHOLD) for one in usable]
         found = [(0, 1)[: 1 + (held[-1:] >= (THRESHOLD,))] for held in found]
         names, values = names or ("background", "foreground"), None
     else:
+        ordered = names is not None and values is None
         names, values = _classes(found, names, values)
+        if ordered and values is not None and len(values) > 2:
+            told = ", ".join(_with_value(names, values))
+            notes.append(f"values of the masks are taken for the classes in their order: {told}")
     index = {v: i for i, v in enumerate(values)} if values else None
     chosen = tuple(values) if values else None
     checked = [
@@ -131,6 +136,14 @@ def _are_grey(
     return all(share <= MAX_GREY for share in facts.of("grey edges of masks", grey, grey_share))
 
 
+def _check_values(names: Sequence[str] | None, values: Sequence[int] | None) -> None:
+    if values is not None and (len(set(values)) != len(values) or len(values) != len(names or ())):
+        raise LabelError(
+            f"{list(values)} are no different values of the classes {', '.join(names or ())}.",
+            "Give one value for each class.",
+        )
+
+
 def _classes(
     found: Sequence[tuple[int, ...]], names: Sequence[str] | None, values: Sequence[int] | None
 ) -> tuple[tuple[str, ...], tuple[int, ...] | None]:
@@ -138,32 +151,37 @@ def _classes(
     seen = sorted({value for held in found for value in held})
     if names is None:
         return _guessed(seen)
-    if values is None:
-        values = _told_by_names(names, seen)
-    allowed = list(range(len(names)) if values is None else values)
+    plain = tuple(range(len(names)))
+    allowed = _foreground_alone(names, seen) or tuple(values or _in_order(names, seen) or plain)
     unknown = [value for value in seen if value not in allowed]
     if unknown:
         count = sum(bool(set(held) & set(unknown)) for held in found)
         raise LabelError(
             f"{count} of {len(found)} masks hold the values {unknown[:10]}, which stand for no "
-            f"class. Allowed: {', '.join(map(str, allowed[:20]))} ({', '.join(names[:20])}).",
-            "Mend the masks, or name all classes: --class-names background,...",
+            f"class. Allowed: {', '.join(_with_value(names, allowed)[:20])}.",
+            "Mend the masks, or name all classes: --class-names background,..."
+            if values is None
+            else "Save the masks with these values, or tell what theirs mean in a dataset.json in "
+            'their folder: {"labels": {"background": 0, "NAME": VALUE}}, with these names.',
         )
-    return tuple(names), None if allowed == list(range(len(names))) else tuple(allowed)
+    return tuple(names), None if allowed == plain else allowed
 
 
-def _told_by_names(names: Sequence[str], seen: Sequence[int]) -> tuple[int, ...] | None:
-    """Stored values of classes: of the only foreground (0 and 255), or in names that were guessed.
+def _with_value(names: Sequence[str], values: Sequence[int]) -> list[str]:
+    return [f"{value} ({name})" for name, value in zip(names, values, strict=True)]
 
-    A run knows its classes by their names alone when its data are opened again.
-    """
-    if len(names) == 2:
-        others = [value for value in seen if value]
-        return (0, others[0]) if len(others) == 1 and others[0] > 1 else None
-    numbers = [_GUESSED_NAME.fullmatch(name) for name in names[1:]]
-    if not names or names[0] != "background" or None in numbers:
-        return None
-    return (0, *(int(number[1]) for number in numbers if number is not None))
+
+def _foreground_alone(names: Sequence[str], seen: Sequence[int]) -> tuple[int, ...] | None:
+    """0 and the only other value of masks of one class, which is stored as 1, as 255, ..."""
+    others = [value for value in seen if value]
+    return (0, others[0]) if len(names) == 2 and len(others) == 1 else None
+
+
+def _in_order(names: Sequence[str], seen: Sequence[int]) -> tuple[int, ...] | None:
+    """0 and the others, smallest first, if there is one for each name and none can be an index."""
+    others = [value for value in seen if value]
+    fits = len(others) == len(names) - 1 and min(others, default=0) >= len(names)
+    return (0, *others) if fits else None
 
 
 def _guessed(seen: Sequence[int]) -> tuple[tuple[str, ...], tuple[int, ...] | None]:

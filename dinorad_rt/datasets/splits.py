@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from dinorad_rt.errors import DataError
-from dinorad_rt.types import SPLITS, Split
+from dinorad_rt.types import Split
 
 FRACTIONS: dict[Split, float] = {"train": 0.6, "val": 0.2, "test": 0.2}
+OF_TRAIN: dict[Split, float] = {"train": 0.8, "val": 0.2}
+"""How training images are divided where the test split is given and no validation split is."""
 
 _WORDS: dict[str, Split] = {
     **dict.fromkeys(("train", "training", "tr", "trn", "traindata"), "train"),
@@ -30,6 +32,7 @@ def stratified_splits(
     *,
     seed: int = 0,
     fixed: Mapping[str, Split] | None = None,
+    shares: Mapping[Split, float] = FRACTIONS,
 ) -> list[Split]:
     """Split by patient so that each class keeps its share in each split.
 
@@ -38,6 +41,7 @@ def stratified_splits(
         targets: (samples, classes) 0/1.
         seed: another seed, another split; the same on every machine and for any order of rows.
         fixed: patients that have their split already; the others fill up around them.
+        shares: the splits that are made, and their parts of the samples.
 
     Returns:
         One split per sample; all samples of a patient in one.
@@ -58,22 +62,24 @@ def stratified_splits(
     counts = np.zeros((len(names), targets.shape[1] + 1))
     np.add.at(counts[:, :-1], rows, targets)
     np.add.at(counts[:, -1], rows, 1)
-    given = np.asarray([SPLITS.index(fixed[n]) if fixed and n in fixed else -1 for n in names])
-    chosen = _assign(counts, given)
-    return [SPLITS[chosen[row]] for row in rows]
+    made = tuple(shares)
+    given = np.asarray([made.index(fixed[n]) if fixed and n in fixed else -1 for n in names])
+    chosen = _assign(counts, given, np.asarray([shares[split] for split in made]))
+    chosen = _none_empty(chosen, made)
+    return [made[chosen[row]] for row in rows]
 
 
-def _assign(counts: np.ndarray, given: np.ndarray) -> np.ndarray:
+def _assign(counts: np.ndarray, given: np.ndarray, shares: np.ndarray) -> np.ndarray:
     """Greedy assignment of patients, the rarest class first, to the split that needs it most.
 
     Args:
         counts: (patients, classes + 1) samples per class; the last column counts all samples.
         given: (patients,) index of the split that is fixed, or -1.
+        shares: (splits,) of the samples.
     """
-    shares = np.asarray([FRACTIONS[split] for split in SPLITS])
     need = shares[:, None] * counts.sum(axis=0)
     chosen = given.copy()
-    for split in range(len(SPLITS)):
+    for split in range(len(shares)):
         need[split] -= counts[given == split].sum(axis=0)
     present = counts > 0
     for column in _rarest_first(present):
@@ -83,7 +89,7 @@ def _assign(counts: np.ndarray, given: np.ndarray) -> np.ndarray:
             best = np.lexsort((-(need[:, -1] / shares), -wanted))[0]
             chosen[patient] = best
             need[best] -= counts[patient]
-    return _none_empty(chosen)
+    return chosen
 
 
 def _rarest_first(present: np.ndarray) -> list[int]:
@@ -92,13 +98,14 @@ def _rarest_first(present: np.ndarray) -> list[int]:
     return [*sorted(classes, key=lambda c: int(present[:, c].sum())), present.shape[1] - 1]
 
 
-def _none_empty(chosen: np.ndarray) -> np.ndarray:
+def _none_empty(chosen: np.ndarray, made: Sequence[Split]) -> np.ndarray:
     """Tiny data: make sure that train and test have a patient each, and val if one is left."""
-    for needed in (0, 2, 1):
-        counts = np.bincount(chosen, minlength=3)
-        if counts[needed] or (needed == 1 and counts.max() < 2):
+    val = made.index("val")
+    for needed in (made.index(split) for split in ("train", "test", "val") if split in made):
+        counts = np.bincount(chosen, minlength=len(made))
+        if counts[needed] or (needed == val and counts.max() < 2):
             continue
-        giver = 1 if counts[1] else int(counts.argmax())  # val, if it has any
+        giver = val if counts[val] else int(counts.argmax())
         chosen[np.flatnonzero(chosen == giver)[-1]] = needed
     return chosen
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from dinorad_rt.datasets.mask_classes import class_facts
 from dinorad_rt.embeddings.shards import Layout
 from dinorad_rt.errors import EngineError, OutputExistsError
 from dinorad_rt.files import sha256_json
@@ -152,7 +153,7 @@ def dataset_facts(dataset: Dataset) -> dict[str, Any]:
     return {
         "name": dataset.name,
         "task": dataset.task,
-        "class_names": list(dataset.class_names),
+        **class_facts(dataset),
         "fingerprint": dataset.fingerprint,
         "split_hash": dataset.split_hash,
         "samples": len(splits),

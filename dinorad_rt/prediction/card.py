@@ -56,6 +56,7 @@ def _model(facts: Facts) -> Iterator[str]:
     rows = {
         "answers with": facts["kind"],
         "classes": ", ".join(facts["class_names"]),
+        **_values(training.get("data") or {}),
         "backbone": backbone.get("name") or backbone.get("model") or "trained from scratch",
         "trained by": method.get("protocol") or (training.get("model") or {}).get("name"),
         "graph": f"{facts['precision']}, SHA-256 {facts['graph']['sha256'][:16]}…",
@@ -63,6 +64,16 @@ def _model(facts: Facts) -> Iterator[str]:
         "licence of the weights below": facts["licence"] or "not stated",
     }
     yield from _table(rows)
+
+
+def _values(data: Mapping[str, Any]) -> dict[str, str]:
+    """The numbers of the training masks, where those of predicted ones are others."""
+    values = data.get("mask_values")
+    if values is None or values == list(range(len(values))):
+        return {}
+    told = ", ".join(map(str, values))
+    indices = ", ".join(map(str, range(len(values))))
+    return {"numbers in masks": f"{indices} in predicted ones; {told} in those of training"}
 
 
 def _input(training: Mapping[str, Any], facts: Facts) -> str:

@@ -16,6 +16,8 @@ from dinorad_rt.training.run_folder import RUN_FILE, read_run
 from dinorad_rt.training.settings import TrainSettings
 
 _MAY_DIFFER = ("question", "settings.save_minutes", "settings.device")
+_ADDED = ("data.mask_values",)
+"""What runs of an earlier form do not say: they go on without."""
 
 
 def diverged(
@@ -84,6 +86,8 @@ def refuse_other_run(out: Path, question: str, facts: dict[str, Any]) -> None:
         return
     before, now = _flat(found), _flat(facts)
     names = [name for name in now if before.get(name) != now[name] and name not in _MAY_DIFFER]
+    if names and all(name in _ADDED and name not in before for name in names):
+        return
     raise OutputExistsError(
         f"{out} holds another run; they differ in: {', '.join(names)}.",
         "Give the same settings to go on with it, or choose a new folder with --out.",

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dinorad_rt.datasets.checks import patient_of
 from dinorad_rt.datasets.dataset import Dataset
 from dinorad_rt.datasets.entry import Wishes
 from dinorad_rt.datasets.masks import read_mask
+from dinorad_rt.datasets.record import patient_of
 from dinorad_rt.datasets.registered import list_entry
 from dinorad_rt.datasets.registry import all_entries, dataset_named, entry_named
 from dinorad_rt.errors import DataError, EmptyDataError, LabelError, LeakageError, ProtocolError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dinorad_rt.datasets.mask_classes import choices_of, class_facts
 from dinorad_rt.datasets.masks import read_mask
 from dinorad_rt.datasets.open import open_dataset
 from dinorad_rt.errors import LabelError, MaskError, ProtocolError, TableError
@@ -203,7 +205,7 @@ def test_splits_below_images_and_masks(tmp_path: Path) -> None:
     _write_slices(tmp_path / "images", "../masks/{}.png", names)
     dataset = open_dataset(tmp_path, task="segmentation")
     assert dataset.facts["splits"].startswith("given")
-    assert len(dataset.of_split("train")) == 6 and len(dataset.of_split("test")) == 3
+    assert [len(dataset.of_split(s)) for s in ("train", "val", "test")] == [5, 1, 3]
     assert len({sample.patient for sample in dataset.samples}) == 9
 
 
@@ -283,9 +285,9 @@ def test_what_nnunet_leaves_out_and_ignores_is_told(tmp_path: Path) -> None:
     for number in range(6):
         write_pair(tmp_path, number)
         write_pair(tmp_path / "test", number + 6)
-    for kind in ("images", "labels"):
-        (tmp_path / "test" / f"{kind}Tr").rename(tmp_path / f"{kind}Ts")
-    assert any("labelsTs (6 masks) are left out" in note for note in open_dataset(tmp_path).notes)
+    (tmp_path / "test" / "imagesTr").rename(tmp_path / "imagesTs")
+    notes = open_dataset(tmp_path).notes
+    assert "6 images of imagesTs have no masks: neither trained nor judged on" in notes
     labels = '{"labels": {"background": 0, "a": 1, "ignore": 2}}'
     (tmp_path / "dataset.json").write_text(labels)
     with pytest.raises(TableError, match="label 'ignore'"):
@@ -294,7 +296,7 @@ def test_what_nnunet_leaves_out_and_ignores_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("values", [(0, 255), (255, 255), (0, 1, 4), (0, 60, 255), (0, 1, 9)])
 def test_a_run_finds_its_classes_again(tmp_path: Path, values: tuple[int, ...]) -> None:
-    """A run knows names alone; the values of its masks need not be 0, 1, 2."""
+    """By the values that it holds, which need not be 0, 1, 2; without them, by guessed names."""
     _write_slices(tmp_path / "images", "../masks/{}.png", [str(number) for number in range(6)])
     for path in (tmp_path / "masks").iterdir():
         stored = np.random.default_rng(1).choice(values, (9, 8)).astype(np.uint8)
@@ -304,10 +306,14 @@ def test_a_run_finds_its_classes_again(tmp_path: Path, values: tuple[int, ...]) 
             labels = ", ".join(f'"{value}": "name {value}"' for value in values)
             (tmp_path / "dataset.json").write_text(f'{{"labels": {{{labels}}}}}')
         first = open_dataset(tmp_path)
-        again = open_dataset(tmp_path, class_names=first.class_names)
-        assert again.fingerprint == first.fingerprint
-        masks = [read_mask(dataset.samples[0]) for dataset in (first, again)]
-        assert np.array_equal(*masks) and masks[0].max() == len(first.class_names) - 1
+        facts = json.loads(json.dumps(class_facts(first)))
+        assert facts["mask_values"][-1] == max(values)
+        again = open_dataset(tmp_path, **choices_of(facts))
+        earlier = open_dataset(tmp_path, **choices_of({"class_names": facts["class_names"]}))
+        assert again.fingerprint == earlier.fingerprint == first.fingerprint
+        masks = [read_mask(dataset.samples[0]) for dataset in (first, again, earlier)]
+        assert np.array_equal(masks[0], masks[1]) and np.array_equal(masks[0], masks[2])
+        assert masks[0].max() == len(first.class_names) - 1
 
 
 def test_smoothed_edges_of_a_file_per_class(tmp_path: Path, write_table: WriteTable) -> None:

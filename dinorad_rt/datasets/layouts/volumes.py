@@ -7,12 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from dinorad_rt.datasets.description import (
+    DESCRIPTION,
+    classes_of_description,
+    read_description,
+)
 from dinorad_rt.datasets.entry import Listing, Wishes
 from dinorad_rt.datasets.facts import FileFacts
 from dinorad_rt.datasets.grid import grid_of
 from dinorad_rt.datasets.labels import Labels
 from dinorad_rt.datasets.layouts.common import base_of, drawn, files_in, other_count, relative
-from dinorad_rt.datasets.pairs import DESCRIPTION, classes_of_description, read_description
 from dinorad_rt.datasets.record import Record
 from dinorad_rt.errors import LabelError, UnreadableFileError
 from dinorad_rt.types import Split

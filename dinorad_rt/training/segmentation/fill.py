@@ -29,7 +29,7 @@ FORMAT = 1
 def question_of(kind: str, dataset: Dataset, spec: PreprocessSpec, **more: Any) -> dict[str, Any]:
     """What a store's arrays depend on, in plain values without paths."""
     if "masks" in kind:
-        more = {"axes": "of the image", **more}
+        more = {"axes": "of the image", **_values(dataset), **more}
     return {
         "format": FORMAT,
         "kind": kind,
@@ -38,6 +38,14 @@ def question_of(kind: str, dataset: Dataset, spec: PreprocessSpec, **more: Any) 
         "turned": "as displayed",
         **more,
     }
+
+
+def _values(dataset: Dataset) -> dict[str, Any]:
+    """The stored values of classes, where they are no indices."""
+    values = dataset.mask_values
+    if values is None or values == tuple(range(len(values))):
+        return {}
+    return {"values": list(values)}
 
 
 def fill_tokens(
