@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,7 +11,7 @@ import typer
 from dinorad_rt.cli import options
 from dinorad_rt.cli.console import note, print_json, progress_bar, warn
 from dinorad_rt.cli.groups import EngineOptions, grouped
-from dinorad_rt.errors import DataError
+from dinorad_rt.errors import AllFailedError, DataError
 from dinorad_rt.words import count_of
 
 MASK_FORMATS = ("nifti", "dicom-seg")
@@ -43,7 +44,8 @@ def predict(
     """Answer for every series, volume and image under a path.
 
     Writes predictions.csv and .parquet, one row per series, volume or image; what cannot be read
-    is a row with its reason. An interrupted run goes on where it was. Not for clinical use.
+    is a row with its reason, and exit code 1 where that is so for all of them. An interrupted run
+    goes on where it was. Not for clinical use.
     """
     from dinorad_rt.prediction.bundle import Bundle
     from dinorad_rt.prediction.predict import PredictOptions
@@ -63,8 +65,9 @@ def predict(
     )
     with progress_bar("predicting", unit="items") as advance:
         done = run(model, path, out, choices, workers=workers, say=note, progress=advance)
-    if done.failed:
-        warn(f"{count_of(done.failed, 'item')} got no answer: see the column reason")
+    if done.failed and done.answered:
+        all_items = count_of(done.answered + done.failed, "item")
+        warn(f"{done.failed} of {all_items} got no answer: see the column reason")
     facts = {
         "results": str(done.folder / "predictions.csv"),
         "answered": str(done.answered),
@@ -73,14 +76,25 @@ def predict(
         "model": model.name,
         "engine": f"{done.engine.backend} {done.engine.precision}, {done.engine.key[:16]}",
     }
+    _show(facts, as_json=as_json)
+    if not (keep_identifiers or as_json):
+        note("items are keyed hashes; --keep-identifiers (into a new --out) names their files")
+    if not done.answered:
+        raise AllFailedError(
+            f"{count_of(done.failed, 'item')}, and not one answer. The commonest reason: "
+            f"{done.reason.rstrip('.')}.",
+            "predictions.csv has the reason of each. Look at the files with dinorad-rt inspect "
+            "PATH, mend them, and run again into a new --out.",
+        )
+
+
+def _show(facts: Mapping[str, str], *, as_json: bool) -> None:
     if as_json:
-        print_json(facts)
+        print_json(dict(facts))
         return
     from dinorad_rt.reports.table import key_value_table, print_table
 
     print_table(key_value_table("Predictions", facts))
-    if not keep_identifiers:
-        note("items are keyed hashes; --keep-identifiers (into a new --out) names their files")
     note("not for clinical use")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -69,6 +70,7 @@ class PredictSummary:
         answered, failed: items.
         earlier: of these, answered by an earlier run that was interrupted.
         engine: that gave the answers.
+        reason: of most failures, empty without any.
     """
 
     folder: Path
@@ -76,6 +78,7 @@ class PredictSummary:
     failed: int
     earlier: int
     engine: Engine
+    reason: str = ""
 
 
 def predict(
@@ -150,7 +153,9 @@ def _predict(
             say(f"drawing what the answers rest on ({options.saliency})")
             with open_runner(engine) as runner:
                 _explain(bundle, runner, explained, table, options.saliency)
-    return PredictSummary(out, counts["answered"], counts["failed"], earlier, engine)
+    reasons = Counter(row["reason"] for row in table.rows() if row["reason"])
+    reason = reasons.most_common(1)[0][0] if reasons else ""
+    return PredictSummary(out, counts["answered"], counts["failed"], earlier, engine, reason)
 
 
 def _checked(options: PredictOptions, bundle: Bundle) -> PredictOptions:

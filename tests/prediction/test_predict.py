@@ -13,8 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from scipy.special import expit, softmax
+from typer.testing import CliRunner
 
-from dinorad_rt.errors import DataError, OutputExistsError
+from dinorad_rt.cli.main import app
+from dinorad_rt.errors import AllFailedError, DataError, OutputExistsError
 from dinorad_rt.files import only_writer
 from dinorad_rt.prediction.bundle import Bundle
 from dinorad_rt.prediction.inputs import find_items
@@ -272,3 +274,24 @@ def test_a_second_process_is_refused(
     with only_writer(out), pytest.raises(OutputExistsError, match="Another process"):
         predict_with(bundle_of(), folder, out)
     assert predict_with(bundle_of(), folder, out).earlier == 0
+
+
+def test_items_without_an_answer_decide_the_exit_code(
+    bundle_of: Make,
+    predict_with: Any,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bundle = bundle_of()
+    predict_with(bundle, folder, tmp_path / "other")  # puts the stand-in engine in place
+    monkeypatch.setattr(Bundle, "open", lambda _: bundle)
+    some = CliRunner().invoke(app, ["predict", "b", str(folder), f"--out={tmp_path / 'some'}"])
+    assert some.exit_code == 0 and "1 of 12 items got no answer" in some.stderr
+    none = CliRunner().invoke(
+        app, ["predict", "b", str(folder / "Doe^John" / "05.png"), f"--out={tmp_path / 'none'}"]
+    )
+    assert isinstance(none.exception, AllFailedError) and none.exception.exit_code == 1
+    (row,) = pq.read_table(tmp_path / "none" / "predictions.parquet").to_pylist()
+    assert row["status"] == "failed" and row["reason"].rstrip(".") in none.exception.problem
+    assert "dinorad-rt inspect" in none.exception.fix and "answered" in none.stdout
