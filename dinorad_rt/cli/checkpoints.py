@@ -57,14 +57,13 @@ def export_checkpoint(
     from dinorad_rt.training.export import export_tuned
 
     run, weights, precision, keep = exported
+    images = source.open_for_run(run, seed) if source.is_given else None
     tuned = load_tuned(run, weights=None if weights == "hub" else weights)
     typed = resolve_precision(precision, "auto")  # type: ignore[arg-type]
     graph = export_tuned(tuned, precision=typed, out=out, keep_fp32=keep, say=note)
     if graph.weights_kind == "random":
         warn("weights: random below the run. This graph is for tests; its answers mean nothing.")
-    gate = None
-    if source.is_given:
-        gate = _gate(tuned, graph, source.open_for_run(run, seed))
+    gate = None if images is None else _gate(tuned, graph, images)
     if as_json:
         print_json(graph.manifest | ({} if gate is None else {"task_gate": gate.as_dict()}))
     else:
