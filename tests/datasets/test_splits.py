@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedGroupKFold
 
-from dinorad_rt.datasets.splits import parse_split, stratified_splits
+from dinorad_rt.datasets.splits import OF_TRAIN, parse_split, stratified_splits
 from dinorad_rt.errors import DataError
+from dinorad_rt.types import Split
 
 
 @given(
@@ -51,6 +52,26 @@ def test_classes_keep_their_shares_as_with_sklearn() -> None:
     theirs = np.mean([unevenness(test) for _, test in folds])
     assert unevenness(splits == "test") <= max(theirs, 0.02)
     assert abs((splits == "train").mean() - 0.6) < 0.02
+
+
+@given(st.lists(st.integers(0, 30), min_size=2, max_size=60), st.integers(0, 3))
+@settings(max_examples=40, deadline=None)
+def test_validation_is_drawn_from_training_patients_alone(owners: list[int], seed: int) -> None:
+    patients = [f"p{owner}" for owner in owners]
+    if len(set(patients)) < 2:
+        return
+    targets = np.ones((len(patients), 1), int)
+    fixed: dict[str, Split] = {patients[0]: "val"}
+    splits = stratified_splits(patients, targets, seed=seed, fixed=fixed, shares=OF_TRAIN)
+    assert set(splits) == {"train", "val"} and splits[0] == "val"
+    assert len(set(zip(patients, splits, strict=True))) == len(set(patients))
+
+
+def test_a_fifth_of_training_is_drawn_for_validation() -> None:
+    patients = [str(number) for number in range(200)]
+    targets = np.eye(2, dtype=int)[[int(number % 10 == 0) for number in range(200)]]
+    splits = np.asarray(stratified_splits(patients, targets, shares=OF_TRAIN))
+    assert (splits == "val").sum() == 40 and targets[splits == "val", 1].sum() == 4
 
 
 def test_rare_findings_reach_every_split() -> None:
