@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from dinorad_rt.optional import require
-from dinorad_rt.studies.nifti import in_millimetres
+from dinorad_rt.studies.nifti import in_millimetres, open_nifti
 from dinorad_rt.studies.read import HEAD_BYTES, read_study, sniff
 from dinorad_rt.studies.study import Study
 
@@ -97,7 +97,7 @@ def _of_nifti(path: Path) -> Grid | None:
     """The grid after the turn to RAS that `read_nifti` makes; None for time series."""
     nibabel = require("nibabel", "reading NIfTI")
     try:
-        image = nibabel.load(path)
+        image = open_nifti(path)
         affine = in_millimetres(image)
         orientation = nibabel.orientations.io_orientation(affine)
         shape = (*image.shape, 1)[:3]

@@ -181,7 +181,7 @@ def shown_values(values: Sequence[str]) -> str:
 
 def looks_like_paths(cells: Sequence[str]) -> bool:
     """True if labels are file names: the data is for segmentation."""
-    ends = (".nii", ".nii.gz", ".png", ".tif", ".tiff", ".dcm", ".npy", ".npz", ".mha", ".nrrd")
+    ends = tuple(".nii .nii.gz .png .tif .tiff .dcm .npy .npz .mha .mhd .nrrd .nhdr".split())
     sample = [cell for cell in cells if cell][:50]
     return bool(sample) and all(cell.lower().endswith(ends) for cell in sample)
 

@@ -16,11 +16,11 @@ MAX_PREFIX = 4
 
 IMAGE_SUFFIXES = frozenset(
     ".png .jpg .jpeg .jpe .tif .tiff .bmp .gif .webp .jp2 .j2k .pgm .ppm .dcm .dicom .ima .nii "
-    ".nii.gz .mgh .mgz .hdr .npy .npz .mat".split()
+    ".nii.gz .mgh .mgz .hdr .mha .mhd .nrrd .nhdr .npy .npz .mat".split()
 )
 OTHER_SUFFIXES = frozenset(
     ".csv .tsv .txt .md .json .xml .html .pdf .py .ipynb .xlsx .xls .doc .docx .zip .tar .tgz .7z "
-    ".db .ini .log .yaml .yml .toml .sha256 .img".split()
+    ".db .ini .log .yaml .yml .toml .sha256 .img .raw .zraw .raw.gz".split()
 )
 
 
@@ -90,9 +90,10 @@ def could_be_image(path: Path) -> bool:
 
 
 def suffix_of(path: Path) -> str:
-    """Lower-case suffix; `.nii.gz` is one."""
+    """Lower-case suffix; `.nii.gz` and `.raw.gz` are one."""
     name = path.name.lower()
-    return ".nii.gz" if name.endswith(".nii.gz") else os.path.splitext(name)[1]
+    twofold = next((end for end in (".nii.gz", ".raw.gz") if name.endswith(end)), None)
+    return twofold or os.path.splitext(name)[1]
 
 
 def stem_of(path: Path) -> str:

@@ -76,8 +76,8 @@ def _like(nibabel: Any, voxels: np.ndarray, original: Any) -> Any:
         )
     kind = nibabel.Nifti2Image if isinstance(original, nibabel.Nifti2Image) else nibabel.Nifti1Image
     image = kind(voxels, original.affine)
-    if hasattr(original.header, "get_xyzt_units"):
-        image.header.set_xyzt_units(original.header.get_xyzt_units()[0])
+    known = hasattr(original.header, "get_xyzt_units")
+    image.header.set_xyzt_units(original.header.get_xyzt_units()[0] if known else "mm")
     return image
 
 

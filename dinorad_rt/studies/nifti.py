@@ -1,4 +1,4 @@
-"""NIfTI 1 and 2, ANALYZE, and MGH volumes, turned to RAS.
+"""NIfTI 1 and 2, ANALYZE, MGH, MetaImage and NRRD volumes, turned to RAS.
 
 Slices run from inferior to superior, rows from posterior to anterior, columns from left to right:
 the canonical RAS order of nibabel, as (slice, row, column). `Study.displayed` turns them for
@@ -15,7 +15,7 @@ import numpy as np
 from dinorad_rt.errors import UnreadableFileError
 from dinorad_rt.optional import require
 from dinorad_rt.studies.quiet import quiet
-from dinorad_rt.studies.read import check_frame
+from dinorad_rt.studies.read import ITK_SUFFIXES, check_frame, head_of, is_itk
 from dinorad_rt.studies.study import Study, Units
 from dinorad_rt.words import count_of
 
@@ -33,7 +33,8 @@ def read_nifti(path: Path, frame: int | None = None) -> Study:
     """Read a volume; the volumes of a time series follow one another in time order.
 
     Args:
-        path: `.nii`, `.nii.gz`, a `.hdr`/`.img` pair (either of the two), `.mgh`, `.mgz`.
+        path: `.nii`, `.nii.gz`, a `.hdr`/`.img` pair (either of the two), `.mgh`, `.mgz`, `.mha`,
+            `.mhd`, `.nrrd`, `.nhdr`.
         frame: one slice, counted from 0 from inferior to superior; None for all.
 
     Returns:
@@ -57,8 +58,13 @@ def open_nifti(path: Path) -> Any:
 
     Raises:
         UnreadableFileError: damaged, or no spatial image.
+        MissingPackageError: a format needs a package that is not installed.
     """
     nibabel = require("nibabel", "reading NIfTI")
+    if path.suffix.lower() in ITK_SUFFIXES or is_itk(head_of(path)):
+        from dinorad_rt.studies.itk import open_itk
+
+        return open_itk(path)
     try:
         named = path.name.lower().endswith(_SUFFIXES)
         image = nibabel.load(path) if named else _opened_by_content(nibabel, path)
@@ -111,6 +117,8 @@ def _stored_values(image: Any, path: Path) -> tuple[np.ndarray, tuple[float, flo
     try:
         stored = proxy.get_unscaled() if hasattr(proxy, "get_unscaled") else proxy
         data = np.asarray(stored)
+    except UnreadableFileError:
+        raise
     except FileNotFoundError as error:
         raise UnreadableFileError(
             f"{path} is a header without its data: the .img file beside it is missing.",

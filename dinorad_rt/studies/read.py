@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,7 +24,9 @@ _RASTER_MAGIC = (
     b"\xff\x4f\xff\x51",
 )
 _NIFTI_MAGIC = ((344, (b"n+1\0", b"ni1\0")), (4, (b"n+2\0", b"ni2\0")))
+_METAIMAGE = re.compile(rb"(ObjectType|ObjectSubType|Comment|NDims)[ \t]*=")
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+ITK_SUFFIXES = (".mha", ".mhd", ".nrrd", ".nhdr")
 _SUFFIXES = {
     ".dcm": "dicom",
     ".dicom": "dicom",
@@ -33,6 +36,7 @@ _SUFFIXES = {
     ".img": "nifti",
     ".mgh": "nifti",
     ".mgz": "nifti",
+    **dict.fromkeys(ITK_SUFFIXES, "nifti"),
     ".mat": "mat",
 }
 
@@ -41,7 +45,8 @@ def read_study(path: str | Path, *, frame: int | None = None) -> Study:
     """Read one file, or a folder (or DICOMDIR) that holds one series.
 
     Args:
-        path: DICOM, NIfTI, MGH, PNG, JPEG, TIFF, BMP, GIF, WebP, JPEG 2000, NumPy, MATLAB 7.3.
+        path: DICOM, NIfTI, MGH, MetaImage, NRRD, PNG, JPEG, TIFF, BMP, GIF, WebP, JPEG 2000, NumPy,
+            MATLAB 7.3.
         frame: only this frame or slice, counted from 0; None for all.
 
     Returns:
@@ -62,13 +67,16 @@ def read_study(path: str | Path, *, frame: int | None = None) -> Study:
         raise UnreadableFileError(
             f"Cannot read {path}: its content is no image format that is known here "
             f"(it begins with {_shown(head)}).",
-            "Known: DICOM, NIfTI, PNG, JPEG, TIFF, BMP, GIF, WebP, JPEG 2000, .npy, .npz, .mat 7.3",
+            "Known: DICOM, NIfTI, MGH, MetaImage, NRRD, PNG, JPEG, TIFF, BMP, GIF, WebP, "
+            "JPEG 2000, .npy, .npz, .mat 7.3",
         )
     return _guarded(_reader(kind), path, frame)
 
 
 def sniff(head: bytes, path: Path) -> str | None:
     """Name the format of a file: dicom, dicomdir, nifti, raster, npy, npz, mat; None if unknown.
+
+    All volumes with an affine go by the name of nifti: MGH, MetaImage and NRRD, too.
 
     Args:
         head: the file's first kilobyte.
@@ -86,17 +94,24 @@ def sniff(head: bytes, path: Path) -> str | None:
         return "npz"
     if any(head[at : at + 4] in magic for at, magic in _NIFTI_MAGIC):
         return "nifti"
+    if is_itk(head):
+        return "nifti"
     if head.startswith((_HDF5_MAGIC, b"MATLAB 7.3")) or head[512:520] == _HDF5_MAGIC:
         return "mat"
-    if head.startswith(b"\x1f\x8b"):
-        return "nifti"
+    if head.startswith(b"\x1f\x8b"):  # the voxels of .nhdr beside it, or a packed volume
+        return None if path.name.lower().endswith(".raw.gz") else "nifti"
     return _SUFFIXES.get(path.suffix.lower())
+
+
+def is_itk(head: bytes) -> bool:
+    """True for MetaImage and NRRD."""
+    return head.startswith(b"NRRD000") or bool(_METAIMAGE.match(head) and b"NDims" in head)
 
 
 def file_kind(path: Path) -> str | None:
     """`sniff` of a file; None as well where it cannot be opened or is empty."""
     try:
-        return sniff(_head(path), path)
+        return sniff(head_of(path), path)
     except UnreadableFileError:
         return None
 
@@ -104,7 +119,7 @@ def file_kind(path: Path) -> str | None:
 def is_image_file(path: Path) -> bool:
     """True if the content or the suffix says that the file holds an image: no index is one."""
     try:
-        return sniff(_head(path), path) not in (None, "dicomdir")
+        return sniff(head_of(path), path) not in (None, "dicomdir")
     except UnreadableFileError:
         return path.suffix.lower() in _SUFFIXES
 
@@ -128,11 +143,16 @@ def _is_dicomdir(head: bytes) -> bool:
 
 
 def _sniffed(path: Path) -> tuple[str | None, bytes]:
-    head = _head(path)
+    head = head_of(path)
     return sniff(head, path), head
 
 
-def _head(path: Path) -> bytes:
+def head_of(path: Path) -> bytes:
+    """The file's first kilobyte.
+
+    Raises:
+        UnreadableFileError: missing, empty, or not to be opened.
+    """
     try:
         with path.open("rb") as file:
             head = file.read(HEAD_BYTES)
