@@ -131,22 +131,22 @@ def _of_place(root: Path, place: Path, split: Split | None) -> tuple[list[_Place
 def _with_test_split(
     placed: Sequence[_Placed], tests: frozenset[str]
 ) -> tuple[list[_Placed], list[str]]:
-    """Splits by nnU-Net's folders and the listed tests, if any image is for testing.
+    """Splits by nnU-Net's folders and the listed tests, if any image is set apart so.
 
     Raises:
         LeakageError: a case in two of the folders.
     """
     wanted = {PurePosixPath(name).parent / stem_of(Path(name)) for name in tests}
     chosen = [
-        replace(one, part="test") if one.part != "test" and _names_of(one) & wanted else one
+        replace(one, part="test") if one.record.split is None and _names_of(one) & wanted else one
         for one in placed
     ]
     notes = []
-    more = sum(one is not other for one, other in zip(chosen, placed, strict=True))
+    more = sum(one.part != other.part for one, other in zip(chosen, placed, strict=True))
     if more:
         verb = verb_of(more, "is", "are")
         notes.append(f"{count_of(more, 'image')} {verb} for testing, by {DESCRIPTION}")
-    if all(one.part != "test" or one.record.split is not None for one in chosen):
+    if all(one.part != "test" and one.record.split is None for one in chosen):
         return list(placed), []
     splits: dict[str, set[Split]] = {}
     for one in chosen:
@@ -192,11 +192,13 @@ def _by_sub_folders(placed: Sequence[_Placed]) -> tuple[list[Record], list[str]]
 
 
 def _places(root: Path) -> list[tuple[Split | None, Path]]:
-    """train, val and test folders; the root itself if there are none."""
+    """train, val and test folders, and the root itself if it has images and masks of its own."""
     folders = [entry for entry in sorted(root.iterdir()) if entry.is_dir()]
     by_split = [(parse_split(entry.name), entry) for entry in folders]
     named = [(split, entry) for split, entry in by_split if split is not None]
-    return list(named) if named and not _folders(root) else [(None, root)]
+    if _folders(root):
+        return [(None, root), *(one for one in named if _folders(one[1]))]
+    return list(named) or [(None, root)]
 
 
 def _folders(place: Path) -> list[tuple[Path, Path]]:
@@ -253,7 +255,7 @@ def _of_folders(
             "Name both alike (case.nii.gz, or case_0000.nii.gz for the image), or move "
             f"{masks.name} away: {images.name} is then left out.",
         )
-    if part == "test" and not by_name:
+    if part == "test" and not placed:
         return [], []
     return placed, unpaired(without, len(by_name.keys() - used.keys()))
 

@@ -193,6 +193,19 @@ def test_train_and_test_folders_alone_get_a_validation_split(tmp_path: Path) -> 
     assert counts(open_dataset(tmp_path)) == [8, 2, 4]
 
 
+def test_a_test_folder_beside_images_and_masks(tmp_path: Path) -> None:
+    for place, numbers in ((".", range(10)), ("test", range(10, 14))):
+        for number in numbers:
+            write(tmp_path / place / "images" / f"{number}.nii.gz", number)
+            write(tmp_path / place / "masks" / f"{number}.nii.gz", number, mask=True)
+    dataset = open_dataset(tmp_path)
+    assert counts(dataset) == [8, 2, 4]
+    assert all(sample.path.parts[-3] == "test" for sample in dataset.of_split("test"))
+    (tmp_path / "test").rename(tmp_path / "val")
+    dataset = open_dataset(tmp_path)
+    assert counts(dataset) == [8, 2, 4] and "no test split: val is used as test" in dataset.notes
+
+
 def test_two_training_patients_are_enough_and_one_is_left_alone(tmp_path: Path) -> None:
     write_cases(tmp_path, "Ts", range(50, 54))
     write_cases(tmp_path, "Tr", range(1))
@@ -207,8 +220,12 @@ def test_names_that_differ_are_told_or_refused(tmp_path: Path) -> None:
     with pytest.raises(MaskError, match="None of 4 images of imagesTs has a mask in labelsTs"):
         open_dataset(tmp_path)
     (tmp_path / "imagesTs").rename(tmp_path / "other")
+    assert "4 masks of labelsTs without images: left out" in open_dataset(tmp_path).notes
+    (tmp_path / "imagesTs").mkdir()
     notes = open_dataset(tmp_path).notes
-    assert "4 masks of labelsTs without images: left out" in notes
+    assert [one for one in notes if "left out" in one] == [
+        "4 masks of labelsTs without images: left out"
+    ]
 
 
 def test_one_test_image_without_a_mask_is_left_out(tmp_path: Path) -> None:
