@@ -6,9 +6,9 @@ nothing heavy: each name is imported on first use.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 __version__ = "0.1.0"
+
+TYPE_CHECKING = False  # as typing's own, whose import would keep Ctrl-C waiting
 
 if TYPE_CHECKING:
     from dinorad_rt.api import (
@@ -52,7 +52,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name in __all__:
         from dinorad_rt import api
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from dinorad_rt.backbones.load import load_backbone
 from dinorad_rt.cli.cache import parse_age, parse_size
-from dinorad_rt.cli.main import app
+from dinorad_rt.cli.verbs import app
 from dinorad_rt.engines.build import get_or_build
 from dinorad_rt.engines.manifest import Engine
 from dinorad_rt.engines.profile import Profile

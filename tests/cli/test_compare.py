@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 import dinorad_rt
 from dinorad_rt.cli.compare import parse_setting
-from dinorad_rt.cli.main import app, main
+from dinorad_rt.cli.main import main
+from dinorad_rt.cli.verbs import app
 from dinorad_rt.datasets.dataset import Dataset
 from dinorad_rt.embeddings.table import DatasetInfo, EmbeddingTable
 from dinorad_rt.errors import DataError, ProtocolError

@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from dinorad_rt.cli.evaluate import given, parse_numbers, parse_settings
-from dinorad_rt.cli.main import app
+from dinorad_rt.cli.verbs import app
 from dinorad_rt.errors import ProtocolError, UnknownNameError
 from dinorad_rt.protocols.registry import PROTOCOLS
 

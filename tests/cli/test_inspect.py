@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from dinorad_rt.cli.main import app
+from dinorad_rt.cli.verbs import app
 
 SECRETS = ("MRN-4711", "Doe", "1.2.3.4.5", "Hospital", "20200101")
 

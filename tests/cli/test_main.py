@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from dinorad_rt.cli import console
 from dinorad_rt.cli.embed import parse_shard
 from dinorad_rt.cli.evaluate import parse_numbers
-from dinorad_rt.cli.main import app
+from dinorad_rt.cli.verbs import app
 from dinorad_rt.errors import DinoradError, OutputError, ProtocolError
 from dinorad_rt.paths import cache_dir
 from tests.reports.fake_runs import fake_run
@@ -289,3 +289,45 @@ def test_a_closed_stdout_is_no_failure() -> None:
         text=True,
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a closed pipe is another error on Windows")
+@pytest.mark.parametrize(
+    "words",
+    [("list", "presets"), ("list", "models"), ("--help",), ("eval", "--help"), ("--version",)],
+)
+@pytest.mark.parametrize("name", ["stdout", "stderr"])
+def test_a_reader_that_has_gone_ends_the_program_quietly(words: tuple[str, ...], name: str) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    other = "stderr" if name == "stdout" else "stdout"
+    words = words if name == "stdout" else ("eval", "--data", "/nowhere")
+    done = subprocess.run(
+        [sys.executable, "-m", "dinorad_rt", *words],
+        text=True,
+        **{name: write, other: subprocess.PIPE},  # type: ignore[call-overload]
+    )
+    os.close(write)
+    assert done.returncode == 141
+    assert getattr(done, other) == ""
+
+
+STOPPED = """
+import sys
+
+class Stop:
+    def find_spec(self, name, *_):
+        if name == sys.argv[1]:
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Stop())
+from dinorad_rt.cli.main import main
+main()
+"""
+
+
+@pytest.mark.parametrize("name", ["dinorad_rt.errors", "typer", "dinorad_rt.cli.values"])
+def test_an_interruption_while_the_program_is_loaded_is_told_in_one_line(name: str) -> None:
+    done = subprocess.run([sys.executable, "-c", STOPPED, name], capture_output=True, text=True)
+    assert done.returncode == 130
+    assert done.stderr.strip() == "Stopped. Run the same command again: finished parts are kept."

@@ -25,7 +25,7 @@ from dinorad_rt.cli import (
     train,
     verify,
 )
-from dinorad_rt.cli.main import app
+from dinorad_rt.cli.verbs import app
 from dinorad_rt.datasets.registry import all_entries
 from dinorad_rt.errors import ProtocolError, UnknownNameError
 from dinorad_rt.preprocessing.presets import STUDY_CLIPS, STUDY_NAMES, preset_for_dataset

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from dinorad_rt.cli.main import app
+from dinorad_rt.cli.verbs import app
 from dinorad_rt.datasets import registry
 from dinorad_rt.errors import DinoradError
 from tests.datasets.miniatures import WRITERS

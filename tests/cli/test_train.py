@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from dinorad_rt.cli.main import app
+from dinorad_rt.cli.verbs import app
 from dinorad_rt.errors import DinoradError
 
 TINY = "--model test_vit --image-size 32 --weights random --epochs 1 --batch-size 6"

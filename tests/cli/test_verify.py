@@ -17,7 +17,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from dinorad_rt.backbones import load as loading
-from dinorad_rt.cli.main import app
+from dinorad_rt.cli.verbs import app
 from dinorad_rt.errors import ProtocolError
 from dinorad_rt.export import onnx_export
 from dinorad_rt.runners import openvino

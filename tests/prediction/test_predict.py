@@ -15,7 +15,7 @@ from PIL import Image
 from scipy.special import expit, softmax
 from typer.testing import CliRunner
 
-from dinorad_rt.cli.main import app
+from dinorad_rt.cli.verbs import app
 from dinorad_rt.errors import AllFailedError, DataError, OutputExistsError
 from dinorad_rt.files import only_writer
 from dinorad_rt.prediction.bundle import Bundle

@@ -26,12 +26,22 @@ def test_import_is_light() -> None:
     assert loaded_after("import dinorad_rt") == set()
 
 
+def test_ctrl_c_is_heard_before_anything_else_is_imported() -> None:
+    code = (
+        "import sys\nbefore = set(sys.modules)\nimport dinorad_rt.cli.main\n"
+        "print('\\n' + ' '.join(sorted(set(sys.modules) - before)))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    ours = {name for name in run.stdout.split() if name.startswith(("dinorad_rt", "typer", "rich"))}
+    assert ours == {"dinorad_rt", "dinorad_rt.cli", "dinorad_rt.cli.main"}
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_help_is_light_and_says_something(verb: str) -> None:
     code = (
         "import sys\n"
         f"sys.argv = ['dinorad-rt', {verb!r}, '--help']\n"
-        "from dinorad_rt.cli.main import app\n"
+        "from dinorad_rt.cli.verbs import app\n"
         "try:\n    app()\nexcept SystemExit as stop:\n    assert not stop.code"
     )
     assert loaded_after(code) <= set()

@@ -34,7 +34,7 @@ def test_the_python_example_runs(
 def test_every_command_in_the_readme_is_a_verb_with_known_options() -> None:
     from typer.main import get_command
 
-    from dinorad_rt.cli.main import VERBS, app
+    from dinorad_rt.cli.verbs import VERBS, app
 
     program: Any = get_command(app)
     text = re.sub(r"\\\n\s*", " ", "\n".join(blocks("bash")))

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dinorad_rt.cli.main import app
+from dinorad_rt.cli.verbs import app
 from dinorad_rt.datasets.dataset import Dataset
 from dinorad_rt.datasets.open import open_dataset
 from dinorad_rt.errors import DataError

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from dinorad_rt.cli.main import app
+from dinorad_rt.cli.verbs import app
 from dinorad_rt.datasets.open import open_dataset
 from dinorad_rt.errors import ProtocolError, RunError
 from dinorad_rt.preprocessing.spec import PreprocessSpec

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from dinorad_rt.cli.main import app
 from dinorad_rt.cli.segment import parse_rates, parse_triple
+from dinorad_rt.cli.verbs import app
 from dinorad_rt.errors import ProtocolError
 from dinorad_rt.training.segmentation.baselines import network_named
 from dinorad_rt.training.segmentation.names import NETWORK_NAMES, VOLUME_NETWORKS

@@ -11,7 +11,7 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from dinorad_rt.cli.main import app
+from dinorad_rt.cli.verbs import app
 from dinorad_rt.datasets.dataset import Dataset
 from dinorad_rt.engines.mask_gate import SegmentationGate, judge_masks
 from dinorad_rt.errors import ParityError

@@ -1,0 +1,33 @@
+"""Signals of schedulers, containers and closed terminals: they stop a verb as Ctrl-C does."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+STOPPING = ("SIGTERM", "SIGHUP")
+
+
+@contextmanager
+def stopped_by_signals(received: list[int]) -> Iterator[None]:
+    """Turn the signals of `STOPPING` into an interruption, so that what is written is cleared up.
+
+    Args:
+        received: takes the number of the signal.
+    """
+
+    def stop(number: int, _: object) -> None:
+        received.append(number)
+        if len(received) == 1:  # clearing up is not to be interrupted by a second one
+            raise KeyboardInterrupt
+
+    numbers = [getattr(signal, name) for name in STOPPING if hasattr(signal, name)]
+    taken = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+    for number in taken:  # what nohup ignores stays ignored
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
