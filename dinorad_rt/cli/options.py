@@ -38,8 +38,8 @@ PrecisionChoice: TypeAlias = Annotated[
     Literal["auto", "fp32", "fp16", "bf16", "mixed", "int8"],
     typer.Option(
         "--precision",
-        help="Number format of the graph. auto: fp16 on a GPU, fp32 on a CPU. int8: "
-        "calibrated on training images (--calibration).",
+        help="Number format of the graph. auto: fp16 on a GPU, fp32 on a CPU. int8: calibrated "
+        "on training images (of the data, else --calibration); not of trained runs.",
     ),
 ]
 Checkpoint: TypeAlias = Annotated[
@@ -98,7 +98,8 @@ MaskColumn: TypeAlias = Annotated[
     str | None, typer.Option(help="CSV column of masks; a,b,c for one file per class.")
 ]
 ClassNames: TypeAlias = Annotated[
-    str | None, typer.Option(help="Classes of the masks, background first: background,liver,...")
+    str | None,
+    typer.Option(help="Classes of the masks in the order of their values: background,liver,tumour"),
 ]
 DataTask: TypeAlias = Annotated[
     Literal["auto", "classification", "segmentation"],
