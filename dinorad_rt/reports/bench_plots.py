@@ -23,13 +23,13 @@ def add_curves(page: Page, document: Mapping[str, Any]) -> None:
         mine = [row for row in rows if (row["model"], row["image_size"]) == (model, size)]
         with page.grid():
             for mode, value, label in (
-                ("latency", lambda row: row["latency_ms"]["p50"], "median latency of a call, ms"),
+                ("latency", lambda row: row["latency_ms"]["p50"], "median latency of a call (ms)"),
                 ("throughput", lambda row: row["images_per_s"], "images per second"),
             ):
                 series = _series(mine, mode, value)
                 if series:
                     svg = line_plot(series, x="batch, images per call", y=label, log="xy")
-                    caption = f"{model}, {size} px: {label} against batch"
+                    caption = f"{model}, {size} px: {label} against batch; both axes logarithmic"
                     page.figure(svg, caption, alternative=f"{caption}. {_spoken(series)}")
 
 
@@ -56,7 +56,7 @@ def add_roofline(page: Page, document: Mapping[str, Any]) -> None:
 
     page.paragraph(
         "Work done per second against arithmetic per byte of weights read, if each call reads them "
-        "once; the dashed line is the machine's own matrix product.",
+        "once; the dashed line is the machine's own matrix product. Both axes are logarithmic.",
         soft=True,
     )
     with page.grid():
@@ -64,11 +64,13 @@ def add_roofline(page: Page, document: Mapping[str, Any]) -> None:
             series = _roof_series(document, ceiling)
             if not series:
                 continue
-            label = f"{ceiling['precision']} matrix product, {ceiling['tflops']:.2f} TFLOP/s"
+            speed = format_number(ceiling["tflops"])
+            label = f"{ceiling['precision']} matrix product, {speed} TFLOP/s"
             svg = line_plot(
                 series,
                 x="arithmetic per byte of weights, FLOP/B",
                 y="TFLOP/s",
+                log="xy",
                 ceiling=(label, ceiling["tflops"]),
             )
             alone = f" ({next(iter(series))})" if len(series) == 1 else ""

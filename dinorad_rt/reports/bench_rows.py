@@ -61,6 +61,7 @@ def _table_row(row: Row) -> dict[str, Any]:
         "mode": MODE_WORDS[row["mode"]],
         "images/s": row["images_per_s"],
         **{f"{key} ms": latency.get(key) for key in ("p50", "p90", "p95", "p99")},
+        "calls": _calls(row),
         "engine only ms": engine.get("p50"),
         "TFLOP/s": row["tflops"],
         "of ceiling %": None if mfu is None else 100 * mfu,
@@ -104,6 +105,12 @@ def clock_rates(row: Row, name: str) -> list[float]:
     gpus = [gpu[name] for moment in moments for gpu in moment["gpus"][:1]]
     cpus = [moment["cpu_mhz"] for moment in moments if moment["cpu_mhz"]]
     return gpus or cpus
+
+
+def _calls(row: Row) -> int | None:
+    """Calls behind the latencies of a row, over all repeats."""
+    counts = [(run.get("latency_ms") or {}).get("n", 0) for run in row["runs"]]
+    return sum(counts) or None
 
 
 def _clock(row: Row) -> float | None:

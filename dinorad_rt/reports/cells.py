@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -67,16 +68,30 @@ def interval(value: MetricValue | None, axis: tuple[float, float] | None = None)
     return Interval(value.value, *ends, *(axis or (None, None)))
 
 
-def cells_of(row: Mapping[str, Any], keys: Sequence[str]) -> str:
-    """The cells of a row under these columns; the first one names the row."""
-    first, *others = (_cell(row.get(key)) for key in keys)
+def cells_of(row: Mapping[str, Any], keys: Sequence[str], numbers: Collection[str] = ()) -> str:
+    """The cells of a row under these columns; the first one names the row.
+
+    Args:
+        row: column → value.
+        keys: the columns.
+        numbers: those of numbers, where what is missing stands at the right as well.
+    """
+    first, *others = (_cell(row.get(key), at_right=key in numbers) for key in keys)
     head = first.removeprefix("<td").removesuffix("</td>")
     return f'<th scope="row"{head}</th>' + "".join(others)
 
 
-def _cell(value: Any) -> str:
+def is_number_column(values: Iterable[Any]) -> bool:
+    """True if every cell that is not empty is a number, shown at the right."""
+    known = [value for value in values if value is not None]
+    return bool(known) and all(
+        isinstance(value, (int, float, Shaded)) and not isinstance(value, bool) for value in known
+    )
+
+
+def _cell(value: Any, *, at_right: bool = False) -> str:
     if value is None:
-        return "<td>–</td>"
+        return '<td class="number">–</td>' if at_right else "<td>–</td>"
     if isinstance(value, bool):
         return f"<td>{'yes' if value else 'no'}</td>"
     if isinstance(value, (int, float)):
@@ -109,10 +124,10 @@ def _interval_cell(cell: Interval) -> str:
         return '<td data-value="">undefined</td>'
     text = f"{cell.value:.3f}"
     if cell.low is None or cell.high is None:
-        return f'<td data-value="{cell.value!r}">{text}</td>'
+        return f'<td class="interval" data-value="{cell.value!r}">{text}</td>'
     ends = f'<span class="soft">[{cell.low:.3f}, {cell.high:.3f}]</span>'
     bar = _bar((cell.low, cell.value, cell.high), cell.start, cell.end)
-    return f'<td data-value="{cell.value!r}">{text} {ends}{bar}</td>'
+    return f'<td class="interval" data-value="{cell.value!r}">{text} {ends}{bar}</td>'
 
 
 def _bar(values: Sequence[float], start: float | None, end: float | None) -> str:
@@ -127,10 +142,10 @@ def _bar(values: Sequence[float], start: float | None, end: float | None) -> str
 
 
 def format_number(value: float) -> str:
-    """Three significant digits, without exponents for everyday sizes."""
+    """Three significant digits, all of a whole number; no exponents for everyday sizes."""
     if isinstance(value, int):
         return str(value)
     if value == 0 or 1e-3 <= abs(value) < 1e6:
-        digits = 3 if abs(value) < 10 else 1 if abs(value) < 1000 else 0
-        return f"{value:.{digits}f}"
+        whole = math.floor(math.log10(abs(value))) if value else 0
+        return f"{value:.{max(2 - whole, 0)}f}"
     return f"{value:.3g}"

@@ -13,6 +13,7 @@ from dinorad_rt.reports.plots import (
     add_legend,
     draw_front,
     new_axes,
+    plain_log_axis,
     plain_ticks,
     series_style,
     wrapped,
@@ -60,13 +61,13 @@ def forest_figure(rows: Sequence[tuple[str, Estimate]], x: str) -> Any:
         x: label of the axis.
     """
     named = [(wrapped(name, FOREST_LETTERS), estimate) for name, estimate in rows]
-    places = np.cumsum([0.7 + 0.45 * name.count("\n") + 0.3 for name, _ in named])
+    places = np.cumsum([1.1 + 0.45 * name.count("\n") for name, _ in named])
     figure, axes = new_axes(x, "", size=(4.4, 0.7 + 0.4 * places[-1]))
     for place, (name, estimate) in zip(places, named, strict=True):
         if estimate.low is not None and estimate.high is not None:
             axes.plot([estimate.low, estimate.high], [place, place], color="#0072B2", linewidth=2)
         axes.plot(estimate.value, place, "o", color="#0072B2", markersize=6)
-        _name_row(axes, name, place, above=5)
+        _name_row(axes, name, place, above=8)
     axes.set_ylim(places[-1] + 0.5, 0)
     _hide_y(axes)
     return figure
@@ -189,17 +190,9 @@ def pareto_figure(
         axes.errorbar(point.x, point.value, yerr=spread, label=name, elinewidth=0.8, **style)
     costs = [point.x for _, point in points]
     axes.set_xlim(min(costs) / 1.5, max(costs) * 1.5)
-    _plain_log_axis(axes)
+    plain_log_axis(axes.xaxis, costs)
     add_legend(figure)
     return figure
-
-
-def _plain_log_axis(axes: Any) -> None:
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    axes.xaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _unit_square(axes: Any) -> None:

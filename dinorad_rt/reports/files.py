@@ -17,8 +17,10 @@ from dinorad_rt.reports.sections import (
     leaderboard_rows,
     published_rows,
     study_tables,
+    test_set_notes,
 )
 from dinorad_rt.reports.study_numbers import Published
+from dinorad_rt.reports.table import excluded_words
 from dinorad_rt.words import markdown_text, spreadsheet_cell
 
 CSV_COLUMNS = (
@@ -101,12 +103,17 @@ def to_markdown(
         lines += ["## Failed", "", *_bullets(failures), ""]
     for test_set in material.test_sets:
         lines += [f"## {markdown_text(test_set.name)}", ""]
-        lines += [f"{test_set.count_words}; 95 % intervals by patient."]
+        lines += [
+            f"{test_set.count_words}; 95 % intervals by patient. Best first; the setting of each "
+            "was fixed or chosen on validation, never on test."
+        ]
+        excluded = test_set.results.excluded_classes
+        if excluded:
+            lines += ["", f"Not in the macro mean: {markdown_text(excluded_words(excluded))}."]
         lines += ["", *pipe_table(leaderboard_rows(test_set)), ""]
         if test_set.results.task == "segmentation":
             lines += ["Masks by class:", "", *pipe_table(class_rows(test_set)), ""]
-        notes = dict.fromkeys(note for run in test_set.runs for note in run.results.notes)
-        lines += [*_bullets(notes), ""]
+        lines += [*_bullets(test_set_notes(test_set)), ""]
     lines += ["## Models by datasets and protocols", ""]
     for protocol, rows in study_tables(material, published).items():
         lines += [f"### {markdown_text(protocol)}", "", *pipe_table(rows), ""]

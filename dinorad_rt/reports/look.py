@@ -30,11 +30,11 @@ caption span { position: sticky; left: .6rem; display: inline-block;
   max-width: min(100%, calc(100vw - 3rem)); }
 th, td { padding: .4rem .6rem; text-align: left; border-top: 1px solid var(--line);
   white-space: nowrap; vertical-align: top; }
-td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
+td.number, th.number { text-align: right; } td { font-variant-numeric: tabular-nums; }
 td.shaded { background: color-mix(in srgb, var(--accent) calc(var(--share) * 45%), var(--paper)); }
 thead th { background: var(--tint); border-top: 0; white-space: normal; vertical-align: bottom; }
 tbody th { font-weight: 600; background: var(--paper); }
-.long { display: block; width: max-content; max-width: 28rem; white-space: normal; }
+.long { display: block; min-width: 14rem; max-width: 28rem; white-space: normal; }
 thead button { all: unset; cursor: pointer; font-weight: 600; }
 a:focus-visible, thead button:focus-visible, input:focus-visible, summary:focus-visible,
 .scroll:focus-visible, pre:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
@@ -79,17 +79,22 @@ pre { overflow-x: auto; background: var(--tint); padding: .8rem; border-radius: 
   .panels > div { grid-template-columns: repeat(2, minmax(0, 1fr)); }
   .panels > div:has(> :nth-child(3)) { grid-template-columns: minmax(0, 1fr); }
   body { padding: 1rem .75rem 3rem; } th, td { padding: .4rem .45rem; }
-  .long { max-width: 16rem; } th .long { width: auto; }
+  .long { max-width: 16rem; } th .long { min-width: 0; }
   tbody th { white-space: normal; min-width: 8.5rem; max-width: 10rem; overflow-wrap: anywhere; } }
+@page wide { size: landscape; }
 @media print { :root { color-scheme: light; --ink: #000; --soft: #444; --line: #ccc;
   --paper: #fff; --tint: #f3f6f8; --accent: #0b5cad; --warn: #8a3b00; --warn-tint: #fff3e6; }
   .filter, .skip, nav { display: none; } body { max-width: none; padding: 0; }
   .scroll { overflow: visible; border: 0; } table { font-size: .75rem; }
-  th, td { white-space: normal; padding: .2rem .3rem; overflow-wrap: anywhere; }
+  .scroll:has(th:nth-child(13)) { page: wide; } .scroll:has(th:nth-child(13)) table {
+  font-size: .6rem; }
+  th, td { white-space: normal; padding: .2rem .3rem; } td.interval { white-space: nowrap; }
+  table wbr { display: inline; }
   th[scope=row] { position: static; } .bar { min-width: 4rem; }
-  .long { width: auto; max-width: none; }
-  h2, h3, h4, .legend, figcaption { break-after: avoid; }
-  thead th { overflow-wrap: break-word; }
+  .long { min-width: 8rem; max-width: none; }
+  h2 + p { break-after: avoid; }
+  .grid { grid-template-columns: repeat(2, minmax(0, 1fr)); } .raw { display: none; }
+  h2, h3, h4, caption, .legend, .panels > figcaption { break-after: avoid; }
   figure, tr { break-inside: avoid; } pre { max-height: none; white-space: pre-wrap;
   overflow-wrap: anywhere; } .bar, td.shaded { print-color-adjust: exact; } }
 """
@@ -139,7 +144,7 @@ addEventListener('hashchange', unfold);
 unfold();
 let closed = [];
 addEventListener('beforeprint', () => {
-  closed = [...document.querySelectorAll('details:not([open])')];
+  closed = [...document.querySelectorAll('details:not([open], .raw)')];
   closed.forEach(part => { part.open = true; });
 });
 addEventListener('afterprint', () => closed.forEach(part => { part.open = false; }));

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
-from dinorad_rt.reports.cells import break_words, cell_words, cells_of
+from dinorad_rt.reports.cells import break_words, cell_words, cells_of, is_number_column
 from dinorad_rt.reports.look import SCRIPT, STYLE
 from dinorad_rt.reports.svg import inline_svg
 
@@ -106,11 +106,13 @@ class Page:
             return
         self._tables += 1
         name = f"table-{self._tables}"
+        numbers = {key for key in rows[0] if is_number_column(row.get(key) for row in rows)}
         heads = "".join(
-            f'<th scope="col"><button type="button">{cell_words(str(key))}</button></th>'
+            f'<th scope="col"{_head_class(key in numbers)}><button type="button">'
+            f"{cell_words(str(key))}</button></th>"
             for key in rows[0]
         )
-        body = "".join(f"<tr>{cells_of(row, list(rows[0]))}</tr>" for row in rows)
+        body = "".join(f"<tr>{cells_of(row, list(rows[0]), numbers)}</tr>" for row in rows)
         if filterable:
             self._blocks.append(_filter_box(name, len(rows), caption))
         self._blocks.append(
@@ -178,16 +180,18 @@ class Page:
 
     @contextmanager
     def unfolding(self, summary: str, *, anchor: str = "") -> Iterator[None]:
-        """A part that is closed at first; a link to its anchor opens it."""
+        """A part that is closed at first; a link to its anchor, or printing, opens it."""
         place = f' id="{escape(anchor)}"' if anchor else ""
         self._blocks.append(f"<details{place}><summary>{break_words(summary)}</summary>")
         yield
         self._blocks.append("</details>")
 
     def details(self, summary: str, text: str) -> None:
-        """Text that unfolds: provenance, raw JSON."""
-        with self.unfolding(summary):
-            self._blocks.append(f'<pre tabindex="0">{escape(text)}</pre>')
+        """Text for machines that unfolds, such as raw JSON; it is not printed."""
+        self._blocks.append(
+            f'<details class="raw"><summary>{break_words(summary)}</summary>'
+            f'<pre tabindex="0">{escape(text)}</pre></details>'
+        )
 
     def render(self) -> str:
         """The whole page."""
@@ -209,6 +213,11 @@ class Page:
             f'<li><a href="#{name}">{escape(text)}</a></li>' for name, text in self._sections
         )
         return f'<nav aria-label="Sections"><ul>{items}</ul></nav>'
+
+
+def _head_class(numbers: bool) -> str:
+    """The head of a column of numbers stands above them, at the right."""
+    return ' class="number"' if numbers else ""
 
 
 def _data_uri(png: bytes) -> str:

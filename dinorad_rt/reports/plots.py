@@ -7,6 +7,7 @@ as well. `line_plot` and `scatter_plot` give SVG text; the plots of the report a
 from __future__ import annotations
 
 import io
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,6 +22,9 @@ LINES = ("-", "--", ":", "-.")
 FORMATS = ("svg", "pdf", "png")
 LETTERS_PER_INCH = 11
 """Of the legend, beside its line."""
+MOST_TICKS = 8
+WIDE_RANGE = 1000.0
+NARROW_TICKS = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
 Points = Sequence[tuple[float, float]]
 STYLE: Any = {
     "axes.edgecolor": INK,
@@ -48,7 +52,7 @@ def line_plot(
         series: name → points (x, y).
         x, y: axis labels with units.
         log: axes that are logarithmic: "", "x", "y" or "xy".
-        ceiling: label and height of a horizontal line.
+        ceiling: label and height of a horizontal line, named in the legend.
 
     Returns:
         SVG text.
@@ -63,13 +67,17 @@ def line_plot(
             **series_style(index),
         )
     if ceiling is not None:
-        axes.axhline(ceiling[1], color="#777777", linestyle="--", linewidth=1)
-        axes.annotate(
-            ceiling[0], (0.01, ceiling[1]), xycoords=("axes fraction", "data"), va="bottom"
-        )
+        axes.axhline(ceiling[1], color="#777777", linestyle="--", linewidth=1, label=ceiling[0])
     if "x" in log:
-        plain_ticks(axes, [point[0] for points in series.values() for point in points])
-    if len(series) > 1:
+        at = [point[0] for points in series.values() for point in points]
+        if all(float(value).is_integer() for value in at) and len(set(at)) <= MOST_TICKS:
+            plain_ticks(axes, at)
+        else:
+            plain_log_axis(axes.xaxis, at)
+    if "y" in log:
+        heights = [point[1] for points in series.values() for point in points]
+        plain_log_axis(axes.yaxis, heights + ([ceiling[1]] if ceiling else []))
+    if len(series) > 1 or ceiling is not None:
         add_legend(figure)
     return to_svg(figure)
 
@@ -170,8 +178,15 @@ def add_legend(figure: Any) -> None:
 
 
 def wrapped(text: str, width: int) -> str:
-    """Text in lines of at most `width` letters, broken at spaces, and inside longer words."""
-    return textwrap.fill(text, width, break_on_hyphens=False)
+    """Text in lines of at most `width` letters, broken at blanks, else after underscores, else
+    inside a word."""
+    return _Wrapper(width, break_on_hyphens=False).fill(text)
+
+
+class _Wrapper(textwrap.TextWrapper):
+    """Names of models are long and have underscores where others have blanks."""
+
+    wordsep_simple_re = re.compile(r"([\t\n\x0b\x0c\r ]+|(?<=_)(?=[^_\s]))")
 
 
 def plain_ticks(axes: Any, values: Sequence[float]) -> None:
@@ -179,6 +194,17 @@ def plain_ticks(axes: Any, values: Sequence[float]) -> None:
     ticks = sorted(set(values))
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.set_xticks([], minor=True)
+
+
+def plain_log_axis(axis: Any, values: Sequence[float]) -> None:
+    """Ticks at 1, 2 and 5 of each power of ten, fewer or more by the range; no exponents."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    ratio = max(values) / min(values)
+    subs = (1.0,) if ratio > WIDE_RANGE else (1.0, 2.0, 5.0) if ratio > 10 else NARROW_TICKS
+    axis.set_major_locator(LogLocator(base=10, subs=subs))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def to_svg(figure: Any) -> str:

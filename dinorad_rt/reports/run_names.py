@@ -17,8 +17,8 @@ UNTOLD_SETTINGS = ("preset_name", "device", "resamples", "reference", "shots")
 def labelled(results: Iterable[Results], folders: Iterable[Path] = ()) -> tuple[Run, ...]:
     """Runs with names that tell them apart.
 
-    The name has what differs between runs of one model; the variant, what settings differ between
-    runs of one name and protocol on one test set.
+    The name has what differs between runs of one model, random weights apart; the variant, what
+    settings differ between runs of one name and protocol on one test set.
 
     Args:
         results: of the runs.
@@ -31,7 +31,7 @@ def labelled(results: Iterable[Results], folders: Iterable[Path] = ()) -> tuple[
         )
     ]
     named: list[Run] = []
-    for same in _split(runs, lambda run: run.model).values():
+    for same in _split(runs, lambda run: (run.model, run.results.is_random)).values():
         for run, words in zip(same, _told_apart([_facts(run) for run in same]), strict=True):
             random = " (random weights)" if run.results.is_random else ""
             named.append(replace(run, name=f"{run.model}{random} {words}".strip()))
@@ -89,7 +89,7 @@ def _facts(run: Run) -> dict[str, str]:
 def _named_weights(run: Run) -> str:
     """What the weights are; that they are random stands in every such name already."""
     words = _weights_words(run.engine.get("weights")) or run.results.weights_kind
-    return words.removeprefix("random").strip() if run.results.is_random else words
+    return words.removeprefix("random").strip(" ,") if run.results.is_random else words
 
 
 def _method_words(method: Mapping[str, Any]) -> dict[str, str]:

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from dinorad_rt.metrics.decisions import predicted_labels
-from dinorad_rt.reports.cells import Shaded, interval
+from dinorad_rt.reports.cells import Shaded, format_number, interval
 from dinorad_rt.reports.curves import confusion
 from dinorad_rt.reports.drawings import title_of
 from dinorad_rt.reports.material import Material
 from dinorad_rt.reports.page import Page
 from dinorad_rt.reports.runs import Run, unit_of, words_of
-from dinorad_rt.reports.sections import RANDOM
+from dinorad_rt.reports.sections import CHOICE, RANDOM
 
 
 def add_runs(page: Page, material: Material) -> None:
@@ -25,10 +25,14 @@ def add_runs(page: Page, material: Material) -> None:
         with page.unfolding(summary, anchor=run.anchor):
             if results.is_random:
                 page.warning(f"{RANDOM}.")
-            page.bullets([*results.notes, *results.deviations])
+            page.bullets([note.removeprefix(CHOICE) for note in results.notes])
+            page.bullets(results.deviations)
             page.table(metric_rows(run), f"Metrics of {summary}", filterable=True)
             _add_confusion(page, run, summary)
-            facts = [{"what": key, "value": value} for key, value in provenance_facts(run).items()]
+            facts = [
+                {"what": key, "value": _plain_fact(value)}
+                for key, value in provenance_facts(run).items()
+            ]
             page.table(facts, f"Provenance of {summary}", filterable=False)
             page.details(
                 "Settings and provenance as JSON",
@@ -103,6 +107,13 @@ def provenance_facts(run: Run) -> dict[str, Any]:
         **{f"seconds of {k}": round(v, 3) for k, v in results.timings.items()},
     }
     return {key: value for key, value in facts.items() if value is not None}
+
+
+def _plain_fact(value: Any) -> str:
+    """A fact as text: words and numbers of one column share a side."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return format_number(value) if isinstance(value, float) else str(value)
 
 
 def _flat(value: Any) -> dict[str, Any]:

@@ -15,8 +15,9 @@ from dinorad_rt.reports.mask_numbers import class_rows
 from dinorad_rt.reports.material import Material
 from dinorad_rt.reports.page import Page
 from dinorad_rt.reports.plots import to_svg
-from dinorad_rt.reports.runs import TestSet, unit_of
+from dinorad_rt.reports.runs import Run, TestSet, unit_of
 from dinorad_rt.reports.study_numbers import ALL, Published
+from dinorad_rt.reports.table import excluded_words
 from dinorad_rt.reports.tradeoff import Joined, pareto_set
 from dinorad_rt.words import count_of
 
@@ -29,6 +30,10 @@ TASKS = {
     "multilabel": "Multi-label",
     "segmentation": "Segmentation",
 }
+CHOICE = "* "
+"""How a note begins that belongs to the marked setting of a table."""
+NAMED_RUNS = 3
+"""Of a note that is not of all runs."""
 ALSO = ("average_precision", "balanced_accuracy", "jaccard", "hd95", "nsd")
 
 
@@ -73,8 +78,8 @@ def add_test_set(page: Page, test_set: TestSet, drawings: Sequence[Drawing]) -> 
         )
     excluded = test_set.results.excluded_classes
     if excluded:
-        listed = "; ".join(f"{name} ({why})" for name, why in excluded.items())
-        page.paragraph(f"Not in the macro mean: {listed}.", soft=True)
+        page.paragraph(f"Not in the macro mean: {excluded_words(excluded)}.", soft=True)
+    page.bullets(test_set_notes(test_set))
     for protocol, group in groupby(drawings, lambda drawing: drawing.protocol):
         page.heading(f"{test_set.name}: {protocol}", level=3)
         _add_grid(page, group)
@@ -107,14 +112,51 @@ def leaderboard_rows(test_set: TestSet) -> list[dict[str, Any]]:
     ]
 
 
+def test_set_notes(test_set: TestSet) -> list[str]:
+    """What a reader of the runs' numbers must know, each note once, with its runs if not of all.
+
+    How each run's setting was chosen stands with that run.
+    """
+    runs: dict[str, list[Run]] = {}
+    for run in test_set.runs:
+        for note in dict.fromkeys(run.results.notes):
+            if not note.startswith(CHOICE):
+                runs.setdefault(note, []).append(run)
+    notes = []
+    for note, noted in runs.items():
+        names = [f"{run.label}, {run.results.protocol}" for run in noted[:NAMED_RUNS]]
+        more = len(noted) - len(names)
+        whose = "; ".join(names) + (f"; and {count_of(more, 'other')}" if more else "")
+        notes.append(note if len(noted) == len(test_set.runs) else f"{whose}: {note}")
+    return notes
+
+
+test_set_notes.__test__ = False  # type: ignore[attr-defined]  # for pytest: no test
+
+
 def add_study_table(page: Page, material: Material, published: Sequence[Published]) -> None:
     """Models × datasets for each protocol, as the study lays its tables out."""
     page.heading("Models by datasets and protocols")
     for protocol, rows in study_tables(material, published).items():
-        caption = f"{protocol}: main metric [95 % interval]"
+        caption = f"{protocol}: {_judged_by(material, protocol)} [95 % interval]"
         if any("published" in row["model"] for row in rows):
             caption += "; rows marked as published were read from others' work, never measured here"
         page.table(rows, caption, filterable=len(rows) > 8)
+
+
+def _judged_by(material: Material, protocol: str) -> str:
+    """The main metrics of the runs of a study table, in words."""
+    values = [
+        run.headline()
+        for test_set in material.test_sets
+        for run in test_set.runs
+        if _study_name(run) == protocol
+    ]
+    return ", ".join(dict.fromkeys(title_of(value.name) for value in values if value))
+
+
+def _study_name(run: Run) -> str:
+    return f"{run.results.protocol} {run.variant}".strip()
 
 
 def study_tables(
@@ -128,7 +170,7 @@ def study_tables(
     tables: dict[str, dict[str, dict[str, Any]]] = {}
     for test_set in material.test_sets:
         for run in test_set.runs:
-            protocol = f"{run.results.protocol} {run.variant}".strip()
+            protocol = _study_name(run)
             row = tables.setdefault(protocol, {}).setdefault(run.name, {})
             row[test_set.name] = interval(run.headline())
     for item in published:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dinorad_rt.words import count_of, interval_words
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+    from rich.measure import Measurement
     from rich.table import Table
 
     from dinorad_rt.metrics.compare import Comparison, Question
@@ -30,11 +32,13 @@ WIDE = 160
 
 
 def print_table(table: RenderableType) -> None:
-    """Print on stdout; wide and plain when it is no terminal."""
-    from rich.console import Console
+    """Print on stdout; when it is no terminal tables are wide and plain, sentences on one line."""
+    from rich.console import Console, Group
 
     width = None if sys.stdout.isatty() else WIDE
-    Console(width=width, highlight=False).print(table)
+    console = Console(width=width, highlight=False)
+    for part in table.renderables if isinstance(table, Group) else [table]:
+        console.print(part, soft_wrap=width is not None and isinstance(part, str))
 
 
 def to_text(table: RenderableType, width: int = WIDE) -> str:
@@ -53,7 +57,8 @@ def rows_table(title: str, rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     table = _table(title)
     keys = [key for key in rows[0] if any(str(row.get(key, "")) for row in rows)]
     for key in keys:
-        table.add_column(str(key), overflow="fold")
+        numbers = _all_numbers([row.get(key) for row in rows])
+        table.add_column(str(key), overflow="fold", justify="right" if numbers else "left")
     for row in rows:
         table.add_row(*(_plain(row.get(key, "")) for key in keys))
     return table
@@ -81,7 +86,27 @@ def results_table(results: Results) -> RenderableType:
         parts.append(_settings_table(results, settings, shown))
     if len(settings) == 1 or len(classes) > 1:
         parts.append(_classes_table(results, shown, classes, alone=len(settings) == 1))
+    others = _others_table(results, shown)
+    parts += [] if others is None else [others]
     return Group(*parts, *(_plain(line) for line in _footer(results, shown)))
+
+
+@dataclass(frozen=True)
+class _ValueCell:
+    """A value with its interval on one line; where that is too long the interval stands below."""
+
+    text: str
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        from rich.measure import Measurement
+
+        return Measurement(max(map(len, self.text.split(" "))), len(self.text))
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from rich.text import Text
+
+        short = len(self.text) > options.max_width
+        yield Text(self.text.replace(" [", "\n[", 1) if short else self.text)
 
 
 def _settings_table(results: Results, settings: Sequence[str], chosen: str) -> Table:
@@ -89,7 +114,7 @@ def _settings_table(results: Results, settings: Sequence[str], chosen: str) -> T
     names = _names(results)
     table.add_column(_setting_names(results), justify="right")
     for name in names:
-        table.add_column(f"{TITLES[name]} [95 % CI]")
+        table.add_column(_head(name, results))
     for setting in settings:
         mark = "* " if setting == chosen and results.chosen else ""
         cells = [_find(results, name, None, setting) for name in names]
@@ -103,11 +128,11 @@ def _classes_table(
     which = _setting_text(results, setting)
     table = _table(f"{_title(results)}\n{which}".rstrip() if alone else which)
     names = _names(results)
-    table.add_column("class")
+    table.add_column("class", overflow="fold")
     if len(classes) > 1:
         table.add_column("positive", justify="right")
     for name in names:
-        table.add_column(f"{TITLES[name]} [95 % CI]")
+        table.add_column(_head(name, results))
     for class_name in classes:
         cells = [_find(results, name, class_name, setting) for name in names]
         positive = next((cell.n_positive for cell in cells if cell), None)
@@ -179,15 +204,21 @@ def _footer(results: Results, shown: str) -> list[str]:
             f"Means of {repeats} repeats (seeds {results.seeds[0]} to {results.seeds[-1]}); the "
             "intervals cover patients and repeats."
         )
-    lines.append(_other_metrics(results, shown))
     if results.excluded_classes:
-        listed = "; ".join(f"{name} ({why})" for name, why in results.excluded_classes.items())
-        lines.append(f"Excluded from the macro mean: {listed}.")
+        lines.append(f"Excluded from the macro mean: {excluded_words(results.excluded_classes)}.")
     return [*lines, *results.notes, *results.deviations]
 
 
-def _other_metrics(results: Results, shown: str) -> str:
-    """The metrics without a column, in words."""
+def excluded_words(excluded: Mapping[str, str]) -> str:
+    """`Edema, Hernia (no positive among 100 test images)`: classes of one reason together."""
+    reasons: dict[str, list[str]] = {}
+    for name, why in excluded.items():
+        reasons.setdefault(why, []).append(name)
+    return "; ".join(f"{', '.join(names)} ({why})" for why, names in reasons.items())
+
+
+def _others_table(results: Results, shown: str) -> RenderableType | None:
+    """The metrics without a column."""
     specificity = float(results.settings.get("specificity", 0.9))
     titles = {
         "auroc_micro": "micro AUROC",
@@ -197,17 +228,28 @@ def _other_metrics(results: Results, shown: str) -> str:
         "brier": "Brier score",
         "calibration_error": "calibration error",
     }
-    found = []
+    table = _table("", show_header=False)
+    table.add_column("", overflow="fold")
+    table.add_column("")
     for name, title in titles.items():
         value = _find(results, name, None, shown)
         if value is not None and value.value is not None:
-            found.append(f"{title} {value_words(value)}")
-    return f"Also{_of(results, shown)}: " + ", ".join(found) + "." if found else ""
+            table.add_row(title, _cell(value))
+    if not table.row_count:
+        return None
+    table.title = f"Also{_of(results, shown)}"
+    return table
 
 
 def _of(results: Results, shown: str) -> str:
     several = len({_setting(value) for value in results.metrics}) > 1
     return f" ({_setting_text(results, shown)})" if several else ""
+
+
+def _head(name: str, results: Results) -> _ValueCell:
+    """Head of a metric's column; of several labels, accuracy asks for all of them at once."""
+    exact = name == "accuracy" and results.task == "multilabel"
+    return _ValueCell(f"{'exact match' if exact else TITLES[name]} [95 % CI]")
 
 
 def _names(results: Results) -> list[str]:
@@ -245,8 +287,8 @@ def _find(results: Results, name: str, class_name: str | None, setting: str) -> 
     return None
 
 
-def _cell(value: MetricValue | None) -> str:
-    return "" if value is None else _plain(value_words(value))
+def _cell(value: MetricValue | None) -> RenderableType:
+    return "" if value is None else _ValueCell(value_words(value))
 
 
 def value_words(value: MetricValue) -> str:
@@ -259,6 +301,20 @@ def _table(title: str, **options: Any) -> Table:
     from rich.table import Table
 
     return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, **options)
+
+
+def _all_numbers(values: Sequence[Any]) -> bool:
+    """True if whatever the cells say is a number; a dash says nothing."""
+    known = [text for text in map(_plain, values) if text not in ("", "-", "–")]
+    return bool(known) and all(_is_number(text) for text in known)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _plain(value: Any) -> str:

@@ -14,6 +14,7 @@ from dinorad_rt.files import write_json
 from dinorad_rt.reports.bench import write_bench_report
 from dinorad_rt.reports.bench_rows import skipped_rows, stage_rows, table_rows
 from dinorad_rt.reports.pareto import pareto_points
+from dinorad_rt.reports.plots import line_plot
 from dinorad_rt.reports.published import published_rows
 from dinorad_rt.reports.tradeoff import front
 
@@ -96,6 +97,8 @@ def test_markdown_and_page_are_written_and_stand_alone(
     text, html = markdown.read_text(), page.read_text()
     for part in ("weights: random", "no counter", "0.900 TFLOP/s", "Clock before and after"):
         assert part.lower() in text.lower() and part.lower() in html.lower()
+    assert "2026-11-24. Processor" in text and "both axes logarithmic" in html
+    assert "ran faster than the ceiling" not in text
     assert "RTX 4090" in text and "FasterTransformer" in html
     assert "A &lt;CPU&gt;" in html and "A <CPU>" not in html
     assert html.count("<svg") >= 3
@@ -103,6 +106,33 @@ def test_markdown_and_page_are_written_and_stand_alone(
     HTMLParser().feed(html)
     for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
         assert len({line.count("|") for line in table.strip().splitlines()}) == 1
+
+
+def test_calls_and_cells_above_the_ceiling_are_told(
+    document: dict[str, Any], tmp_path: Path
+) -> None:
+    document["date"] = "2026-11-24T10:30:00+02:00"
+    first = document["rows"][0]
+    first["mfu"] = 1.46
+    first["runs"] = [run | {"latency_ms": {"n": 5}} for run in first["runs"] * 2]
+    text = write_bench_report(document, tmp_path)[0].read_text()
+    assert "1 cell ran faster than the ceiling" in text
+    assert "2026-11-24 08:30 UTC" in text
+    rows = table_rows(document)
+    assert [row["calls"] for row in rows] == [10, None, None, None, None]
+
+
+def test_ticks_of_logarithmic_axes_are_plain_numbers() -> None:
+    narrow = line_plot({"a": [(1, 1.4), (8, 3.5)]}, x="batch", y="images per second", log="xy")
+    wide = line_plot({"a": [(1.5, 2), (900, 30000)]}, x="FLOP/B", y="ms", log="xy")
+    for drawn in (narrow, wide):
+        assert "\u00d7" not in drawn and "mathdefault" not in drawn and "^" not in drawn
+    assert ">1.5<" in narrow and ">3<" in narrow and ">10000<" in wide
+
+
+def test_a_ceiling_is_named_beside_the_plot() -> None:
+    drawn = line_plot({"a": [(1.5, 2), (9, 3)]}, x="x", y="y", log="xy", ceiling=("the roof", 4.0))
+    assert drawn.index('id="legend_1"') < drawn.index(">the roof<")
 
 
 def _results(folder: Path, auroc: float, **engine: Any) -> Path:

@@ -13,7 +13,7 @@ from dinorad_rt.reports.cells import Link, cells_of
 from dinorad_rt.reports.figures import Drawing, Estimate, forest_figure
 from dinorad_rt.reports.look import STYLE
 from dinorad_rt.reports.material import read_material
-from dinorad_rt.reports.plots import scatter_plot, to_svg
+from dinorad_rt.reports.plots import scatter_plot, to_svg, wrapped
 from dinorad_rt.reports.report import Extras, _named, write_report
 from tests.reports.fake_runs import fake_run
 from tests.reports.page_tree import Tree, assert_self_contained
@@ -93,5 +93,15 @@ def test_a_long_name_may_take_lines_in_its_cell() -> None:
     name = "vit_" * 30
     cells = cells_of({"run": Link(name, "run-1"), "class": name, "short": "lung"}, ("run", "class"))
     assert cells.count('<span class="long">') == 2
-    assert ".long { display: block; width: max-content; max-width: 28rem;" in STYLE
+    assert ".long { display: block; min-width: 14rem; max-width: 28rem;" in STYLE
     assert "long" not in cells_of({"short": "lung"}, ("short",))
+
+
+def test_names_of_models_break_after_underscores() -> None:
+    name = "vit_large_patch14_reg4_dinov2_lvd142m_finetuned_on_set_11_x"
+    assert wrapped(name, 52).split("\n") == [
+        "vit_large_patch14_reg4_dinov2_lvd142m_finetuned_on_",
+        "set_11_x",
+    ]
+    assert wrapped("x" * 60, 52).split("\n") == ["x" * 52, "x" * 8]
+    assert wrapped("0.9\u00a0[0.8,\u00a01.0]", 8) != "0.9\n[0.8,\n1.0]"

@@ -14,9 +14,12 @@ import pytest
 from dinorad_rt.errors import DataError, UnknownNameError
 from dinorad_rt.files import write_json
 from dinorad_rt.reports import tradeoff
+from dinorad_rt.reports.cells import format_number
+from dinorad_rt.reports.look import SCRIPT, STYLE
 from dinorad_rt.reports.material import read_material
+from dinorad_rt.reports.page import Page
 from dinorad_rt.reports.report import Extras, write_report
-from dinorad_rt.reports.sections import study_tables
+from dinorad_rt.reports.sections import study_tables, test_set_notes
 from dinorad_rt.reports.study_numbers import PUBLISHED, published_for
 from tests.reports.fake_runs import fake_bench, fake_run
 from tests.reports.page_tree import Tree, assert_self_contained
@@ -218,3 +221,37 @@ def test_bad_input_is_named(runs: Path, tmp_path: Path) -> None:
     (tmp_path / "bench.json").write_text("{}")
     with pytest.raises(DataError, match="no benchmark"):
         read_material([runs / "a"], [tmp_path])
+
+
+def test_heads_and_gaps_stand_over_their_numbers() -> None:
+    rows = [{"model": "a", "ms": 1.5, "how": "x"}, {"model": "b", "ms": None, "how": None}]
+    page = Page("t")
+    page.table(rows, "c", filterable=False)
+    text = page.render()
+    assert text.count('<th scope="col" class="number">') == 1
+    assert '<td class="number">–</td><td>–</td>' in text
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0.00468, "0.00468"), (0.5, "0.500"), (1.825, "1.82"), (13.9, "13.9"), (2535.4, "2535")],
+)
+def test_numbers_have_three_significant_digits(value: float, shown: str) -> None:
+    assert format_number(value) == shown
+    assert format_number(-value) == f"-{shown}"
+
+
+def test_raw_json_is_not_printed(report: Path, page: Tree) -> None:
+    assert [one for one in page.named("details") if one.get("class") == "raw"]
+    assert ".raw { display: none; }" in STYLE and "details:not([open], .raw)" in SCRIPT
+
+
+def test_notes_name_the_runs_that_they_are_of(runs: Path) -> None:
+    (toy, *_) = [item for item in read_material([runs]).test_sets if len(item.runs) == 2]
+    toy.runs[0].results.notes = ["of both", "of one", "* k = 3 has the best AUROC"]
+    toy.runs[1].results.notes = ["of both"]
+    assert test_set_notes(toy) == ["of both", f"{toy.runs[0].label}, knn: of one"]
+
+
+def test_study_tables_name_their_metric(report: Path, page: Tree) -> None:
+    assert "knn: AUROC [95 % interval]" in page.texts["span"]

@@ -13,7 +13,7 @@ from dinorad_rt.embeddings.table import DatasetInfo, EmbeddingTable
 from dinorad_rt.errors import DataError
 from dinorad_rt.protocols.knn import KNNSettings, evaluate_knn
 from dinorad_rt.reports.results import Results
-from dinorad_rt.reports.table import results_table, rows_table, to_text
+from dinorad_rt.reports.table import print_table, results_table, rows_table, to_text
 
 
 @pytest.fixture
@@ -137,4 +137,33 @@ def test_the_chosen_setting_is_marked_and_classes_are_its_own(results: Results) 
     results.chosen = {"k": 3}
     lines = to_text(results_table(results)).splitlines()
     assert any(line.strip().startswith("* 3 ") for line in lines)
-    assert any("Also (k = 3): F1" in line for line in lines)
+    place = lines.index("Also (k = 3)")
+    assert any(line.split()[0] == "F1" for line in lines[place + 1 : place + 4] if line)
+
+
+def test_narrow_terminals_break_no_interval_and_cut_no_name(results: Results) -> None:
+    results.excluded_classes = {"a": "no positive", "b": "no positive", "c": "no negative"}
+    wide = to_text(results_table(results), 160)
+    value = results.metric("auroc", k=7)
+    ends = f"[{value.ci_low:.3f}, {value.ci_high:.3f}]"
+    assert f"{value.value:.3f} {ends}" in wide
+    assert "Excluded from the macro mean: a, b (no positive); c (no negative)." in wide
+    for columns in (60, 80):
+        narrow = to_text(results_table(results), columns)
+        assert max(map(len, narrow.splitlines())) <= columns
+        assert "…" not in narrow
+    assert ends in to_text(results_table(results), 80)
+
+
+def test_numbers_stand_at_the_right_of_their_column() -> None:
+    rows = [{"name": "a", "dim": "384"}, {"name": "b", "dim": "1024"}, {"name": "c", "dim": "-"}]
+    lines = [line for line in to_text(rows_table("t", rows)).splitlines() if line]
+    assert len({len(line) for line in lines[-3:]}) == 1
+
+
+def test_piped_sentences_stay_on_one_line(
+    results: Results, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results.notes = ["word " * 60 + "end"]
+    print_table(results_table(results))
+    assert ("word " * 60 + "end") in capsys.readouterr().out

@@ -43,13 +43,17 @@ def test_decoders_are_named() -> None:
 
 def test_random_weights_are_said_once() -> None:
     found = []
-    for kind, sha in (("random", "a1"), ("random", "b2"), ("file", "c3")):
+    for kind, source, sha in (
+        ("random", "random", "a1"),
+        ("random", "random, seed 0", "b2"),
+        ("file", "model.safetensors", "c3"),
+    ):
         plain = fake_results(weights=kind)
-        weights = {"kind": kind, "source": kind, "sha256": sha}
+        weights = {"kind": kind, "source": source, "sha256": sha}
         engine = plain.provenance["engine"] | {"weights": weights}
         found.append(replace(plain, provenance=plain.provenance | {"engine": engine}))
     assert [run.name for run in labelled(found)] == [
         "vits14 (random weights) a1",
-        "vits14 (random weights) b2",
-        "vits14 file c3",
+        "vits14 (random weights) seed 0 b2",
+        "vits14",
     ]
