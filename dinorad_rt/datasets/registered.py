@@ -92,7 +92,9 @@ def check_mask_values(dataset: Dataset, facts: FileFacts) -> dict[str, int]:
     Raises:
         LabelError: a mask holds a value that stands for no class.
     """
-    masks = sorted({one.mask for one in dataset.samples if one.mask and not one.mask_parts})
+    if any(one.mask_parts for one in dataset.samples):
+        return _count_parts(dataset, facts)
+    masks = sorted({one.mask for one in dataset.samples if one.mask})
     found = facts.of("values of masks", masks, lambda path: list(values_of(path)))
     allowed = dataset.mask_values
     if allowed is None:
@@ -115,6 +117,16 @@ def check_mask_values(dataset: Dataset, facts: FileFacts) -> dict[str, int]:
         for name, value in zip(dataset.class_names, allowed, strict=True)
         if value
     }
+
+
+def _count_parts(dataset: Dataset, facts: FileFacts) -> dict[str, int]:
+    """In how many of its files each class is, where it has files of its own."""
+    count = {}
+    for at, name in enumerate(dataset.class_names[1:]):
+        files = sorted({one.mask_parts[at] for one in dataset.samples if one.mask_parts[at:]})
+        found = facts.of("values of masks", files, lambda path: list(values_of(path)))
+        count[name] = sum(any(values) for values in found)
+    return count
 
 
 def _present(entry: DatasetEntry, listing: Listing) -> tuple[list[Record], list[str]]:
