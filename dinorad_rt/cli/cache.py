@@ -103,7 +103,7 @@ def prune(
     age, size = parse_age(older_than), parse_size(keep)
     chosen = surplus(entries(KINDS if kind == "all" else (kind,)), older_than=age, keep_bytes=size)
     total = sum(entry.size for entry in chosen)
-    if not yes:
+    if chosen and not yes:
         what = f"{count_of(len(chosen), 'entry')} ({total / 1e6:.1f} MB) of {kind}"
         typer.confirm(f"Delete {what}?", abort=True)
     freed = remove(chosen, note) + remove_leftovers()

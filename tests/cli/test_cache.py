@@ -81,6 +81,8 @@ def test_prune_asks_first(engine: Engine) -> None:
     done = CliRunner().invoke(app, ["cache", "prune", "engines"], input="n\n")
     assert done.exit_code == 1
     assert engine.folder.exists()
+    old = CliRunner().invoke(app, ["cache", "prune", "engines", "--older-than", "1d"])
+    assert old.exit_code == 0 and old.stdout == "Freed 0.0 MB.\n"  # nothing to ask about
 
 
 def test_keys_are_never_pruned(cache: Path) -> None:
