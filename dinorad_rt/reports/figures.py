@@ -81,7 +81,7 @@ def distribution_figure(lines: Mapping[str, np.ndarray], x: str) -> Any:
         x: label of the axis.
     """
     named = [(wrapped(name, FOREST_LETTERS), values) for name, values in lines.items()]
-    places = np.cumsum([1.15 + 0.45 * name.count("\n") for name, _ in named])
+    places = np.cumsum([1.2 + 0.45 * name.count("\n") for name, _ in named])
     figure, axes = new_axes(x, "", size=(4.4, 0.9 + 0.45 * places[-1]))
     for place, (name, values) in zip(places, named, strict=True):
         first, middle, third = np.percentile(values, (25, 50, 75))
@@ -91,7 +91,7 @@ def distribution_figure(lines: Mapping[str, np.ndarray], x: str) -> Any:
         axes.plot(
             *(values, place + offsets), "o", color="#D55E00", markersize=3.5, markeredgewidth=0
         )
-        _name_row(axes, name, place, above=11)
+        _name_row(axes, name, place, above=13)
     low = min(float(values.min()) for _, values in named)
     axes.set_xlim(max(-0.02, low - 0.06), 1.005)
     axes.set_ylim(places[-1] + 0.5, 0.2)

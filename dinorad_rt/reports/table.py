@@ -29,6 +29,10 @@ TITLES = {
     "nsd": "NSD",
 }
 WIDE = 160
+GAP = 3
+"""Columns of the terminal between two of a table."""
+FOLDED = 6
+"""Least width of a column that is folded."""
 
 
 def print_table(table: RenderableType) -> None:
@@ -54,14 +58,8 @@ def rows_table(title: str, rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     """A table of rows; columns that are empty in every row are left out."""
     if not rows:
         return f"{title}: nothing"
-    table = _table(title)
     keys = [key for key in rows[0] if any(str(row.get(key, "")) for row in rows)]
-    for key in keys:
-        numbers = _all_numbers([row.get(key) for row in rows])
-        table.add_column(str(key), overflow="fold", justify="right" if numbers else "left")
-    for row in rows:
-        table.add_row(*(_plain(row.get(key, "")) for key in keys))
-    return table
+    return _Rows(title, tuple(keys), tuple(rows))
 
 
 def key_value_table(title: str, values: Mapping[str, Any]) -> RenderableType:
@@ -89,6 +87,43 @@ def results_table(results: Results) -> RenderableType:
     others = _others_table(results, shown)
     parts += [] if others is None else [others]
     return Group(*parts, *(_plain(line) for line in _footer(results, shown)))
+
+
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """A table that keeps short columns whole where the terminal is narrow, and folds the others."""
+
+    title: str
+    keys: tuple[str, ...]
+    rows: tuple[Mapping[str, Any], ...]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        table = _table(self.title)
+        whole = self._whole(options.max_width)
+        for key in self.keys:
+            numbers = _all_numbers([row.get(key) for row in self.rows])
+            side: Any = "right" if numbers else "left"
+            table.add_column(str(key), overflow="fold", justify=side, no_wrap=key in whole)
+        for row in self.rows:
+            table.add_row(*(_plain(row.get(key, "")) for key in self.keys))
+        yield table
+
+    def _whole(self, columns: int) -> set[str]:
+        """Columns that are never folded: the first, which people type again, then the shortest."""
+        widths = {
+            key: max(len(str(key)), *(len(_plain(row.get(key, ""))) for row in self.rows))
+            for key in self.keys
+        }
+        first, *others = self.keys
+        room, whole = columns - GAP * len(self.keys), set[str]()
+        for key in (first, *sorted(others, key=widths.__getitem__)):
+            others_need = sum(
+                min(width, FOLDED) for name, width in widths.items() if name not in {key, *whole}
+            )
+            if widths[key] + others_need <= room:
+                whole.add(key)
+                room -= widths[key]
+        return whole
 
 
 @dataclass(frozen=True)
@@ -146,7 +181,9 @@ def comparison_table(comparisons: Sequence[Comparison], question: Question) -> R
     """Pairs of runs with the difference, its interval and p-values; each verdict below."""
     from rich.console import Group
 
-    what = question.metric + (f" of {question.class_name}" if question.class_name else "")
+    what = TITLES.get(question.metric, question.metric) + (
+        f" of {question.class_name}" if question.class_name else ""
+    )
     table = _table(f"{what}: second minus first, on the same patients")
     tests = {
         "p": "p_value",
@@ -169,7 +206,7 @@ def comparison_table(comparisons: Sequence[Comparison], question: Question) -> R
         table.add_row(
             _plain(item.first),
             _plain(item.second),
-            _plain(difference),
+            _ValueCell(difference),
             *(
                 "" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
                 for p in (getattr(item, field) for field in done.values())

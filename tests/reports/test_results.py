@@ -167,3 +167,21 @@ def test_piped_sentences_stay_on_one_line(
     results.notes = ["word " * 60 + "end"]
     print_table(results_table(results))
     assert ("word " * 60 + "end") in capsys.readouterr().out
+
+
+def test_short_columns_stay_whole_on_narrow_terminals() -> None:
+    rows = [
+        {
+            "name": "vitl16_in21k",
+            "training": "supervised on ImageNet-21k, then 1k " * 2,
+            "dim": "1",
+        },
+        {"name": "openclip_h14", "training": "weakly supervised", "dim": "1280"},
+    ]
+    for columns in (40, 60, 200):
+        text = to_text(rows_table("models", rows), columns)
+        assert "vitl16_in21k" in text and "1280" in text and "…" not in text
+        assert max(map(len, text.splitlines())) <= columns
+    crowded = [{f"column {i}": "x" * 30 for i in range(6)}]
+    text = to_text(rows_table("t", crowded), 60)
+    assert text.count("x") == 180  # folded, never cut
