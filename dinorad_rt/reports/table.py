@@ -5,14 +5,13 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from dinorad_rt.reports.terminal import RowsTable, ValueCell, plain_cell, plain_table
 from dinorad_rt.words import count_of, interval_words
 
 if TYPE_CHECKING:
-    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
-    from rich.measure import Measurement
+    from rich.console import RenderableType
     from rich.table import Table
 
     from dinorad_rt.metrics.compare import Comparison, Question
@@ -29,10 +28,6 @@ TITLES = {
     "nsd": "NSD",
 }
 WIDE = 160
-GAP = 3
-"""Columns of the terminal between two of a table."""
-FOLDED = 6
-"""Least width of a column that is folded."""
 
 
 def print_table(table: RenderableType) -> None:
@@ -59,16 +54,16 @@ def rows_table(title: str, rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     if not rows:
         return f"{title}: nothing"
     keys = [key for key in rows[0] if any(str(row.get(key, "")) for row in rows)]
-    return _Rows(title, tuple(keys), tuple(rows))
+    return RowsTable(title, tuple(keys), tuple(rows))
 
 
 def key_value_table(title: str, values: Mapping[str, Any]) -> RenderableType:
     """A table of two columns."""
-    table = _table(title, show_header=False)
+    table = plain_table(title, show_header=False)
     table.add_column("", style="bold")
     table.add_column("", overflow="fold")
     for key, value in values.items():
-        table.add_row(_plain(key), _plain(value))
+        table.add_row(plain_cell(key), plain_cell(value))
     return table
 
 
@@ -86,66 +81,11 @@ def results_table(results: Results) -> RenderableType:
         parts.append(_classes_table(results, shown, classes, alone=len(settings) == 1))
     others = _others_table(results, shown)
     parts += [] if others is None else [others]
-    return Group(*parts, *(_plain(line) for line in _footer(results, shown)))
-
-
-@dataclass(frozen=True, eq=False)
-class _Rows:
-    """A table that keeps short columns whole where the terminal is narrow, and folds the others."""
-
-    title: str
-    keys: tuple[str, ...]
-    rows: tuple[Mapping[str, Any], ...]
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        table = _table(self.title)
-        whole = self._whole(options.max_width)
-        for key in self.keys:
-            numbers = _all_numbers([row.get(key) for row in self.rows])
-            side: Any = "right" if numbers else "left"
-            table.add_column(str(key), overflow="fold", justify=side, no_wrap=key in whole)
-        for row in self.rows:
-            table.add_row(*(_plain(row.get(key, "")) for key in self.keys))
-        yield table
-
-    def _whole(self, columns: int) -> set[str]:
-        """Columns that are never folded: the first, which people type again, then the shortest."""
-        widths = {
-            key: max(len(str(key)), *(len(_plain(row.get(key, ""))) for row in self.rows))
-            for key in self.keys
-        }
-        first, *others = self.keys
-        room, whole = columns - GAP * len(self.keys), set[str]()
-        for key in (first, *sorted(others, key=widths.__getitem__)):
-            others_need = sum(
-                min(width, FOLDED) for name, width in widths.items() if name not in {key, *whole}
-            )
-            if widths[key] + others_need <= room:
-                whole.add(key)
-                room -= widths[key]
-        return whole
-
-
-@dataclass(frozen=True)
-class _ValueCell:
-    """A value with its interval on one line; where that is too long the interval stands below."""
-
-    text: str
-
-    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
-        from rich.measure import Measurement
-
-        return Measurement(max(map(len, self.text.split(" "))), len(self.text))
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        from rich.text import Text
-
-        short = len(self.text) > options.max_width
-        yield Text(self.text.replace(" [", "\n[", 1) if short else self.text)
+    return Group(*parts, *(plain_cell(line) for line in _footer(results, shown)))
 
 
 def _settings_table(results: Results, settings: Sequence[str], chosen: str) -> Table:
-    table = _table(_title(results))
+    table = plain_table(_title(results))
     names = _names(results)
     table.add_column(_setting_names(results), justify="right")
     for name in names:
@@ -161,7 +101,7 @@ def _classes_table(
     results: Results, setting: str, classes: Sequence[str | None], *, alone: bool
 ) -> Table:
     which = _setting_text(results, setting)
-    table = _table(f"{_title(results)}\n{which}".rstrip() if alone else which)
+    table = plain_table(f"{_title(results)}\n{which}".rstrip() if alone else which)
     names = _names(results)
     table.add_column("class", overflow="fold")
     if len(classes) > 1:
@@ -172,8 +112,8 @@ def _classes_table(
         cells = [_find(results, name, class_name, setting) for name in names]
         positive = next((cell.n_positive for cell in cells if cell), None)
         whole = "all" if results.task == "binary" else "all, macro"
-        counts = [_plain(positive)] if len(classes) > 1 else []
-        table.add_row(_plain(class_name or whole), *counts, *map(_cell, cells))
+        counts = [plain_cell(positive)] if len(classes) > 1 else []
+        table.add_row(plain_cell(class_name or whole), *counts, *map(_cell, cells))
     return table
 
 
@@ -184,7 +124,7 @@ def comparison_table(comparisons: Sequence[Comparison], question: Question) -> R
     what = TITLES.get(question.metric, question.metric) + (
         f" of {question.class_name}" if question.class_name else ""
     )
-    table = _table(f"{what}: second minus first, on the same patients")
+    table = plain_table(f"{what}: second minus first, on the same patients")
     tests = {
         "p": "p_value",
         "p Holm": "p_holm",
@@ -204,15 +144,15 @@ def comparison_table(comparisons: Sequence[Comparison], question: Question) -> R
         if item.difference is not None and item.low is not None and item.high is not None:
             difference = f"{item.difference:+.3f} [{item.low:+.3f}, {item.high:+.3f}]"
         table.add_row(
-            _plain(item.first),
-            _plain(item.second),
-            _ValueCell(difference),
+            plain_cell(item.first),
+            plain_cell(item.second),
+            ValueCell(difference),
             *(
                 "" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
                 for p in (getattr(item, field) for field in done.values())
             ),
         )
-    return Group(table, *(_plain(f"· {item.verdict}") for item in comparisons))
+    return Group(table, *(plain_cell(f"· {item.verdict}") for item in comparisons))
 
 
 def _title(results: Results) -> str:
@@ -265,7 +205,7 @@ def _others_table(results: Results, shown: str) -> RenderableType | None:
         "brier": "Brier score",
         "calibration_error": "calibration error",
     }
-    table = _table("", show_header=False)
+    table = plain_table("", show_header=False)
     table.add_column("", overflow="fold")
     table.add_column("")
     for name, title in titles.items():
@@ -283,10 +223,10 @@ def _of(results: Results, shown: str) -> str:
     return f" ({_setting_text(results, shown)})" if several else ""
 
 
-def _head(name: str, results: Results) -> _ValueCell:
+def _head(name: str, results: Results) -> ValueCell:
     """Head of a metric's column; of several labels, accuracy asks for all of them at once."""
     exact = name == "accuracy" and results.task == "multilabel"
-    return _ValueCell(f"{'exact match' if exact else TITLES[name]} [95 % CI]")
+    return ValueCell(f"{'exact match' if exact else TITLES[name]} [95 % CI]")
 
 
 def _names(results: Results) -> list[str]:
@@ -325,36 +265,9 @@ def _find(results: Results, name: str, class_name: str | None, setting: str) -> 
 
 
 def _cell(value: MetricValue | None) -> RenderableType:
-    return "" if value is None else _ValueCell(value_words(value))
+    return "" if value is None else ValueCell(value_words(value))
 
 
 def value_words(value: MetricValue) -> str:
     """A value with its interval, in three decimals."""
     return interval_words(value.value, value.ci_low, value.ci_high)
-
-
-def _table(title: str, **options: Any) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, **options)
-
-
-def _all_numbers(values: Sequence[Any]) -> bool:
-    """True if whatever the cells say is a number; a dash says nothing."""
-    known = [text for text in map(_plain, values) if text not in ("", "-", "–")]
-    return bool(known) and all(_is_number(text) for text in known)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _plain(value: Any) -> str:
-    from rich.markup import escape
-
-    return escape("" if value is None else str(value))
