@@ -134,8 +134,9 @@ def _admitted(
 ) -> tuple[Graph, EngineRequest]:
     """Run the gate on an engine from elsewhere, so that the checks meet it in the cache."""
     from dinorad_rt.pipeline import graph_for
-    from dinorad_rt.runners.tensorrt_targets import admit_engine
+    from dinorad_rt.runners.tensorrt_targets import admit_engine, open_shipped
 
+    open_shipped(folder)  # what cannot be admitted is refused before the graph is made
     source = graph if graph is not None else graph_for(request, say=note)
     engine = admit_engine(source, folder, progress=note)
     note(f"taken in as {engine.key[:12]}")

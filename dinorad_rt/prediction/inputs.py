@@ -92,7 +92,8 @@ def find_items(path: Path, say: Say = silent) -> tuple[Item, ...]:
     if not items:
         raise EmptyDataError(
             f"{path} holds {count_of(len(paths), 'file')}, but no image.",
-            "Give DICOM, NIfTI, MetaImage, NRRD, PNG, JPEG or TIFF files; see: dinorad-rt inspect PATH",
+            "Give DICOM, NIfTI, MetaImage, NRRD, PNG, JPEG or TIFF files; see: "
+            "dinorad-rt inspect PATH",
         )
     others = len(paths) - len({file for item in items for file in item.files})
     if others:

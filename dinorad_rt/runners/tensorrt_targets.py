@@ -111,6 +111,29 @@ def build_for_targets(
     return [_one(module, graph, plan, folder, say) for plan in plans.values()]
 
 
+def open_shipped(folder: Path) -> Engine:
+    """An engine that may be admitted, if it is for the GPU that is here.
+
+    Raises:
+        EngineError: no engine, or of a backend whose engines stay on the machine that built them.
+        CacheError: it is damaged.
+    """
+    fix = (
+        f"Engines of {RTX.name} can be admitted: folders that dinorad-rt build --backend "
+        f"{RTX.name} --targets sm89 --out DIR wrote, for the generation of this GPU."
+    )
+    if not (folder / MANIFEST).is_file():
+        raise EngineError(f"{folder} holds no engine: it has no {MANIFEST}.", fix)
+    engine = Engine.open(folder)
+    if engine.backend.replace("_", "-") != RTX.name:
+        raise EngineError(
+            f"An engine of {engine.backend} belongs to the machine that built it: it cannot be "
+            "admitted elsewhere.",
+            fix,
+        )
+    return engine
+
+
 def admit_engine(graph: Graph, folder: Path, *, progress: Say | None = None) -> Engine:
     """Run the gate on an engine that was built for this GPU elsewhere, and take it in.
 
@@ -129,7 +152,7 @@ def admit_engine(graph: Graph, folder: Path, *, progress: Say | None = None) -> 
         ParityError: its numbers differ from the graph's; nothing is cached.
     """
     say = progress or silent
-    source = Engine.open(folder)
+    source = open_shipped(folder)
     source.verify()
     plan = _native_plan(source, graph)
     parts = key_parts(graph, plan)

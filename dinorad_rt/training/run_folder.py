@@ -8,6 +8,7 @@ RUN/last.pt             state for resuming
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 RUN_FORMAT = 1
 RUN_FILE = "train.json"
 BEST_FILE = "best.safetensors"
+STATE_FILE = "last.pt"
 ADAPTER_FOLDER = "adapter"
 
 
@@ -30,11 +32,17 @@ def claim_run(folder: Path) -> None:
     Raises:
         OutputExistsError: the folder holds something else.
         OutputError: it cannot be written.
-        RunError: its train.json cannot be read.
+        RunError: its train.json cannot be read, or its last.pt was cut.
     """
     claim_output_dir(folder, RUN_FILE)
     if (folder / RUN_FILE).exists():
         read_run(folder)
+    state = folder / STATE_FILE
+    if state.exists() and not zipfile.is_zipfile(state):  # its table stands at the end
+        raise RunError(
+            f"{STATE_FILE} cannot be read: it was cut, or PyTorch did not write it.",
+            "Train again into a new folder with --out.",
+        )
 
 
 def write_run(folder: Path, facts: Mapping[str, Any]) -> None:

@@ -17,11 +17,11 @@ from torch import nn
 from dinorad_rt.errors import RunError
 from dinorad_rt.files import atomic_path, steady_file
 from dinorad_rt.training.history import History
+from dinorad_rt.training.run_folder import STATE_FILE
 
 if TYPE_CHECKING:
     from dinorad_rt.training.stepper import Stepper
 
-STATE_FILE = "last.pt"
 STATE_FORMAT = 1
 
 

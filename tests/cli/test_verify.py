@@ -18,7 +18,8 @@ from typer.testing import CliRunner
 
 from dinorad_rt.backbones import load as loading
 from dinorad_rt.cli.verbs import app
-from dinorad_rt.errors import ProtocolError
+from dinorad_rt.engines.manifest import FORMAT, MANIFEST, REQUIRED
+from dinorad_rt.errors import EngineError, ProtocolError
 from dinorad_rt.export import onnx_export
 from dinorad_rt.runners import openvino
 
@@ -269,3 +270,17 @@ def test_a_graph_of_ones_own_is_verified(
 def test_options_that_would_do_nothing_are_refused(words: list[str], told: str) -> None:
     with pytest.raises(ProtocolError, match=told):
         CliRunner().invoke(app, ["verify", *words], catch_exceptions=False)
+
+
+def test_what_cannot_be_admitted_is_refused_before_the_graph_is_made(
+    cache: Path, tmp_path: Path
+) -> None:
+    facts = dict.fromkeys(REQUIRED, "x") | {"format": FORMAT, "backend": "openvino", "files": {}}
+    (tmp_path / "engine").mkdir()
+    (tmp_path / "engine" / MANIFEST).write_text(json.dumps(facts))
+    for name, told in (("nosuch", "holds no engine"), ("engine", "An engine of openvino belongs")):
+        done = CliRunner().invoke(app, ["verify", "--admit", str(tmp_path / name)])
+        assert isinstance(done.exception, EngineError)
+        assert told in done.exception.problem
+        assert "build --backend tensorrt-rtx --targets" in done.exception.fix
+    assert not (cache / "graphs").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -285,8 +286,12 @@ def test_a_foreign_folder_is_refused_before_any_work(dataset: Dataset, tmp_path:
     (tmp_path / "theirs" / "notes.txt").touch()
     (tmp_path / "cut").mkdir()
     (tmp_path / "cut" / "train.json").write_text('{"format"')
+    (tmp_path / "cut-state").mkdir()
+    torch.save({"format": 1}, tmp_path / "cut-state" / "last.pt")
+    (tmp_path / "cut-state" / "train.json").write_text('{"format": 1}')
+    os.truncate(tmp_path / "cut-state" / "last.pt", 300)
     said: list[str] = []
-    for name, kind in (("theirs", OutputExistsError), ("cut", RunError)):
+    for name, kind in (("theirs", OutputExistsError), ("cut", RunError), ("cut-state", RunError)):
         with pytest.raises(kind):
             train_classifier(REQUEST, recipe_of(), dataset, tmp_path / name, say=said.append)
     assert not [line for line in said if "decoding" in line]
