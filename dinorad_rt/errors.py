@@ -8,7 +8,7 @@
     │   └── CheckpointMismatchError   another architecture, or half a checkpoint
     ├── DataError
     │   ├── EmptyDataError            nothing to read
-    │   │   └── AllFailedError        exit code 1: images are there, and not one was answered
+    │   │   └── AllFailedError        images are there, and not one could be answered
     │   ├── TableError                a CSV without a needed column or with a bad value
     │   ├── LabelError                labels that no metric can use
     │   ├── LeakageError              a patient in two splits
@@ -43,7 +43,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-EXIT_ALL_FAILED = 1
 EXIT_USER_ERROR = 2
 EXIT_CELLS_FAILED = 3
 
@@ -98,8 +97,6 @@ class EmptyDataError(DataError):
 
 class AllFailedError(EmptyDataError):
     """Not one of the images could be read or answered; what was wrong with each is written."""
-
-    exit_code = EXIT_ALL_FAILED
 
 
 class TableError(DataError):

@@ -53,7 +53,7 @@ def embed(
 ) -> None:
     """Embed images with an engine. Stopped runs go on where they were; bad files become rows.
 
-    Where not one file can be read, the exit code is 1.
+    Where not one file can be read, the exit code is 2.
     Without --data or --dataset the embedded phantoms are used.
     """
     from dinorad_rt.pipeline import embed as run

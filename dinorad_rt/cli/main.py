@@ -15,7 +15,7 @@ EXIT_INTERRUPTED = 130
 def main() -> None:
     """Run the command line.
 
-    Exit codes: 0 done; 1 a check failed, or no file at all could be read; 2 the user can mend it;
+    Exit codes: 0 done; 1 a check failed; 2 the user can mend it, as where no file can be read;
     3 some cells of a study failed; 130 interrupted by Ctrl-C; 128 + N by signal N, where 141 is
     that nobody reads the output any more.
     """

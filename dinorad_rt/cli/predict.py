@@ -44,7 +44,7 @@ def predict(
     """Answer for every series, volume and image under a path.
 
     Writes predictions.csv and .parquet, one row per series, volume or image; what cannot be read
-    is a row with its reason, and exit code 1 where that is so for all of them. An interrupted run
+    is a row with its reason, and exit code 2 where that is so for all of them. An interrupted run
     goes on where it was. Not for clinical use.
     """
     from dinorad_rt.prediction.bundle import Bundle

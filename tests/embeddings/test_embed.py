@@ -109,7 +109,7 @@ def test_all_bad_is_an_error_and_is_tried_again(
     dataset = fakes.png_dataset(tmp_path / "data", count=5, bad=(0, 1, 2, 3, 4))
     with pytest.raises(AllFailedError, match=r"None of the 5 images .*\n  an image: ") as refused:
         run(dataset, tmp_path / "store")
-    assert refused.value.exit_code == 1 and "failures.parquet" in refused.value.fix
+    assert refused.value.exit_code == 2 and "failures.parquet" in refused.value.fix
     with (
         identifiers.kept(),
         pytest.raises(EmptyDataError, match=r"None of the 5 images .*\n.*000\.png: "),
