@@ -7,7 +7,7 @@ Each step stands alone and says what it decided through `progress`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -189,13 +189,23 @@ def build_engine(
 
 def resolve_precision(precision: Precision | Literal["auto"], backend: str) -> Precision:
     """`auto` is fp16 where a GPU backend will run the engine, else fp32."""
+    check_precision(precision)
     if precision != "auto":
-        if precision not in PRECISIONS:
-            raise unknown_name("precision", precision, PRECISIONS, "dinorad-rt export --help")
         return precision
     from dinorad_rt.machine import has_gpu
 
     return "fp16" if backend != "openvino" and has_gpu() else "fp32"
+
+
+def check_precision(precision: str) -> None:
+    """Refuse what is no precision.
+
+    Raises:
+        UnknownNameError: naming the closest.
+    """
+    known = ("auto", *PRECISIONS)
+    if precision not in known:
+        raise unknown_name("precision", precision, known, "dinorad-rt export --help")
 
 
 def dataset_for(
@@ -220,11 +230,7 @@ def dataset_for(
         UnknownNameError: both are named, or what belongs to the other one.
         DataError: it cannot be opened.
     """
-    if data is not None and dataset is not None:
-        raise UnknownNameError(
-            f"Both --data {data} and --dataset {dataset} were given.", "Give one of the two."
-        )
-    _refuse_of_other_source(data, dataset, root, choices)
+    check_source(data, dataset, root, choices)
     if data is not None:
         from dinorad_rt.datasets.open import open_dataset
         from dinorad_rt.datasets.registry import counted
@@ -236,22 +242,45 @@ def dataset_for(
     return dataset_named(dataset or "phantom", root=root, progress=say, seed=seed, **shared)
 
 
-def _refuse_of_other_source(
-    data: Path | None, dataset: str | None, root: Path | None, choices: Mapping[str, Any]
+def as_option(name: str) -> str:
+    """image_column → --image-column."""
+    return "--" + name.replace("_", "-")
+
+
+def check_source(
+    data: object,
+    dataset: str | None,
+    root: object,
+    choices: Mapping[str, Any],
+    spelled: Callable[[str], str] = as_option,
 ) -> None:
-    """Refuse what would be passed over: `--root` beside `--data`, columns without it."""
+    """Refuse two sources at once, and what would be passed over: a root beside data, columns alone.
+
+    Args:
+        data, dataset, root, choices: as for `dataset_for`.
+        spelled: how people wrote a name, for the message.
+
+    Raises:
+        UnknownNameError: naming what does not belong together.
+    """
+    if data is not None and dataset is not None:
+        raise UnknownNameError(
+            f"Both {spelled('data')} {data} and {spelled('dataset')} {dataset} were given.",
+            "Give one of the two.",
+        )
     if data is not None and root is not None:
         raise UnknownNameError(
-            "--root is where a registered dataset lies, and --data was given.",
-            "Leave --root out, or name the dataset with --dataset.",
+            f"{spelled('root')} is where a registered dataset lies, and {spelled('data')} was "
+            "given.",
+            f"Leave {spelled('root')} out, or name the dataset with {spelled('dataset')}.",
         )
     columns = [name for name in _OF_TABLES if choices.get(name) is not None]
     if data is None and columns:
-        listed = ", ".join("--" + name.replace("_", "-") for name in columns)
+        listed = ", ".join(map(spelled, columns))
         what = f"the registered dataset {dataset}" if dataset else "the default data (phantoms)"
         raise UnknownNameError(
             f"{listed}: a table of yours is read so, and this is {what}.",
-            "Leave this out, or give a table with --data.",
+            f"Leave this out, or give a table with {spelled('data')}.",
         )
 
 

@@ -38,7 +38,7 @@ class Table:
         if not isinstance(values, Mapping):
             problems.add(f"{where} is no table")
             values = {}
-        self._values, self._where, self._problems = values, where, problems
+        self._values, self.where, self._problems = values, where, problems
         self._defaults = defaults or {}
         self._asked: dict[str, None] = {}
 
@@ -47,23 +47,23 @@ class Table:
         value: str | None = self._typed(key, default, "a text", _is_text, needed=needed)
         return value
 
-    def number(self, key: str, default: int | None = None) -> int | None:
-        """A whole number."""
-        value: int | None = self._typed(key, default, "a whole number", _is_whole)
-        return value
+    def number(self, key: str, within: tuple[int, int]) -> int | None:
+        """A whole number of a range, both ends included; None if absent."""
+        value: int | None = self._typed(key, None, "a whole number", _is_whole)
+        return None if value is None else self._ranged(key, value, within)
 
     def texts(self, key: str) -> tuple[str, ...]:
         """A list of strings; empty if absent."""
         fits = _list_of(_is_text)
         return tuple(self._typed(key, [], "a list of texts", fits) or ())
 
-    def numbers(self, key: str, default: Sequence[int]) -> tuple[int, ...]:
-        """A list of whole numbers, not empty."""
+    def numbers(self, key: str, default: Sequence[int], within: tuple[int, int]) -> tuple[int, ...]:
+        """A list of whole numbers of a range, both ends included; not empty."""
         fits = _list_of(_is_whole)
         found = self._typed(key, list(default), "a list of whole numbers", fits)
         if not found:
-            self._problems.add(f"{self._where}: {key} is empty")
-        return tuple(found or default)
+            self._problems.add(f"{self.where}: {key} is empty")
+        return tuple(self._ranged(key, value, within) for value in found or default)
 
     def table(self, key: str) -> dict[str, Any]:
         """A table of free keys; empty if absent."""
@@ -74,7 +74,7 @@ class Table:
         fits = _list_of(lambda v: isinstance(v, Mapping))
         found = self._typed(key, [], "a list of tables", fits) or []
         if not found:
-            self._problems.add(f"{self._where} has no [[{key}]]")
+            self._problems.add(f"{self.where} has no [[{key}]]")
         return list(found)
 
     def refuse_unknown(self) -> None:
@@ -84,7 +84,13 @@ class Table:
                 close = difflib.get_close_matches(key, self._asked, n=3, cutoff=0.5)
                 near = f"closest: {', '.join(close)}" if close else ""
                 allowed = near or f"allowed: {', '.join(self._asked)}"
-                self._problems.add(f"{self._where}: unknown key {key!r} ({allowed})")
+                self._problems.add(f"{self.where}: unknown key {key!r} ({allowed})")
+
+    def _ranged(self, key: str, value: int, within: tuple[int, int]) -> int:
+        low, high = within
+        if not low <= value <= high:
+            self._problems.add(f"{self.where}: {key} = {value} is not within {low} to {high}")
+        return value
 
     def _typed(
         self,
@@ -99,10 +105,10 @@ class Table:
         value = self._values.get(key, self._defaults.get(key))
         if value is None:
             if needed:
-                self._problems.add(f"{self._where} lacks {key}")
+                self._problems.add(f"{self.where} lacks {key}")
             return default
         if not fits(value):
-            self._problems.add(f"{self._where}: {key} = {value!r} is not {wanted}")
+            self._problems.add(f"{self.where}: {key} = {value!r} is not {wanted}")
             return default
         return value
 

@@ -34,6 +34,8 @@ from typing import Any
 from dinorad_rt.backbones.locate import NAMED_WEIGHTS
 from dinorad_rt.campaign.reader import Problems, Table
 from dinorad_rt.errors import DinoradError, StudyError, unknown_name
+from dinorad_rt.limits import IMAGE_SIZES, SEEDS
+from dinorad_rt.pipeline import check_precision, check_source
 from dinorad_rt.protocols.registry import settings_for
 
 TASKS = ("binary", "multiclass", "multilabel")
@@ -194,6 +196,7 @@ def _models(
     top: Table, defaults: Mapping[str, Any], base: Path, problems: Problems
 ) -> tuple[Model, ...]:
     from dinorad_rt.backbones.registry import get_spec
+    from dinorad_rt.engines.profile import load_profile
 
     found = []
     for number, values in enumerate(top.tables("models"), start=1):
@@ -208,10 +211,10 @@ def _models(
             Model(
                 name=name,
                 weights=weights,
-                image_size=table.number("image_size"),
-                precision=table.text("precision", "auto") or "auto",
-                backend=table.text("backend", "auto") or "auto",
-                profile=table.text("profile", "default") or "default",
+                image_size=table.number("image_size", IMAGE_SIZES),
+                precision=_checked(table, "precision", "auto", check_precision, problems),
+                backend=_checked(table, "backend", "auto", _check_backend, problems),
+                profile=_checked(table, "profile", "default", load_profile, problems),
             )
         )
         table.refuse_unknown()
@@ -227,8 +230,11 @@ def _datasets(top: Table, base: Path, problems: Problems) -> tuple[Data, ...]:
         where = f"[[datasets]] {number}"
         table = Table(values, where, problems)
         data, dataset, root = table.text("data"), table.text("dataset"), table.text("root")
-        if (data is None) == (dataset is None):
+        columns = {key: text for key in COLUMNS if (text := table.text(key)) is not None}
+        if data is None and dataset is None:
             problems.add(f"{where} needs either data (a path) or dataset (a registered name)")
+        else:
+            _tried(problems, where, partial(check_source, data, dataset, root, columns, str))
         if dataset is not None and dataset not in known:
             problems.add(f"{where}: {_named('dataset', dataset, known)}")
         found.append(
@@ -237,7 +243,7 @@ def _datasets(top: Table, base: Path, problems: Problems) -> tuple[Data, ...]:
                 data=None if data is None else _existing(base / data, problems),
                 dataset=dataset,
                 root=None if root is None else base / root,
-                columns={key: text for key in COLUMNS if (text := table.text(key)) is not None},
+                columns=columns,
             )
         )
         table.refuse_unknown()
@@ -265,9 +271,11 @@ def _protocols(top: Table, defaults: Mapping[str, Any], problems: Problems) -> t
             Protocol(
                 protocol=protocol,
                 preset=preset,
-                preprocessing=_preprocessing(table, where, problems),
+                preprocessing=_checked(
+                    table, "preprocessing", "dinorad", _check_preprocessing, problems
+                ),
                 settings=settings,
-                seeds=table.numbers("seeds", (0,)),
+                seeds=table.numbers("seeds", (0,), SEEDS),
                 tasks=tasks,
                 datasets=table.texts("datasets"),
                 models=table.texts("models"),
@@ -277,21 +285,36 @@ def _protocols(top: Table, defaults: Mapping[str, Any], problems: Problems) -> t
     return tuple(found)
 
 
-def _preprocessing(table: Table, where: str, problems: Problems) -> str:
-    from dinorad_rt.preprocessing.presets import PRESETS
+def _checked(
+    table: Table, key: str, default: str, check: Callable[[str], object], problems: Problems
+) -> str:
+    """A text of a table that a function refuses or takes, as it does for `eval`."""
+    text = table.text(key, default) or default
+    _tried(problems, table.where, partial(check, text))
+    return text
 
-    name = table.text("preprocessing", "dinorad") or "dinorad"
-    if name not in PRESETS:
-        problems.add(f"{where}: {_named('preprocessing', name, PRESETS)}")
-    return name
+
+def _check_backend(name: str) -> None:
+    from dinorad_rt.runners.registry import get_backend
+
+    if name != "auto":
+        get_backend(name)
+
+
+def _check_preprocessing(name: str) -> None:
+    from dinorad_rt.backbones.registry import get_spec
+    from dinorad_rt.preprocessing.presets import preset
+
+    spec = get_spec("vits14")  # names are the same for all
+    preset(name, spec, spec.image_size)
 
 
 def _check_defaults(defaults: Mapping[str, Any], problems: Problems) -> None:
     table = Table(defaults, "[defaults]", problems)
     for key in ("precision", "backend", "profile", "preset", "preprocessing", "weights"):
         table.text(key)
-    table.number("image_size")
-    table.numbers("seeds", (0,))
+    table.number("image_size", IMAGE_SIZES)
+    table.numbers("seeds", (0,), SEEDS)
     table.refuse_unknown()
 
 

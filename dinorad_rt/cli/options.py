@@ -9,6 +9,7 @@ from typing import Annotated, Literal, TypeAlias
 import typer
 
 from dinorad_rt.errors import ProtocolError
+from dinorad_rt.limits import IMAGE_SIZES, SEEDS
 from dinorad_rt.words import verb_of
 
 
@@ -32,7 +33,11 @@ Weights: TypeAlias = Annotated[
 ]
 ImageSize: TypeAlias = Annotated[
     int | None,
-    typer.Option(min=14, max=8192, help="Input side in pixels. Default: the backbone's own."),
+    typer.Option(
+        min=IMAGE_SIZES[0],
+        max=IMAGE_SIZES[1],
+        help="Input side in pixels. Default: the backbone's own.",
+    ),
 ]
 PrecisionChoice: TypeAlias = Annotated[
     Literal["auto", "fp32", "fp16", "bf16", "mixed", "int8"],
@@ -130,7 +135,8 @@ Preset: TypeAlias = Annotated[
 ]
 Out: TypeAlias = Annotated[Path | None, typer.Option(help="Output folder.")]
 Seed: TypeAlias = Annotated[
-    int, typer.Option(min=0, max=2**32 - 1, help="Seed of random weights, splits, intervals.")
+    int,
+    typer.Option(min=SEEDS[0], max=SEEDS[1], help="Seed of random weights, splits, intervals."),
 ]
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 Workers: TypeAlias = Annotated[

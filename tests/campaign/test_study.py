@@ -58,6 +58,15 @@ def test_defaults_reach_every_entry(tmp_path: Path) -> None:
         (GOOD.replace('"knn"', '"knn"\npreprocessing = "studdy"'), "study"),
         (GOOD.replace('dataset = "phantom"', 'name = "x"'), "either data"),
         (GOOD + '[[datasets]]\ndataset = "phantom"\n', "two datasets"),
+        (GOOD.replace("dataset =", 'data = "."\ndataset ='), "[[datasets]] 1: Both data"),
+        (GOOD.replace('dataset = "phantom"', 'data = "."\nroot = "."'), "Leave root out"),
+        (GOOD.replace('"phantom"', '"phantom"\nlabel_column = "x"'), "label_column: a table"),
+        (GOOD.replace('"vits14"', '"vits14"\nprecision = "fp17"'), "Closest: fp16"),
+        (GOOD.replace('"vits14"', '"vits14"\nbackend = "openvina"'), "Closest: openvino"),
+        (GOOD.replace('"vits14"', '"vits14"\nprofile = "defautl"'), "Closest: default"),
+        (GOOD.replace('"vits14"', '"vits14"\nimage_size = 9000'), "not within 14 to 8192"),
+        (GOOD.replace('"knn"', '"knn"\nseeds = [-1]'), "seeds = -1 is not within 0 to"),
+        (GOOD.replace('"knn"', '"knn"\npreprocessing = "dinorad:lnug"'), "lung"),
         ("title = 3\n" + GOOD, "not a text"),
         ("", "no [[models]]"),
         ("[[models]\n", "cannot be read"),
@@ -67,6 +76,11 @@ def test_a_bad_file_is_refused_with_what_is_right(tmp_path: Path, text: str, wor
     with pytest.raises(StudyError) as error:
         read(tmp_path, text)
     assert words in str(error.value)
+
+
+def test_presets_may_have_options(tmp_path: Path) -> None:
+    study = read(tmp_path, GOOD.replace('"knn"', '"knn"\npreprocessing = "dinorad:lung"'))
+    assert study.protocols[0].preprocessing == "dinorad:lung"  # type: ignore[attr-defined]
 
 
 def test_all_problems_come_at_once(tmp_path: Path) -> None:
