@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dinorad_rt.errors import RunError
-from dinorad_rt.files import atomic_path, claim_output_dir, read_json, write_json
+from dinorad_rt.files import atomic_path, claim_output_dir, only_writer, read_json, write_json
 
 if TYPE_CHECKING:
     import torch
@@ -30,11 +30,13 @@ def claim_run(folder: Path) -> None:
     """Make a run folder, or accept an empty one or one of an earlier run, before any work.
 
     Raises:
-        OutputExistsError: the folder holds something else.
+        OutputExistsError: the folder holds something else, or is being trained into.
         OutputError: it cannot be written.
         RunError: its train.json cannot be read, or its last.pt was cut.
     """
     claim_output_dir(folder, RUN_FILE)
+    with only_writer(folder):
+        pass
     if (folder / RUN_FILE).exists():
         read_run(folder)
     state = folder / STATE_FILE

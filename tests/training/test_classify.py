@@ -25,6 +25,7 @@ from dinorad_rt.errors import (
     RunError,
     WeightsError,
 )
+from dinorad_rt.files import only_writer
 from dinorad_rt.pipeline import EngineRequest
 from dinorad_rt.training.checkpoint import load_tuned
 from dinorad_rt.training.classify import Trained, train_classifier
@@ -294,6 +295,9 @@ def test_a_foreign_folder_is_refused_before_any_work(dataset: Dataset, tmp_path:
     for name, kind in (("theirs", OutputExistsError), ("cut", RunError), ("cut-state", RunError)):
         with pytest.raises(kind):
             train_classifier(REQUEST, recipe_of(), dataset, tmp_path / name, say=said.append)
+    (tmp_path / "busy").mkdir()
+    with only_writer(tmp_path / "busy"), pytest.raises(OutputExistsError, match="Another process"):
+        train_classifier(REQUEST, recipe_of(), dataset, tmp_path / "busy", say=said.append)
     assert not [line for line in said if "decoding" in line]
 
 
