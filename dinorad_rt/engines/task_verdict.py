@@ -11,13 +11,15 @@ from typing import Any, Literal
 
 import numpy as np
 
+from dinorad_rt.metrics.intervals import FEW_PATIENTS
+
 Verdict = Literal["passed", "failed", "undecided"]
 AUROC_LIMIT = 0.002
 """The interval of the AUROC's difference must lie inside ± this."""
 DICE_LIMIT = 0.002
 """The same for the Dice of a segmenter."""
 LEAST_AGREEMENT = 0.995
-LEAST_PATIENTS = 30
+LEAST_PATIENTS = FEW_PATIENTS
 LEAST_OF_CLASS = 10
 """With fewer test patients, in all or of a class, a bootstrap interval is too narrow to trust."""
 
@@ -62,7 +64,7 @@ def verdict_of(
     low, high = numbers["low"], numbers["high"]
     metric, margin = limit
     if np.isnan(low):
-        open_.append(f"the {metric} is not defined on these images")
+        open_.append(f"the {metric} has no value or no interval on these images")
     elif low > margin or high < -margin:
         failed.append(f"the {metric} differs by more than {margin:g}")
     elif low < -margin or high > margin:

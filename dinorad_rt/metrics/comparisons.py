@@ -16,7 +16,7 @@ import numpy as np
 from dinorad_rt.errors import ProtocolError
 from dinorad_rt.metrics.classification import ratio, weighted_auroc
 from dinorad_rt.metrics.delong import midranks
-from dinorad_rt.metrics.intervals import LEVEL, RESAMPLES, CountMetric, patient_counts
+from dinorad_rt.metrics.intervals import LEVEL, RESAMPLES, CountMetric, bootstrap_draws
 
 SwapStatistic = Callable[[np.ndarray], np.ndarray]
 """Which samples are swapped (permutations, samples) bool → differences (permutations,)."""
@@ -79,10 +79,13 @@ def paired_bootstrap(
         patients: number of patients.
         resamples, seed, width: as for `intervals.bootstrap_patients`.
     """
-    chunks = patient_counts(patients, resamples=resamples, seed=seed, width=width)
-    draws = np.concatenate([second(counts) - first(counts) for counts in chunks], axis=1)
-    once = np.ones((1, patients), dtype=np.int64)
-    values = (second(once) - first(once))[:, 0]
+    values, draws = bootstrap_draws(
+        lambda counts: second(counts) - first(counts),
+        patients,
+        resamples=resamples,
+        seed=seed,
+        width=width,
+    )
     return [_difference(float(value), row) for value, row in zip(values, draws, strict=True)]
 
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dinorad_rt.errors import ProtocolError
+from dinorad_rt.metrics.intervals import few_patients_notes
 from dinorad_rt.reports.results import MetricValue, Predictions, Results
-from dinorad_rt.words import count_of
 
 if TYPE_CHECKING:
     from dinorad_rt.embeddings.table import DatasetInfo, EmbeddingTable
@@ -79,12 +79,7 @@ def judge(
 
 def _notes(metrics: Sequence[MetricValue]) -> list[str]:
     notes = []
-    patients = min((value.n_patients for value in metrics), default=0)
-    if patients < 30:
-        notes.append(
-            f"{count_of(patients, 'test patient')}: bootstrap intervals of so few tend to be too "
-            "narrow."
-        )
+    notes += few_patients_notes(min((value.n_patients for value in metrics), default=0))
     if any(value.ci_low is not None and value.ci_low == value.ci_high for value in metrics):
         notes.append(
             "An interval of zero width means that every resample gave the same value, such as a "

@@ -22,6 +22,7 @@ from dinorad_rt.protocols.linear_probe import scores_of, targets_of
 from dinorad_rt.protocols.logistic import check_two_classes
 from dinorad_rt.protocols.selection import SelectBy, check_metric, choose, with_validation
 from dinorad_rt.protocols.settings import AbstractSettings
+from dinorad_rt.words import count_of
 
 if TYPE_CHECKING:
     from dinorad_rt.embeddings.table import DatasetInfo, EmbeddingTable
@@ -152,8 +153,8 @@ class LinearSettings(AbstractSettings):
         if len(blocks) < len(self.blocks):
             blocks = blocks or [available]
             notes.append(
-                f"The backbone gives {available} class token(s): heads read "
-                f"{', '.join(map(str, blocks))}, not {', '.join(map(str, self.blocks))}."
+                f"The backbone gives {count_of(available, 'class token')}: heads read "
+                f"{' or '.join(map(str, blocks))}, not {' or '.join(map(str, self.blocks))}."
             )
         means = {"both": [False, True], "with": [True], "without": [False]}[self.patch_mean]
         if table.patch_mean is None and means != [False]:

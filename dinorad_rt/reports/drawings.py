@@ -14,7 +14,7 @@ from dinorad_rt.reports.figures import Drawing, Estimate
 from dinorad_rt.reports.results import MetricValue
 from dinorad_rt.reports.runs import Run, TestSet, words_of
 from dinorad_rt.reports.study_numbers import ALL, published_for
-from dinorad_rt.reports.table import TITLES, value_words
+from dinorad_rt.reports.table import EXACT_MATCH, TITLES, is_exact_match, value_words
 from dinorad_rt.reports.tradeoff import Joined, front
 from dinorad_rt.words import count_of
 
@@ -154,8 +154,10 @@ def file_name(*parts: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", " ".join(parts).lower()).strip("-")
 
 
-def title_of(metric: str, unit: str = "") -> str:
+def title_of(metric: str, unit: str = "", task: str = "") -> str:
     """A metric as people write it; distances with their unit, if it is given."""
+    if is_exact_match(metric, task):
+        return EXACT_MATCH
     title = MORE_TITLES.get(metric) or TITLES.get(metric) or metric.replace("_", " ")
     return f"{title}, {unit}" if unit and metric == "hd95" else title
 

@@ -15,9 +15,9 @@ from dinorad_rt.reports.runs import Run
 from dinorad_rt.reports.sections import (
     RANDOM,
     leaderboard_rows,
+    notes_on,
     published_rows,
     study_tables,
-    test_set_notes,
 )
 from dinorad_rt.reports.study_numbers import Published
 from dinorad_rt.reports.table import excluded_words
@@ -113,7 +113,7 @@ def to_markdown(
         lines += ["", *pipe_table(leaderboard_rows(test_set)), ""]
         if test_set.results.task == "segmentation":
             lines += ["Masks by class:", "", *pipe_table(class_rows(test_set)), ""]
-        lines += [*_bullets(test_set_notes(test_set)), ""]
+        lines += [*_bullets(notes_on(test_set)), ""]
     lines += ["## Models by datasets and protocols", ""]
     for protocol, rows in study_tables(material, published).items():
         lines += [f"### {markdown_text(protocol)}", "", *pipe_table(rows), ""]

@@ -46,7 +46,7 @@ def metric_rows(run: Run) -> list[dict[str, Any]]:
     """Whole and macro values of every setting; each class under the setting that counts."""
     return [
         {
-            "metric": title_of(value.name, unit_of(run.results)),
+            "metric": title_of(value.name, unit_of(run.results), run.results.task),
             "value": interval(value),
             "class": value.class_name or ("all" if run.results.task == "binary" else "all, macro"),
             "setting": words_of(value.setting),

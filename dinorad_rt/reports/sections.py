@@ -79,7 +79,7 @@ def add_test_set(page: Page, test_set: TestSet, drawings: Sequence[Drawing]) -> 
     excluded = test_set.results.excluded_classes
     if excluded:
         page.paragraph(f"Not in the macro mean: {excluded_words(excluded)}.", soft=True)
-    page.bullets(test_set_notes(test_set))
+    page.bullets(notes_on(test_set))
     for protocol, group in groupby(drawings, lambda drawing: drawing.protocol):
         page.heading(f"{test_set.name}: {protocol}", level=3)
         _add_grid(page, group)
@@ -112,7 +112,7 @@ def leaderboard_rows(test_set: TestSet) -> list[dict[str, Any]]:
     ]
 
 
-def test_set_notes(test_set: TestSet) -> list[str]:
+def notes_on(test_set: TestSet) -> list[str]:
     """What a reader of the runs' numbers must know, each note once, with its runs if not of all.
 
     How each run's setting was chosen stands with that run.
@@ -129,9 +129,6 @@ def test_set_notes(test_set: TestSet) -> list[str]:
         whose = "; ".join(names) + (f"; and {count_of(more, 'other')}" if more else "")
         notes.append(note if len(noted) == len(test_set.runs) else f"{whose}: {note}")
     return notes
-
-
-test_set_notes.__test__ = False  # type: ignore[attr-defined]  # for pytest: no test
 
 
 def add_study_table(page: Page, material: Material, published: Sequence[Published]) -> None:

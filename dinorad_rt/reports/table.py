@@ -27,6 +27,7 @@ TITLES = {
     "hd95": "HD95",
     "nsd": "NSD",
 }
+EXACT_MATCH = "exact match"
 WIDE = 160
 
 
@@ -224,9 +225,13 @@ def _of(results: Results, shown: str) -> str:
 
 
 def _head(name: str, results: Results) -> ValueCell:
-    """Head of a metric's column; of several labels, accuracy asks for all of them at once."""
-    exact = name == "accuracy" and results.task == "multilabel"
-    return ValueCell(f"{'exact match' if exact else TITLES[name]} [95 % CI]")
+    title = EXACT_MATCH if is_exact_match(name, results.task) else TITLES[name]
+    return ValueCell(f"{title} [95 % CI]")
+
+
+def is_exact_match(metric: str, task: str) -> bool:
+    """Of several labels, accuracy asks for all of them at once."""
+    return metric == "accuracy" and task == "multilabel"
 
 
 def _names(results: Results) -> list[str]:

@@ -8,7 +8,12 @@ from sklearn.metrics import roc_auc_score
 
 from dinorad_rt.metrics.by_patient import RankingByPatient
 from dinorad_rt.metrics.classification import weighted_auroc
-from dinorad_rt.metrics.intervals import bootstrap_patients, cluster_bootstrap, patient_weights
+from dinorad_rt.metrics.intervals import (
+    bootstrap_patients,
+    cluster_bootstrap,
+    few_patients_notes,
+    patient_weights,
+)
 
 
 def clustered(random: np.random.Generator, patients: int, images: int, shared: float):
@@ -49,6 +54,15 @@ def test_seed_decides_and_zero_is_a_seed() -> None:
     runs = [cluster_bootstrap(metric, patients, resamples=100, seed=s)["auroc"] for s in (0, 0, 1)]
     assert runs[0] == runs[1]
     assert runs[0].low != runs[2].low
+
+
+def test_one_patient_has_values_and_no_interval() -> None:
+    metrics = {"positive": lambda w: w @ np.array([0.0, 1.0, 1.0]) / w.sum(axis=1)}
+    found = cluster_bootstrap(metrics, np.array(["a", "a", "a"]))["positive"]
+    assert found.value == pytest.approx(2 / 3)
+    assert np.isnan([found.low, found.high]).all() and (found.resamples, found.undefined) == (0, 0)
+    assert few_patients_notes(1) == ["1 test patient: no interval by patient can be given."]
+    assert "too narrow" in few_patients_notes(2)[0] and not few_patients_notes(30)
 
 
 def test_resamples_without_a_class_are_counted() -> None:

@@ -19,7 +19,7 @@ from dinorad_rt.reports.look import SCRIPT, STYLE
 from dinorad_rt.reports.material import read_material
 from dinorad_rt.reports.page import Page
 from dinorad_rt.reports.report import Extras, write_report
-from dinorad_rt.reports.sections import study_tables, test_set_notes
+from dinorad_rt.reports.sections import notes_on, study_tables
 from dinorad_rt.reports.study_numbers import PUBLISHED, published_for
 from tests.reports.fake_runs import fake_bench, fake_run
 from tests.reports.page_tree import Tree, assert_self_contained
@@ -250,7 +250,7 @@ def test_notes_name_the_runs_that_they_are_of(runs: Path) -> None:
     (toy, *_) = [item for item in read_material([runs]).test_sets if len(item.runs) == 2]
     toy.runs[0].results.notes = ["of both", "of one", "* k = 3 has the best AUROC"]
     toy.runs[1].results.notes = ["of both"]
-    assert test_set_notes(toy) == ["of both", f"{toy.runs[0].label}, knn: of one"]
+    assert notes_on(toy) == ["of both", f"{toy.runs[0].label}, knn: of one"]
 
 
 def test_study_tables_name_their_metric(report: Path, page: Tree) -> None:

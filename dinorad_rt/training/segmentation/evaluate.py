@@ -19,6 +19,7 @@ from dinorad_rt.errors import DinoradError, EmptyDataError, EngineError, LabelEr
 from dinorad_rt.files import atomic_path, write_json
 from dinorad_rt.identifiers import reason_of
 from dinorad_rt.metrics.cases import CASES_FILE
+from dinorad_rt.metrics.intervals import few_patients_notes
 from dinorad_rt.metrics.segmentation import (
     VOLUME_METRICS,
     CaseScores,
@@ -30,7 +31,6 @@ from dinorad_rt.metrics.segmentation import (
 from dinorad_rt.progress import Progress
 from dinorad_rt.studies.read import read_study
 from dinorad_rt.training.segmentation.predict import AnySegmenter, segment_study
-from dinorad_rt.words import count_of
 
 if TYPE_CHECKING:
     from dinorad_rt.datasets.dataset import Dataset, Sample
@@ -170,12 +170,7 @@ def judge_cases(
     patients = np.asarray([case.patient for case in cases])
     metrics = segmentation_metrics(scores, patients, dataset.class_names, seed=seed)
     notes = convention_notes(scores, dataset.class_names, tolerance)
-    distinct = len(set(patients.tolist()))
-    if distinct < 30:
-        notes.append(
-            f"{count_of(distinct, 'test patient')}: bootstrap intervals of so few tend to be too "
-            "narrow."
-        )
+    notes += few_patients_notes(len(set(patients.tolist())))
     return Results(
         protocol="segmentation",
         task="segmentation",
