@@ -6,6 +6,10 @@ nothing heavy: each name is imported on first use.
 
 from __future__ import annotations
 
+import os
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # from 1.29 on it reports to its maker
+
 __version__ = "0.1.0"
 
 TYPE_CHECKING = False  # as typing's own, whose import would keep Ctrl-C waiting

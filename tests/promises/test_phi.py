@@ -321,3 +321,13 @@ def test_identifiers_are_kept_only_where_asked(study: Path, program: Program) ->
         [*words, "--keep-identifiers"], capture_output=True, text=True, env=environment
     )
     assert WORD not in silent.stderr and f"{WORD}3.dcm" in asked.stderr
+
+
+def test_onnxruntime_reports_nothing_and_leaves_nothing(tmp_path: Path) -> None:
+    """From 1.29 on its wheels keep a session and a device id and send events by default."""
+    pytest.importorskip("onnxruntime")
+    code = "import dinorad_rt, onnxruntime"
+    places = dict.fromkeys(("HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"), str(tmp_path))
+    alone = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    subprocess.run([sys.executable, "-c", code], env=alone | places, check=True)
+    assert list(tmp_path.rglob("*")) == []
