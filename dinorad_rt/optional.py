@@ -27,6 +27,9 @@ EXTRA_OF: dict[str, str] = {
 }
 """Import name of an optional package → the extra of dinorad-rt that installs it."""
 
+_INSTALLED_AS = {"PIL": "pillow", "nrrd": "pynrrd", "sklearn": "scikit-learn"}
+"""Import name of a package → what pip calls it, where these differ."""
+
 
 def require(module: str, purpose: str) -> ModuleType:
     """Import `module`, or say what needs it and how to install it.
@@ -50,7 +53,7 @@ def require(module: str, purpose: str) -> ModuleType:
 def missing(package: str, purpose: str) -> MissingPackageError:
     """The error for a package that is not installed, with the command that installs it."""
     extra = EXTRA_OF.get(package)
-    target = f"dinorad-rt[{extra}]" if extra else package
+    target = f"dinorad-rt[{extra}]" if extra else _INSTALLED_AS.get(package, package)
     return MissingPackageError(
         f"{purpose} needs the package {package}, which is not installed.",
         f"Install it: pip install '{target}'",

@@ -62,9 +62,9 @@ def open_nifti(path: Path) -> Any:
     """
     nibabel = require("nibabel", "reading NIfTI")
     if path.suffix.lower() in ITK_SUFFIXES or is_itk(head_of(path)):
-        from dinorad_rt.studies.itk import open_itk
+        from dinorad_rt.studies.voxels import open_volume
 
-        return open_itk(path)
+        return open_volume(path)
     try:
         named = path.name.lower().endswith(_SUFFIXES)
         image = nibabel.load(path) if named else _opened_by_content(nibabel, path)

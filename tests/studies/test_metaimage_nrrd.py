@@ -69,6 +69,52 @@ def test_real_volumes(shared_data: Path, tmp_path: Path, end: str) -> None:
         same(read_study(path), read_study(source))
 
 
+NRRD = """NRRD0005
+# written by hand
+{type}dimension: 3
+sizes: 6 5 4
+endian: big
+encoding: raw
+{place}
+
+"""
+METAIMAGE = """NDims = 3
+{place}
+ElementType = MET_SHORT
+DimSize = 6 5 4
+ElementDataFile = LOCAL
+"""
+
+
+@pytest.mark.parametrize(
+    "end, text",
+    [
+        (".nrrd", NRRD.format(type="type: short int\n", place=place))
+        for place in (
+            "space: right-anterior-superior\nspace directions: (0,2,0) (3,0,0) (0,0,-4)\n"
+            "space origin: (10,20,30)",
+            "space: LAS\nspace directions: (2,0,0) (0,3,0) (0,0,4)\nspace origin: (1,2,3)",
+            "spacings: 2 3 4\nkinds: domain domain domain",
+            "content: no place at all",
+        )
+    ]
+    + [
+        (".mha", METAIMAGE.format(place=place))
+        for place in (
+            "ElementByteOrderMSB = True\nElementSize = 2 3 4\nOrigin = 1 2 3",
+            "BinaryDataByteOrderMSB = True\nRotation = 0 1 0 1 0 0 0 0 -1\nElementSpacing = 2 3 4",
+            "ElementByteOrderMSB = True\nHeaderSize = -1\nComment = a = b: c",
+        )
+    ],
+)
+def test_headers_of_other_programs_are_read_as_itk_does(
+    tmp_path: Path, end: str, text: str
+) -> None:
+    path = tmp_path / f"a{end}"
+    path.write_bytes(text.encode() + np.arange(120, dtype=">i2").tobytes())
+    same(read_study(path), read_study(written(sitk.ReadImage(str(path)), tmp_path / "b.nii")))
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int32", "int64", "float32"])
 def test_values_keep_their_type(tmp_path: Path, dtype: str) -> None:
     study = read_study(written(volume(dtype=dtype), tmp_path / "a.mha"))
@@ -172,3 +218,23 @@ def test_images_with_masks_and_answers(tmp_path: Path) -> None:
     np.testing.assert_allclose(found.GetOrigin(), original.GetOrigin(), atol=1e-4)
     assert np.array_equal(sitk.GetArrayFromImage(found), sitk.GetArrayFromImage(original) > 50)
     assert nibabel.load(tmp_path / "m.nii.gz").header.get_xyzt_units()[0] == "mm"
+
+
+def test_damaged_files_are_read_or_refused(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    refused = 0
+    for end in ENDS:
+        intact = written(volume(), tmp_path / f"a{end}", packed=True).read_bytes()
+        for number in range(100):
+            data = bytearray(intact)
+            for place in random.integers(0, len(data), 3):
+                data[place] = random.integers(256)
+            if number % 3 == 0:
+                del data[random.integers(1, len(data)) :]
+            path = tmp_path / f"b{end}"
+            path.write_bytes(bytes(data))
+            try:
+                read_study(path)
+            except UnreadableFileError:
+                refused += 1
+    assert 100 < refused < 400
