@@ -130,8 +130,9 @@ def main() -> None:
         try:
             _end_with_the_study()
             serve(sys.stdin, lambda event: print(json.dumps(event), file=pipe, flush=True))
+            _hear_no_more()
         except (KeyboardInterrupt, BrokenPipeError):
-            return  # the study itself was stopped
+            _hear_no_more()  # the study itself was stopped
 
 
 def _end_with_the_study() -> None:
@@ -151,10 +152,15 @@ def _end_with_the_study() -> None:
 
 
 def _interrupt(*_: object) -> None:
-    for name in STOPPING:  # clearing up is not to be interrupted by a second one
+    _hear_no_more()
+    raise KeyboardInterrupt
+
+
+def _hear_no_more() -> None:
+    """Clearing up and the interpreter's own end are not to be interrupted."""
+    for name in STOPPING:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

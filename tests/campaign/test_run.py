@@ -166,9 +166,11 @@ def test_a_second_study_is_refused_and_a_killed_one_forgotten(
 
 
 SERVING = """
-import os, sys, time
+import atexit, os, sys, time
 from pathlib import Path
 from dinorad_rt.campaign import worker
+
+atexit.register(time.sleep, 0.3)  # as libraries do that clear up at the end
 
 def run(*_):
     try:
@@ -209,6 +211,13 @@ def test_a_worker_clears_up_when_its_study_ends(tmp_path: Path, how: str) -> Non
     _, told = serving.communicate(timeout=20)
     assert serving.returncode == 0 and told == ""
     assert (tmp_path / "cleared").exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
+def test_an_idle_worker_ends_without_a_word_when_its_study_does() -> None:
+    words = [sys.executable, "-c", SERVING, "2", "nowhere"]
+    done = subprocess.run(words, input="", capture_output=True, text=True)
+    assert done.returncode == 0 and done.stderr == ""
 
 
 def test_cells_that_would_be_called_the_same_are_told_apart(
