@@ -160,7 +160,8 @@ def _hear_no_more() -> None:
     """Clearing up and the interpreter's own end are not to be interrupted."""
     for name in STOPPING:
         if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
+            # not SIG_IGN, under which Python complains of one that is on its way
+            signal.signal(getattr(signal, name), lambda *_: None)
 
 
 if __name__ == "__main__":
