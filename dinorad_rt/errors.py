@@ -7,8 +7,7 @@
     │   ├── HubUnreachableError       the weights are not here and cannot be fetched
     │   └── CheckpointMismatchError   another architecture, or half a checkpoint
     ├── DataError
-    │   ├── EmptyDataError            nothing to read
-    │   │   └── AllFailedError        images are there, and not one could be answered
+    │   ├── EmptyDataError            nothing to read, or nothing that could be read
     │   ├── TableError                a CSV without a needed column or with a bad value
     │   ├── LabelError                labels that no metric can use
     │   ├── LeakageError              a patient in two splits
@@ -92,11 +91,7 @@ class DataError(DinoradError):
 
 
 class EmptyDataError(DataError):
-    """A folder or table without a single usable image."""
-
-
-class AllFailedError(EmptyDataError):
-    """Not one of the images could be read or answered; what was wrong with each is written."""
+    """A folder or table without a single usable image; what was wrong with each is written."""
 
 
 class TableError(DataError):

@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dinorad_rt.errors import DataError, DinoradError, OutputError, WeightsError
+from dinorad_rt.signals import STOPPING, untouched_signals
 
 if TYPE_CHECKING:
     from dinorad_rt.datasets.dataset import Dataset
 
 Send = Callable[[dict[str, Any]], None]
 DEBUG_VARIABLE = "DINORAD_RT_DEBUG"
-STOPPING = ("SIGTERM", "SIGHUP")
 _PATHS = re.compile(r"(?<![\w.])(?:~|\.{1,2})?/[^\s,;:]+|\b[\w.-]+/[^\s,;:]+")
 
 
@@ -137,9 +137,8 @@ def main() -> None:
 
 def _end_with_the_study() -> None:
     """Let the study's end, even by SIGKILL, interrupt the cell, so that it clears up behind it."""
-    for name in STOPPING:
-        if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) is signal.SIG_DFL:
-            signal.signal(getattr(signal, name), _interrupt)
+    for number in untouched_signals():
+        signal.signal(number, _interrupt)
     if hasattr(select, "poll"):
         requests = select.poll()
         requests.register(sys.stdin, 0)  # told of the other end's closing only
@@ -158,10 +157,9 @@ def _interrupt(*_: object) -> None:
 
 def _hear_no_more() -> None:
     """Clearing up and the interpreter's own end are not to be interrupted."""
-    for name in STOPPING:
-        if hasattr(signal, name):
-            # not SIG_IGN, under which Python complains of one that is on its way
-            signal.signal(getattr(signal, name), lambda *_: None)
+    for number in STOPPING:
+        # not SIG_IGN, under which Python complains of one that is on its way
+        signal.signal(number, lambda *_: None)
 
 
 if __name__ == "__main__":

@@ -33,11 +33,11 @@ def main() -> None:
 
 def _run(received: list[int]) -> None:
     from dinorad_rt.cli.console import print_error
-    from dinorad_rt.cli.signals import stopped_by_signals
     from dinorad_rt.cli.streams import steady_streams
     from dinorad_rt.cli.verbs import app
     from dinorad_rt.errors import DinoradError, MissingPackageError
     from dinorad_rt.optional import missing
+    from dinorad_rt.signals import stopped_by_signals
 
     steady_streams()
     try:

@@ -11,7 +11,7 @@ import typer
 from dinorad_rt.cli import options
 from dinorad_rt.cli.console import note, print_json, progress_bar, warn
 from dinorad_rt.cli.groups import EngineOptions, grouped
-from dinorad_rt.errors import AllFailedError, DataError
+from dinorad_rt.errors import DataError, EmptyDataError
 from dinorad_rt.words import count_of
 
 MASK_FORMATS = ("nifti", "dicom-seg")
@@ -80,7 +80,7 @@ def predict(
     if not (keep_identifiers or as_json):
         note("items are keyed hashes; --keep-identifiers (into a new --out) names their files")
     if not done.answered:
-        raise AllFailedError(
+        raise EmptyDataError(
             f"{count_of(done.failed, 'item')}, and not one answer. The commonest reason: "
             f"{done.reason.rstrip('.')}.",
             "predictions.csv has the reason of each. Look at the files with dinorad-rt inspect "

@@ -23,7 +23,7 @@ from dinorad_rt.embeddings.provenance import ordered_samples, provenance_of
 from dinorad_rt.embeddings.shards import RowKey, ShardWriter, shard_path
 from dinorad_rt.embeddings.store import EmbeddingStore, Throughput
 from dinorad_rt.embeddings.table import Failure
-from dinorad_rt.errors import AllFailedError, DataError, EmptyDataError, EngineError
+from dinorad_rt.errors import DataError, EmptyDataError, EngineError
 from dinorad_rt.progress import Progress, uncounted
 
 if TYPE_CHECKING:
@@ -69,8 +69,7 @@ def embed(
 
     Raises:
         OutputExistsError: `out` holds something else, or a store of another question.
-        EmptyDataError: the dataset has no images.
-        AllFailedError: none of them could be read.
+        EmptyDataError: the dataset has no images, or none of them could be read.
         EngineError: an embedding is NaN or infinite; its images are named.
         MissingPackageError: a format needs a package that is not installed.
         NoSpaceError: the disk is full; complete shards stay.
@@ -298,7 +297,7 @@ def _refuse_nothing(store: EmbeddingStore) -> None:
         return
     failures = store.failures()
     shown = "\n".join(f"  {item.path or 'an image'}: {item.reason}" for item in failures[:3])
-    raise AllFailedError(
+    raise EmptyDataError(
         f"None of the {store.provenance['layout']['samples']} images could be read:\n{shown}",
         "Check the data with `dinorad-rt inspect`; all reasons stand in failures.parquet of the "
         "store. The next run tries again.",

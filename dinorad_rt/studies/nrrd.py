@@ -55,6 +55,8 @@ def layout_of_nrrd(header: bytes, path: Path) -> Layout:
             return _layout(fields, path, ends.end() if ends else len(header))
     except UnreadableFileError:
         raise
+    except KeyError as error:
+        raise damaged(path, f"its header lacks {error.args[0]}") from error
     except Exception as error:  # pynrrd's own, and those of texts that are no numbers
         why = " ".join(str(error).split())[:200] or type(error).__name__
         raise damaged(path, f"its header is no NRRD ({why})") from error

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from dinorad_rt.errors import AllFailedError, EmptyDataError, RunError
+from dinorad_rt.errors import EmptyDataError, RunError
 from dinorad_rt.files import claim_output_dir
 from dinorad_rt.metrics.cases import CASES_FILE
 from dinorad_rt.pipeline import build_engine, resolve_precision
@@ -219,8 +219,7 @@ def logits_of(
     """Logits of samples, the slices of a volume meaned, as the head was trained.
 
     Raises:
-        EmptyDataError: there are no samples.
-        AllFailedError: none of them can be read.
+        EmptyDataError: there are no samples, or none of them can be read.
     """
     from dinorad_rt.embeddings.loader import load_batches
 
@@ -239,7 +238,7 @@ def logits_of(
     if not samples:
         raise EmptyDataError("There are no images in the split.", "Check the split column.")
     if not kept:
-        raise AllFailedError(
+        raise EmptyDataError(
             f"None of {len(samples)} images can be read: {failed[0]}",
             "Check the files: dinorad-rt inspect FOLDER",
         )

@@ -23,7 +23,6 @@ from dinorad_rt import identifiers
 from dinorad_rt.datasets.dataset import Sample
 from dinorad_rt.embeddings.store import EmbeddingStore
 from dinorad_rt.errors import (
-    AllFailedError,
     DataError,
     EmptyDataError,
     EngineError,
@@ -107,7 +106,7 @@ def test_all_bad_is_an_error_and_is_tried_again(
     run: Run, fakes: ModuleType, tmp_path: Path
 ) -> None:
     dataset = fakes.png_dataset(tmp_path / "data", count=5, bad=(0, 1, 2, 3, 4))
-    with pytest.raises(AllFailedError, match=r"None of the 5 images .*\n  an image: ") as refused:
+    with pytest.raises(EmptyDataError, match=r"None of the 5 images .*\n  an image: ") as refused:
         run(dataset, tmp_path / "store")
     assert refused.value.exit_code == 2 and "failures.parquet" in refused.value.fix
     with (

@@ -16,7 +16,7 @@ from scipy.special import expit, softmax
 from typer.testing import CliRunner
 
 from dinorad_rt.cli.verbs import app
-from dinorad_rt.errors import AllFailedError, DataError, OutputExistsError
+from dinorad_rt.errors import DataError, EmptyDataError, OutputExistsError
 from dinorad_rt.files import only_writer
 from dinorad_rt.prediction.bundle import Bundle
 from dinorad_rt.prediction.inputs import find_items
@@ -291,7 +291,7 @@ def test_items_without_an_answer_decide_the_exit_code(
     none = CliRunner().invoke(
         app, ["predict", "b", str(folder / "Doe^John" / "05.png"), f"--out={tmp_path / 'none'}"]
     )
-    assert isinstance(none.exception, AllFailedError) and none.exception.exit_code == 2
+    assert isinstance(none.exception, EmptyDataError) and none.exception.exit_code == 2
     (row,) = pq.read_table(tmp_path / "none" / "predictions.parquet").to_pylist()
     assert row["status"] == "failed" and row["reason"].rstrip(".") in none.exception.problem
     assert "dinorad-rt inspect" in none.exception.fix and "answered" in none.stdout

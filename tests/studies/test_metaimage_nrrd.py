@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import nibabel
+import nrrd
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -115,6 +116,25 @@ def test_headers_of_other_programs_are_read_as_itk_does(
     same(read_study(path), read_study(written(sitk.ReadImage(str(path)), tmp_path / "b.nii")))
 
 
+NAMES = {
+    1: ("signed char", "int8_t", "uchar", "unsigned char"),
+    2: ("short", "short int", "signed short int", "ushort", "unsigned short int", "uint16_t"),
+    4: ("int", "signed int", "uint", "unsigned int", "uint32", "float"),
+    8: ("longlong", "signed long long int", "unsigned long long", "uint64_t", "double"),
+}
+
+
+@pytest.mark.parametrize("kind, size", [(name, size) for size in NAMES for name in NAMES[size]])
+def test_types_by_all_their_names_are_those_of_pynrrd(tmp_path: Path, kind: str, size: int) -> None:
+    path = tmp_path / "a.nrrd"
+    header = NRRD.format(type=f"type: {kind}\n", place="content: no place at all")
+    path.write_bytes(header.encode() + (bytes(range(240)) * 4)[: 120 * size])
+    expected, _ = nrrd.read(str(path))
+    study = read_study(path).displayed()
+    assert study.pixels.dtype == expected.dtype.newbyteorder("=")
+    assert np.array_equal(study.pixels, expected.T, equal_nan=expected.dtype.kind == "f")
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int32", "int64", "float32"])
 def test_values_keep_their_type(tmp_path: Path, dtype: str) -> None:
     study = read_study(written(volume(dtype=dtype), tmp_path / "a.mha"))
@@ -152,6 +172,9 @@ def test_what_is_refused(tmp_path: Path) -> None:
     complex_values = sitk.RealAndImaginaryToComplex(*[volume(dtype="float32")] * 2)
     with pytest.raises(UnreadableFileError, match="complex|2 values per voxel"):
         read_study(written(complex_values, tmp_path / "z.mha"))
+    (tmp_path / "a.nrrd").write_text("NRRD0005\ntype: short\ndimension: 3\n\n")
+    with pytest.raises(UnreadableFileError, match="lacks sizes"):
+        read_study(tmp_path / "a.nrrd")
     for end in (".mha", ".nrrd"):
         path = written(volume(), tmp_path / f"cut{end}")
         path.write_bytes(path.read_bytes()[:-50])

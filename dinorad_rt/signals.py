@@ -6,7 +6,13 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-STOPPING = ("SIGTERM", "SIGHUP")
+STOPPING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+"""Those that this system has."""
+
+
+def untouched_signals() -> list[int]:
+    """Signals of `STOPPING` that nobody handles yet: what nohup ignores stays ignored."""
+    return [number for number in STOPPING if signal.getsignal(number) is signal.SIG_DFL]
 
 
 @contextmanager
@@ -22,9 +28,8 @@ def stopped_by_signals(received: list[int]) -> Iterator[None]:
         if len(received) == 1:  # clearing up is not to be interrupted by a second one
             raise KeyboardInterrupt
 
-    numbers = [getattr(signal, name) for name in STOPPING if hasattr(signal, name)]
-    taken = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
-    for number in taken:  # what nohup ignores stays ignored
+    taken = untouched_signals()
+    for number in taken:
         signal.signal(number, stop)
     try:
         yield
