@@ -25,13 +25,16 @@ def verb_of(count: int, singular: str, plural: str) -> str:
     return singular if count == 1 else plural
 
 
-def interval_words(value: float | None, low: float | None, high: float | None) -> str:
+def interval_words(
+    value: float | None, low: float | None, high: float | None, *, decimals: int = 3
+) -> str:
     """`0.912 [0.874, 0.941]`; without the interval where it is not known."""
     if value is None:
         return "undefined"
     if low is None or high is None:
-        return f"{value:.3f}"
-    return f"{value:.3f} [{low:.3f}, {high:.3f}]"
+        return f"{value:z.{decimals}f}"
+    shown = f"z.{decimals}f"
+    return f"{value:{shown}} [{low:{shown}}, {high:{shown}}]"
 
 
 def error_line(error: BaseException) -> str:

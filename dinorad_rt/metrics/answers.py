@@ -13,16 +13,15 @@ import numpy as np
 
 from dinorad_rt.metrics.comparisons import Difference, equivalence_test, holm
 from dinorad_rt.metrics.intervals import LEVEL, RESAMPLES
+from dinorad_rt.metrics.segmentation import VOLUME_METRICS
+from dinorad_rt.metrics.specs import difference_interval, measured_interval, spec_of
 from dinorad_rt.words import count_of
 
-LOWER_IS_BETTER = ("brier", "calibration_error", "hd95")
 MARGIN = 0.02
 HD95_MARGIN = 1.0
 """In the unit of the distances: a millimetre, or a pixel where no spacing is known."""
 _PERMUTED_VALUES = 50_000_000
 """Permutations times samples times classes; beyond it fewer permutations are drawn."""
-_TITLES = {"auroc": "AUROC", "dice": "mean Dice", "hd95": "mean HD95", "nsd": "mean NSD"}
-_TITLES |= {"jaccard": "mean Jaccard"}
 
 
 @dataclass(frozen=True)
@@ -149,8 +148,8 @@ def corrected(found: Sequence[Comparison], question: Question) -> list[Compariso
 
 def verdict(found: Comparison, question: Question, pairs: int) -> str:
     """One comparison in a sentence."""
-    what = _TITLES.get(question.metric, question.metric.replace("_", " "))
-    what = what.replace("auroc", "AUROC")
+    spec = spec_of(question.metric)
+    what = f"mean {spec.title}" if question.metric in VOLUME_METRICS else spec.title
     if question.class_name:
         what += f" of {question.class_name}"
     if found.difference is None or found.low is None or found.high is None:
@@ -160,9 +159,13 @@ def verdict(found: Comparison, question: Question, pairs: int) -> str:
     p_text = f"p {_p(found.p_value)}"
     if pairs > 1:
         p_text += f" (after Holm's correction for {pairs} pairs {_p(p_value)})"
+    second, first = (
+        measured_interval(question.metric, value, None, None)
+        for value in (found.value_second, found.value_first)
+    )
+    difference = difference_interval(question.metric, found.difference, found.low, found.high)
     numbers = (
-        f"{what} {found.value_second:.3f} against {found.value_first:.3f}, difference "
-        f"{found.difference:+.3f} [{found.low:+.3f}, {found.high:+.3f}], {p_text}, on the same "
+        f"{what} {second} against {first}, difference {difference}, {p_text}, on the same "
         f"{count_of(found.n, question.judged)} of {count_of(found.n_patients, 'patient')}"
     )
     if found.unpaired:
@@ -170,7 +173,7 @@ def verdict(found: Comparison, question: Question, pairs: int) -> str:
     margin = f"±{question.margin:g}" + (f" {question.unit}" if question.unit else "")
     if p_value < 1 - LEVEL and (found.low > 0 or found.high < 0):
         higher = found.difference > 0
-        better = higher != (question.metric in LOWER_IS_BETTER)
+        better = higher != spec.lower_is_better
         word = "better" if better else "worse"
         return f"{found.second} is {word} than {found.first}: {numbers}."
     if found.equivalent:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from dinorad_rt.metrics.specs import COUNTED, measured, titled
 from dinorad_rt.words import markdown_text
 
 Facts = Mapping[str, Any]
@@ -107,19 +108,26 @@ def _metrics(facts: Facts) -> Iterator[str]:
         return
     yield from ("| metric | value | 95 % interval | images | patients |", "|---|---|---|---|---|")
     for row in test["metrics"]:
-        interval = (
-            "–"
-            if row["ci_low"] is None
-            else f"{_number(row['ci_low'])} to {_number(row['ci_high'])}"
-        )
-        cells = (row["name"], _number(row["value"]), interval, row["n"], row["n_patients"])
-        yield "| " + " | ".join(str(cell) for cell in cells) + " |"
+        yield "| " + " | ".join(map(str, _metric_cells(row, test.get("unit") or ""))) + " |"
     yield from ("", "Intervals resample patients.", "")
     for name, why in test["excluded_classes"].items():
         yield f"- {markdown_text(f'{name} is in no mean: {why}')}"
     for note in test["notes"]:
         yield f"- {markdown_text(note)}"
     yield ""
+
+
+def _metric_cells(row: Facts, unit: str) -> tuple[str | int, ...]:
+    """A metric with its unit, and over what it is counted where that is of two kinds."""
+    name = row["name"]
+    over = COUNTED.get((row.get("setting") or {}).get("over", ""))
+    what = titled(name, unit) + (f", {over}" if over else "")
+    value, low, high = (
+        "–" if row[key] is None else measured(name, row[key])
+        for key in ("value", "ci_low", "ci_high")
+    )
+    interval = "–" if row["ci_low"] is None else f"{low} to {high}"
+    return what, value, interval, row["n"], row["n_patients"]
 
 
 def _decisions(facts: Facts) -> Iterator[str]:

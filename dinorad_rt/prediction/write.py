@@ -251,13 +251,15 @@ def _training_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
 def _test_facts(run: Path) -> dict[str, Any] | None:
     """Metrics of the run's test split, macro values only; None if there was none."""
     from dinorad_rt.reports.results import RESULTS_FILE, Results
+    from dinorad_rt.reports.table import unit_of
 
     if not (run / RESULTS_FILE).is_file():
         return None
     results = Results.open(run)
-    names = ("name", "value", "ci_low", "ci_high", "n", "n_patients")
+    names = ("name", "setting", "value", "ci_low", "ci_high", "n", "n_patients")
     return {
         "dataset": results.dataset,
+        "unit": unit_of(results),
         "metrics": [
             {key: getattr(value, key) for key in names}
             for value in results.metrics

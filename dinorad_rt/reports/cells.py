@@ -8,12 +8,18 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from dinorad_rt.metrics.specs import spec_of
+
 if TYPE_CHECKING:
     from dinorad_rt.reports.results import MetricValue
 
 
 LONG_TEXT = 40
 """Letters of a cell from which on it may be broken into lines."""
+
+
+MANY_INTERVALS = 3
+"""Columns of intervals from which on an interval stands below its value."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,7 @@ class Interval:
     Attributes:
         value, low, high: None if undefined.
         start, end: the bar's axis; no bar without them.
+        decimals: of the numbers.
     """
 
     value: float | None
@@ -43,6 +50,7 @@ class Interval:
     high: float | None = None
     start: float | None = None
     end: float | None = None
+    decimals: int = 3
 
 
 @dataclass(frozen=True)
@@ -64,8 +72,9 @@ def interval(value: MetricValue | None, axis: tuple[float, float] | None = None)
     """A table cell of a metric; with a bar if an axis is given."""
     if value is None:
         return None
-    ends = (value.ci_low, value.ci_high)
-    return Interval(value.value, *ends, *(axis or (None, None)))
+    start, end = axis or (None, None)
+    decimals = spec_of(value.name).decimals
+    return Interval(value.value, value.ci_low, value.ci_high, start, end, decimals)
 
 
 def cells_of(row: Mapping[str, Any], keys: Sequence[str], numbers: Collection[str] = ()) -> str:
@@ -87,6 +96,11 @@ def is_number_column(values: Iterable[Any]) -> bool:
     return bool(known) and all(
         isinstance(value, (int, float, Shaded)) and not isinstance(value, bool) for value in known
     )
+
+
+def has_many_intervals(row: Mapping[str, Any]) -> bool:
+    """True if a row like this is too wide for a page with each interval beside its value."""
+    return sum(isinstance(value, Interval) for value in row.values()) >= MANY_INTERVALS
 
 
 def _cell(value: Any, *, at_right: bool = False) -> str:
@@ -122,10 +136,11 @@ def break_words(text: str) -> str:
 def _interval_cell(cell: Interval) -> str:
     if cell.value is None:
         return '<td data-value="">undefined</td>'
-    text = f"{cell.value:.3f}"
+    shown = f"z.{cell.decimals}f"
+    text = f"{cell.value:{shown}}"
     if cell.low is None or cell.high is None:
         return f'<td class="interval" data-value="{cell.value!r}">{text}</td>'
-    ends = f'<span class="soft">[{cell.low:.3f}, {cell.high:.3f}]</span>'
+    ends = f'<span class="soft">[{cell.low:{shown}}, {cell.high:{shown}}]</span>'
     bar = _bar((cell.low, cell.value, cell.high), cell.start, cell.end)
     return f'<td class="interval" data-value="{cell.value!r}">{text} {ends}{bar}</td>'
 

@@ -9,27 +9,19 @@ from typing import TypeVar
 import numpy as np
 
 from dinorad_rt.metrics.report import one_vs_rest, present_classes
+from dinorad_rt.metrics.specs import measured
 from dinorad_rt.reports import curves, figures
 from dinorad_rt.reports.figures import Drawing, Estimate
 from dinorad_rt.reports.results import MetricValue
 from dinorad_rt.reports.runs import Run, TestSet, words_of
 from dinorad_rt.reports.study_numbers import ALL, published_for
-from dinorad_rt.reports.table import EXACT_MATCH, TITLES, is_exact_match, value_words
+from dinorad_rt.reports.table import title_of, value_words
 from dinorad_rt.reports.tradeoff import Joined, front
 from dinorad_rt.words import count_of
 
 Item = TypeVar("Item")
 LINES_PER_PLOT = 6
 MANY_SCORES = 200
-MORE_TITLES = {
-    "auroc_micro": "AUROC, micro",
-    "auroc_study": "AUROC as the study's code counts",
-    "brier": "Brier score",
-    "f1": "F1",
-    "dice": "Dice",
-    "hd95": "HD95",
-    "nsd": "NSD",
-}
 FEW_SHOT = "few-shot"
 SHOTS = "shots"
 BAND = f"Bands: pointwise 95 % intervals by patient, {curves.RESAMPLES} resamples."
@@ -105,7 +97,8 @@ def _few_shot_drawing(
         f"{words}. {_repeats(lines)}" + (" Dashed: published by others." if published else ""),
         f"{words}, {title}: "
         + "; ".join(
-            f"{label}: " + ", ".join(f"{count_of(int(e.x), 'shot')} {e.value:.3f}" for e in line)
+            f"{label}: "
+            + ", ".join(f"{count_of(int(e.x), 'shot')} {measured('auroc', e.value)}" for e in line)
             for label, line in lines.items()
         ),
     )
@@ -129,14 +122,15 @@ def paretos(test_set: TestSet, joined: Sequence[Joined]) -> Iterator[Drawing]:
         ("energy", "J per image", lambda item: item.joules),
     )
     for kind, label, cost in axes:
-        points, title = [], ""
+        points, metric = [], ""
         for item in joined:
             at, one = cost(item), _estimate(item.value)
             if at is not None:
-                title = title_of(item.value.name)
+                metric = item.value.name
                 points.append((item.run.label, Estimate(at, one.value, one.low, one.high)))
         if not points:
             continue
+        title = title_of(metric)
         best = front([(point.x, point.value) for _, point in points])
         yield Drawing(
             file_name(test_set.name, "pareto", kind),
@@ -145,21 +139,13 @@ def paretos(test_set: TestSet, joined: Sequence[Joined]) -> Iterator[Drawing]:
             f"{title} of {protocol} on {test_set.name} against {label}, of the same engines. Grey: "
             "what no other run beats in both.",
             f"{title} of {protocol} against {label}: "
-            + "; ".join(f"{name} {p.value:.3f} at {p.x:.3g}" for name, p in points),
+            + "; ".join(f"{name} {measured(metric, p.value)} at {p.x:.3g}" for name, p in points),
         )
 
 
 def file_name(*parts: str) -> str:
     """A file name made of words."""
     return re.sub(r"[^a-z0-9]+", "-", " ".join(parts).lower()).strip("-")
-
-
-def title_of(metric: str, unit: str = "", task: str = "") -> str:
-    """A metric as people write it; distances with their unit, if it is given."""
-    if is_exact_match(metric, task):
-        return EXACT_MATCH
-    title = MORE_TITLES.get(metric) or TITLES.get(metric) or metric.replace("_", " ")
-    return f"{title}, {unit}" if unit and metric == "hd95" else title
 
 
 def judged_scores(run: Run) -> tuple[np.ndarray, np.ndarray]:

@@ -9,12 +9,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from dinorad_rt.reports.markdown import pipe_table
-from dinorad_rt.reports.mask_numbers import class_rows
+from dinorad_rt.reports.mask_numbers import class_tables
 from dinorad_rt.reports.material import Material
 from dinorad_rt.reports.runs import Run
 from dinorad_rt.reports.sections import (
     RANDOM,
     leaderboard_rows,
+    leaderboard_words,
     notes_on,
     published_rows,
     study_tables,
@@ -104,15 +105,15 @@ def to_markdown(
     for test_set in material.test_sets:
         lines += [f"## {markdown_text(test_set.name)}", ""]
         lines += [
-            f"{test_set.count_words}; 95 % intervals by patient. Best first; the setting of each "
-            "was fixed or chosen on validation, never on test."
+            f"{test_set.count_words}; 95 % intervals by patient. {leaderboard_words(test_set)}."
         ]
         excluded = test_set.results.excluded_classes
         if excluded:
             lines += ["", f"Not in the macro mean: {markdown_text(excluded_words(excluded))}."]
         lines += ["", *pipe_table(leaderboard_rows(test_set)), ""]
         if test_set.results.task == "segmentation":
-            lines += ["Masks by class:", "", *pipe_table(class_rows(test_set)), ""]
+            for counted, rows in class_tables(test_set).items():
+                lines += [f"Masks by class, {counted}:", "", *pipe_table(rows), ""]
         lines += [*_bullets(notes_on(test_set)), ""]
     lines += ["## Models by datasets and protocols", ""]
     for protocol, rows in study_tables(material, published).items():

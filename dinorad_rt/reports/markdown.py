@@ -28,7 +28,7 @@ def _text(value: Any) -> str:
     if isinstance(value, Link):
         value = value.text
     if isinstance(value, Interval):
-        return interval_words(value.value, value.low, value.high)
+        return interval_words(value.value, value.low, value.high, decimals=value.decimals)
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return format_number(value)
     return markdown_text(str(value))

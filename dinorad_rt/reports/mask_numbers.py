@@ -8,15 +8,20 @@ from typing import Any
 import numpy as np
 
 from dinorad_rt.metrics.cases import CASES_FILE, CaseTable
+from dinorad_rt.metrics.specs import COUNTED, measured
 from dinorad_rt.reports import figures
 from dinorad_rt.reports.cells import Link, interval
-from dinorad_rt.reports.drawings import file_name, parts_of, title_of
+from dinorad_rt.reports.drawings import file_name, parts_of
 from dinorad_rt.reports.figures import Drawing
-from dinorad_rt.reports.runs import Run, TestSet, unit_of
+from dinorad_rt.reports.runs import Run, TestSet
+from dinorad_rt.reports.table import title_of, unit_of
 from dinorad_rt.words import count_of
 
 METRICS = ("dice", "jaccard", "hd95", "nsd")
-COUNTED = {"volumes": "per case", "pixels": "pooled"}
+COUNTED_HOW = {
+    "per case": "the mean over images or volumes, interval by patient",
+    "pooled pixels": "those of all images or volumes counted together, interval by patient",
+}
 MEAN = "mean of the classes"
 ROWS_PER_PLOT = 10
 
@@ -49,32 +54,31 @@ def dice_of_patients(cases: CaseTable, class_name: str | None = None) -> np.ndar
     return np.sort(found)
 
 
-def class_rows(test_set: TestSet) -> list[dict[str, Any]]:
-    """One row per run, way of counting and class: Dice, Jaccard, HD95 and NSD with intervals."""
+def class_tables(test_set: TestSet) -> dict[str, list[dict[str, Any]]]:
+    """A table per way of counting, under its words: a row per run and class, with intervals.
+
+    Metrics that this way of counting does not have are left out, and ways of none.
+    """
     names = test_set.results.class_names[1:]
     classes = (None, *names) if len(names) > 1 else names
     unit = unit_of(test_set.results)
-    rows = []
-    for run in test_set.runs:
-        for over, words in COUNTED.items():
-            for name in classes:
-                values = _values(run, over, name)
-                if not values:
-                    continue
-                positives = next(iter(values.values())).n_positive
-                rows.append(
-                    {
-                        "run": Link(run.label, run.anchor),
-                        "class": name or MEAN,
-                        "counted": words,
-                        **{
-                            title_of(metric, unit): interval(values.get(metric))
-                            for metric in METRICS
-                        },
-                        "cases": positives,
-                    }
-                )
-    return rows
+    tables = {}
+    for over, words in COUNTED.items():
+        found = [(run, name, _values(run, over, name)) for run in test_set.runs for name in classes]
+        metrics = [metric for metric in METRICS if any(metric in values for *_, values in found)]
+        rows = [
+            {
+                "run": Link(run.label, run.anchor),
+                "class": name or "mean",
+                **{title_of(metric, unit): interval(values.get(metric)) for metric in metrics},
+                "cases": next(iter(values.values())).n_positive,
+            }
+            for run, name, values in found
+            if values
+        ]
+        if rows:
+            tables[words] = rows
+    return tables
 
 
 def mask_drawings(test_set: TestSet) -> Iterator[Drawing]:
@@ -111,10 +115,11 @@ def _patients_of(run: Run, classes: Sequence[str]) -> dict[str, np.ndarray]:
 
 
 def _spread_words(values: np.ndarray) -> str:
-    low, first, middle, third, high = np.percentile(values, (0, 25, 50, 75, 100))
+    ends = np.percentile(values, (0, 25, 50, 75, 100))
+    low, first, middle, third, high = (measured("dice", value) for value in ends)
     return (
-        f"{count_of(len(values), 'patient')}, lowest {low:.3f}, quartiles {first:.3f}, "
-        f"{middle:.3f} and {third:.3f}, highest {high:.3f}"
+        f"{count_of(len(values), 'patient')}, lowest {low}, quartiles {first}, "
+        f"{middle} and {third}, highest {high}"
     )
 
 

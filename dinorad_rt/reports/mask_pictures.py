@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dinorad_rt.metrics.cases import CaseTable
+from dinorad_rt.metrics.specs import measured
 from dinorad_rt.reports.answering import Model, opened_model
-from dinorad_rt.reports.drawings import title_of
 from dinorad_rt.reports.mask_numbers import cases_of
 from dinorad_rt.reports.outlines import outlined_png, style_of
 from dinorad_rt.reports.page import Key, Page, Picture
-from dinorad_rt.reports.runs import Run, unit_of
+from dinorad_rt.reports.runs import Run
+from dinorad_rt.reports.table import unit_of
 from dinorad_rt.reports.viewing import seen_slice, shown_study
 from dinorad_rt.words import count_of
 
@@ -212,9 +213,9 @@ def _pictures(shown: Shown, kind: str, run: Run) -> Iterator[Picture]:
 def _caption(shown: Shown, kind: str, run: Run, judged: tuple[CaseTable, int]) -> str:
     """Dice of each class and the mean, HD95, as the results hold them, and which slice."""
     cases, at = judged
-    words = f"{kind.capitalize()}: Dice {cases.values('dice')[at]:.3f}"
+    words = f"{kind.capitalize()}: Dice {measured('dice', cases.values('dice')[at])}"
     each = [
-        f"{name} {value:.3f}"
+        f"{name} {measured('dice', value)}"
         for name, value in zip(cases.class_names, cases.scores["dice"][at], strict=True)
         if np.isfinite(value)
     ]
@@ -222,8 +223,8 @@ def _caption(shown: Shown, kind: str, run: Run, judged: tuple[CaseTable, int]) -
         words += f" ({', '.join(each)})"
     distance = cases.values("hd95")[at]
     if np.isfinite(distance):
-        words += f", HD95 {distance:.1f} {unit_of(run.results)}"
+        words += f", HD95 {measured('hd95', distance, unit_of(run.results))}"
     nsd = cases.values("nsd")[at]
     if np.isfinite(nsd):
-        words += f", {title_of('nsd')} {nsd:.3f}"
+        words += f", NSD {measured('nsd', nsd)}"
     return f"{words}. {shown.place}".strip().removesuffix(".") + "."

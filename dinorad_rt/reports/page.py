@@ -13,7 +13,13 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
-from dinorad_rt.reports.cells import break_words, cell_words, cells_of, is_number_column
+from dinorad_rt.reports.cells import (
+    break_words,
+    cell_words,
+    cells_of,
+    has_many_intervals,
+    is_number_column,
+)
 from dinorad_rt.reports.look import SCRIPT, STYLE
 from dinorad_rt.reports.svg import inline_svg
 
@@ -113,11 +119,12 @@ class Page:
             for key in rows[0]
         )
         body = "".join(f"<tr>{cells_of(row, list(rows[0]), numbers)}</tr>" for row in rows)
+        kind = "sortable stacked" if any(map(has_many_intervals, rows)) else "sortable"
         if filterable:
             self._blocks.append(_filter_box(name, len(rows), caption))
         self._blocks.append(
             f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(caption)}">'
-            f'<table class="sortable" id="{name}">'
+            f'<table class="{kind}" id="{name}">'
             f"<caption><span>{break_words(caption)}</span></caption>"
             f"<thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>"
         )

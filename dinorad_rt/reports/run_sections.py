@@ -9,11 +9,11 @@ from typing import Any
 from dinorad_rt.metrics.decisions import predicted_labels
 from dinorad_rt.reports.cells import Shaded, format_number, interval
 from dinorad_rt.reports.curves import confusion
-from dinorad_rt.reports.drawings import title_of
 from dinorad_rt.reports.material import Material
 from dinorad_rt.reports.page import Page
-from dinorad_rt.reports.runs import Run, unit_of, words_of
+from dinorad_rt.reports.runs import Run, words_of
 from dinorad_rt.reports.sections import CHOICE, RANDOM
+from dinorad_rt.reports.table import title_of, unit_of
 
 
 def add_runs(page: Page, material: Material) -> None:

@@ -166,11 +166,6 @@ def test_set_key(results: Results) -> str:
 test_set_key.__test__ = False  # type: ignore[attr-defined]  # for pytest: no test
 
 
-def unit_of(results: Results) -> str:
-    """Unit of the distances of masks, mm or px; nothing for other tasks."""
-    return str(results.settings.get("unit", "")) if results.task == "segmentation" else ""
-
-
 def words_of(setting: Mapping[str, Any]) -> str:
     """A setting in words."""
     parts = []

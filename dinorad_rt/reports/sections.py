@@ -8,16 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from dinorad_rt.reports.cells import Link, interval
-from dinorad_rt.reports.drawings import title_of
+from dinorad_rt.metrics.specs import measured
+from dinorad_rt.reports.cells import Interval, Link, interval
 from dinorad_rt.reports.figures import Drawing
-from dinorad_rt.reports.mask_numbers import class_rows
+from dinorad_rt.reports.mask_numbers import COUNTED_HOW, class_tables
 from dinorad_rt.reports.material import Material
 from dinorad_rt.reports.page import Page
 from dinorad_rt.reports.plots import to_svg
-from dinorad_rt.reports.runs import Run, TestSet, unit_of
+from dinorad_rt.reports.runs import Run, TestSet
 from dinorad_rt.reports.study_numbers import ALL, Published
-from dinorad_rt.reports.table import excluded_words
+from dinorad_rt.reports.table import excluded_words, title_of, unit_of
 from dinorad_rt.reports.tradeoff import Joined, pareto_set
 from dinorad_rt.words import count_of
 
@@ -63,19 +63,19 @@ def add_test_set(page: Page, test_set: TestSet, drawings: Sequence[Drawing]) -> 
     """Leaderboard and plots of the runs on one test set."""
     page.heading(test_set.name)
     page.paragraph(f"{TASKS[test_set.results.task]} task, {test_set.count_words}.", soft=True)
+    rows = leaderboard_rows(test_set)
     page.table(
-        leaderboard_rows(test_set),
-        f"Runs on {test_set.name}, best first; the setting of each was fixed or chosen on "
-        "validation, never on test",
+        rows,
+        f"Runs on {test_set.name}. {leaderboard_words(test_set)}{_bar_words(rows)}",
         filterable=len(test_set.runs) > 5,
     )
     if test_set.results.task == "segmentation":
-        page.table(
-            rows := class_rows(test_set),
-            f"Masks of {test_set.name} by class, intervals by patient. Per case: the mean over "
-            "images or volumes; pooled: the pixels of all of them counted together",
-            filterable=len(rows) > 8,
-        )
+        for counted, rows in class_tables(test_set).items():
+            page.table(
+                rows,
+                f"Masks of {test_set.name} by class, {counted}: {COUNTED_HOW[counted]}",
+                filterable=len(rows) > 8,
+            )
     excluded = test_set.results.excluded_classes
     if excluded:
         page.paragraph(f"Not in the macro mean: {excluded_words(excluded)}.", soft=True)
@@ -95,21 +95,38 @@ def leaderboard_rows(test_set: TestSet) -> list[dict[str, Any]]:
     """One row per run: the main metric with a bar, others beside it, and what ran."""
     values = [value for run in test_set.runs if (value := run.headline()) is not None]
     ends = [e for v in values for e in (v.value, v.ci_low, v.ci_high) if e is not None]
-    axis = (min([0.5, *ends]), max([1.0, *ends]))
+    chance = 0.5 if values and values[0].name == "auroc" else 0.0
+    axis = (min([chance, *ends]), max([1.0, *ends]))
     main = title_of(values[0].name) if values else "value"
     unit = unit_of(test_set.results)
     also = [name for name in ALSO if any(run.headline(name) for run in test_set.runs)]
+    masks = test_set.results.task == "segmentation"  # all of one protocol and one way of counting
     return [
         {
             "run": Link(run.label, run.anchor),
             main: interval(run.headline(), axis),
-            "protocol": run.results.protocol,
+            **({} if masks else {"protocol": run.results.protocol}),
             **{title_of(name, unit): interval(run.headline(name)) for name in also},
             "weights": run.results.weights_kind,
-            "setting": run.setting_words,
+            **({} if masks else {"setting": run.setting_words}),
         }
         for run in test_set.runs
     ]
+
+
+def _bar_words(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Over which values the bars of a leaderboard reach; all have the same axis."""
+    for value in (value for row in rows for value in row.values()):
+        if isinstance(value, Interval) and value.start is not None and value.end is not None:
+            return f". Bars from {value.start:.2g} to {value.end:.2g}"
+    return ""
+
+
+def leaderboard_words(test_set: TestSet) -> str:
+    """How the rows of a leaderboard are ordered, and what chose what they show."""
+    if test_set.results.task == "segmentation":
+        return "Best first by the mean over the cases; test chose nothing"
+    return "Best first; the setting of each was fixed or chosen on validation, never on test"
 
 
 def notes_on(test_set: TestSet) -> list[str]:
@@ -174,7 +191,7 @@ def study_tables(
         protocol = "linear" if item.protocol == "few-shot" else item.protocol
         if protocol in tables and ALL in item.values:
             row = tables[protocol].setdefault(f"{item.model}, published by others", {})
-            row[item.dataset] = f"{item.values[ALL]:.3f} (published)"
+            row[item.dataset] = f"{measured(item.metric, item.values[ALL])} (published)"
     return {protocol: _aligned(rows) for protocol, rows in sorted(tables.items())}
 
 

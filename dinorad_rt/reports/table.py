@@ -7,8 +7,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from dinorad_rt.metrics.specs import difference_interval, measured_interval, titled
 from dinorad_rt.reports.terminal import RowsTable, ValueCell, plain_cell, plain_table
-from dinorad_rt.words import count_of, interval_words
+from dinorad_rt.words import count_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -17,16 +18,11 @@ if TYPE_CHECKING:
     from dinorad_rt.metrics.compare import Comparison, Question
     from dinorad_rt.reports.results import MetricValue, Results
 
-TITLES = {
-    "auroc": "AUROC",
-    "average_precision": "AP",
-    "balanced_accuracy": "balanced accuracy",
-    "accuracy": "accuracy",
-    "dice": "Dice",
-    "jaccard": "Jaccard",
-    "hd95": "HD95",
-    "nsd": "NSD",
-}
+COLUMNS = (
+    *("auroc", "average_precision", "balanced_accuracy", "accuracy"),
+    *("dice", "jaccard", "hd95", "nsd"),
+)
+"""Metrics with a column of their own; others stand below the table."""
 EXACT_MATCH = "exact match"
 WIDE = 160
 
@@ -122,9 +118,8 @@ def comparison_table(comparisons: Sequence[Comparison], question: Question) -> R
     """Pairs of runs with the difference, its interval and p-values; each verdict below."""
     from rich.console import Group
 
-    what = TITLES.get(question.metric, question.metric) + (
-        f" of {question.class_name}" if question.class_name else ""
-    )
+    what = titled(question.metric) + (f" of {question.class_name}" if question.class_name else "")
+    what += f" in {question.unit}" if question.unit else ""
     table = plain_table(f"{what}: second minus first, on the same patients")
     tests = {
         "p": "p_value",
@@ -143,7 +138,7 @@ def comparison_table(comparisons: Sequence[Comparison], question: Question) -> R
     for item in comparisons:
         difference = "undefined"
         if item.difference is not None and item.low is not None and item.high is not None:
-            difference = f"{item.difference:+.3f} [{item.low:+.3f}, {item.high:+.3f}]"
+            difference = difference_interval(question.metric, item.difference, item.low, item.high)
         table.add_row(
             plain_cell(item.first),
             plain_cell(item.second),
@@ -198,14 +193,9 @@ def excluded_words(excluded: Mapping[str, str]) -> str:
 def _others_table(results: Results, shown: str) -> RenderableType | None:
     """The metrics without a column."""
     specificity = float(results.settings.get("specificity", 0.9))
-    titles = {
-        "auroc_micro": "micro AUROC",
-        "auroc_study": "AUROC as the study counts (absent classes 0)",
-        "f1": "F1",
-        "sensitivity": f"sensitivity at {100 * specificity:.0f} % specificity",
-        "brier": "Brier score",
-        "calibration_error": "calibration error",
-    }
+    names = ("auroc_micro", "auroc_study", "f1", "sensitivity", "brier", "calibration_error")
+    titles = {name: titled(name) for name in names}
+    titles["sensitivity"] += f" at {100 * specificity:.0f} % specificity"
     table = plain_table("", show_header=False)
     table.add_column("", overflow="fold")
     table.add_column("")
@@ -225,8 +215,17 @@ def _of(results: Results, shown: str) -> str:
 
 
 def _head(name: str, results: Results) -> ValueCell:
-    title = EXACT_MATCH if is_exact_match(name, results.task) else TITLES[name]
-    return ValueCell(f"{title} [95 % CI]")
+    return ValueCell(f"{title_of(name, unit_of(results), results.task)} [95 % CI]")
+
+
+def title_of(metric: str, unit: str = "", task: str = "") -> str:
+    """A metric as people write it; distances with their unit, if it is given."""
+    return EXACT_MATCH if is_exact_match(metric, task) else titled(metric, unit)
+
+
+def unit_of(results: Results) -> str:
+    """Unit of the distances of masks, mm or px; nothing for other tasks."""
+    return str(results.settings.get("unit", "")) if results.task == "segmentation" else ""
 
 
 def is_exact_match(metric: str, task: str) -> bool:
@@ -235,7 +234,7 @@ def is_exact_match(metric: str, task: str) -> bool:
 
 
 def _names(results: Results) -> list[str]:
-    return [name for name in TITLES if any(value.name == name for value in results.metrics)]
+    return [name for name in COLUMNS if any(value.name == name for value in results.metrics)]
 
 
 def _setting_names(results: Results) -> str:
@@ -274,5 +273,5 @@ def _cell(value: MetricValue | None) -> RenderableType:
 
 
 def value_words(value: MetricValue) -> str:
-    """A value with its interval, in three decimals."""
-    return interval_words(value.value, value.ci_low, value.ci_high)
+    """A value with its interval, in the decimals of its metric."""
+    return measured_interval(value.name, value.value, value.ci_low, value.ci_high)

@@ -117,8 +117,10 @@ def test_segmenters_are_compared_from_their_folders(tmp_path: Path) -> None:
     assert "mean HD95 in mm" in text and "mean NSD" in text
     assert "on the same 40 volumes of 20 patients" in text
     assert "0.2/engine: weights: random" in text
+    assert "HD95 in mm: second minus first" in text
     document = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)
     found = document["comparisons"]
+    assert f"{found[1]['difference']:+.2f} [{found[1]['low']:+.2f}, " in text
     assert [(c["metric"], c["margin"], c["unit"]) for c in found] == [
         ("dice", 0.02, ""),
         ("hd95", 1.0, "mm"),

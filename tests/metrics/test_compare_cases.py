@@ -104,6 +104,9 @@ def test_all_metrics_that_both_hold_and_distances_with_a_margin_in_mm() -> None:
     (distance,) = answers[1][1]
     assert distance.difference is not None and distance.difference > 0
     assert "b is worse than a: mean HD95 in mm" in distance.verdict
+    ends = f"{distance.difference:+.2f} [{distance.low:+.2f}, {distance.high:+.2f}], p"
+    assert f"{distance.value_second:.2f} against {distance.value_first:.2f}, " in distance.verdict
+    assert f"difference {ends}" in distance.verdict
     unmeasured = dict(tables[1].scores) | {"hd95": np.full((20, 2), np.nan)}
     answers = compare_cases([tables[0], replace(tables[1], scores=unmeasured)], ["a", "b"], QUICK)
     assert [question.metric for question, _ in answers] == ["dice"]

@@ -74,6 +74,26 @@ def test_what_is_written_is_read_and_said_in_the_card(graph: Graph, tmp_path: Pa
     assert not [path for path in tmp_path.iterdir() if path.name.endswith(".part")]
 
 
+def test_the_card_shows_metrics_as_reports_do(graph: Graph, tmp_path: Path) -> None:
+    row = {"value": 0.98765, "ci_low": 0.9, "ci_high": 1.0, "n": 9, "n_patients": 8}
+    metrics = [
+        row | {"name": "dice", "setting": {"over": "volumes"}},
+        row | {"name": "dice", "setting": {"over": "pixels"}, "ci_low": None, "ci_high": None},
+        row | {"name": "hd95", "setting": {"over": "volumes"}, "value": 3.456},
+        row | {"name": "average_precision"},  # bundles of before have no setting
+    ]
+    test = {"unit": "mm", "metrics": metrics, "excluded_classes": {}, "notes": []}
+    write_bundle(graph, facts_of(graph) | {"test": test}, tmp_path / "out")
+    card = (tmp_path / "out" / CARD_FILE).read_text(encoding="utf-8")
+    for line in (
+        "| Dice, per case | 0.988 | 0.900 to 1.000 | 9 | 8 |",
+        "| Dice, pooled pixels | 0.988 | – | 9 | 8 |",
+        "| HD95, mm, per case | 3.46 | 0.90 to 1.00 | 9 | 8 |",
+        "| AP | 0.988 | 0.900 to 1.000 | 9 | 8 |",
+    ):
+        assert line in card
+
+
 @pytest.mark.parametrize("name", [CARD_FILE, "graph/model.onnx"])
 def test_a_changed_or_missing_file_is_refused(graph: Graph, tmp_path: Path, name: str) -> None:
     out = tmp_path / "out"

@@ -19,7 +19,7 @@ from dinorad_rt.errors import DataError
 from dinorad_rt.reports import mask_pictures
 from dinorad_rt.reports.answering import Model, Sources, opened_model
 from dinorad_rt.reports.gallery import GalleryRequest, gallery_for
-from dinorad_rt.reports.mask_numbers import class_rows, dice_of_patients, mask_drawings
+from dinorad_rt.reports.mask_numbers import class_tables, dice_of_patients, mask_drawings
 from dinorad_rt.reports.material import Material, read_material
 from dinorad_rt.reports.outlines import COLOURS, outlines, style_of
 from tests.reports.fake_masks import CLASSES, SECRET, SPEC, judged, thresholds, write_images
@@ -57,22 +57,28 @@ def model(monkeypatch: pytest.MonkeyPatch) -> Model:
 
 def test_numbers_by_class_equal_the_results(material: Material, tmp_path: Path) -> None:
     (test_set,) = material.test_sets
-    rows = class_rows(test_set)
-    assert [(row["class"], row["counted"]) for row in rows] == [
-        (name, over)
-        for over in ("per case", "pooled")
-        for name in ("mean of the classes", *CLASSES[1:])
-    ]
+    tables = class_tables(test_set)
+    assert list(tables) == ["per case", "pooled pixels"]
+    for rows in tables.values():
+        assert [row["class"] for row in rows] == ["mean", *CLASSES[1:]]
+    each, pooled = tables.values()
     results = test_set.results
     lung = results.metric("hd95", "lung", over="volumes")
-    cell = rows[1]["HD95, px"]
+    cell = each[1]["HD95, px"]
     assert (cell.value, cell.low, cell.high) == (lung.value, lung.ci_low, lung.ci_high)
-    assert rows[4]["Dice"].value == results.metric("dice", "lung", over="pixels").value
-    assert rows[4]["HD95, px"] is None
+    assert pooled[1]["Dice"].value == results.metric("dice", "lung", over="pixels").value
+    assert "HD95, px" not in pooled[0]  # distances are of single cases
+    assert (cell.decimals, each[1]["Dice"].decimals) == (2, 3)
     assert material.runs[0].setting == {"over": "volumes"}
     text = report_of(material, tmp_path)
     assert "Masks of" in text and "HD95, px" in text and "HD95, mm" not in text
-    assert "| pooled |" in (tmp_path / "report.md").read_text()
+    assert f"{lung.value:.2f} [{lung.ci_low:.2f}, {lung.ci_high:.2f}]" in (
+        markdown := (tmp_path / "report.md").read_text()
+    )
+    assert "Masks by class, pooled pixels:" in markdown
+    kinds = [str(table["class"]) for table in Tree(text).named("table")]
+    assert kinds[:3] == ["sortable stacked", "sortable stacked", "sortable"]
+    assert "Bars from 0 to 1" in text
     counted = [
         row
         for row in csv.DictReader(io.StringIO((tmp_path / "report.csv").read_text()))
@@ -108,7 +114,7 @@ def test_a_run_without_its_cases_has_a_table_and_no_plot(
     folder = judged(dataset, tmp_path / "a")
     (folder / "cases.parquet").unlink()
     alone = read_material([folder])
-    assert class_rows(alone.test_sets[0]) and not list(mask_drawings(alone.test_sets[0]))
+    assert class_tables(alone.test_sets[0]) and not list(mask_drawings(alone.test_sets[0]))
     text = pictures_of(alone, GalleryRequest(dataset, 1))
     assert "cases.parquet is not beside the results" in text and "<img" not in text
 
