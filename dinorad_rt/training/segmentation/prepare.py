@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from dinorad_rt.datasets.dataset import Sample
 from dinorad_rt.errors import ProtocolError
 from dinorad_rt.export.recipe import load_recipe
 from dinorad_rt.pipeline import load
 from dinorad_rt.preprocessing.spec import PreprocessSpec
 from dinorad_rt.training.base import backbone_facts, remember_weights
 from dinorad_rt.training.segmentation import predict
-from dinorad_rt.training.segmentation.arrays import ArrayStore, check_lengths, usable
+from dinorad_rt.training.segmentation.arrays import ArrayStore
 from dinorad_rt.training.segmentation.augment import (
     patch_augmentation,
     slice_augmentation,
@@ -31,12 +30,7 @@ from dinorad_rt.training.segmentation.baselines import (
     network_named,
 )
 from dinorad_rt.training.segmentation.decoders import PATCH_BLOCKS
-from dinorad_rt.training.segmentation.fill import (
-    fill_greys,
-    fill_masks,
-    fill_tokens,
-    question_of,
-)
+from dinorad_rt.training.segmentation.fill import question_of
 from dinorad_rt.training.segmentation.jobs import (
     AbstractSegmentationJob,
     PatchJob,
@@ -47,6 +41,13 @@ from dinorad_rt.training.segmentation.load import grid_side
 from dinorad_rt.training.segmentation.model import Segmenter, encoder_of
 from dinorad_rt.training.segmentation.rows import PatchRows, SliceRows, TokenRows
 from dinorad_rt.training.segmentation.settings import SegmentationSettings
+from dinorad_rt.training.segmentation.stores import (
+    filled_greys,
+    filled_masks,
+    token_stores,
+    usable_samples,
+    view_stores,
+)
 from dinorad_rt.training.segmentation.work import (
     SCRATCH_SIZE,
     Opener,
@@ -86,11 +87,11 @@ def _cached(work: Work) -> Prepared:
     engine = _dense_engine(backbone, work)
     spec = backbone_spec(settings, backbone)
     blocks = PATCH_BLOCKS[settings.decoder]
-    masks, tokens = _stores(work, spec, engine, blocks)
-    train = _usable(work, "train", tokens, masks)
-    val = _usable(work, "val", tokens, masks)
+    masks, tokens = token_stores(work, spec, engine, blocks)
+    train = usable_samples(work, "train", tokens, masks)
+    val = usable_samples(work, "val", tokens, masks)
     train = work.training(train, val)
-    views = [(tokens, masks), *_views(work, (masks, train), engine, spec, blocks)]
+    views = [(tokens, masks), *view_stores(work, (masks, train), engine, spec, blocks)]
     _, count, dim = engine.outputs["patch_tokens"]
     head = {"decoder": settings.decoder, "dim": int(dim), "grid": grid_side(int(count))}
     facts = {
@@ -169,7 +170,7 @@ def _prepare_patches(work: Work, network: Network) -> Prepared:
     fill_volumes(
         (volumes, masks), samples, spec, settings.spacing, work.classes, progress=work.progress
     )
-    train, val = (_usable(work, split, volumes, masks) for split in ("train", "val"))
+    train, val = (usable_samples(work, split, volumes, masks) for split in ("train", "val"))
     augment = patch_augmentation(
         settings.augmentation, settings.patch, mirror=work.mirror, left_right=side_axis(train[0])
     )
@@ -213,93 +214,11 @@ def _dense_engine(backbone: Backbone, work: Work) -> Engine:
     return build_engine(graph, backend=request.backend, profile=request.profile, say=work.say)
 
 
-def _stores(
-    work: Work, spec: PreprocessSpec, engine: Engine, blocks: int
-) -> tuple[ArrayStore, ArrayStore]:
-    """Masks and tokens of training and validation, filled."""
-    masks = _filled_masks(work, spec)
-    question = question_of("tokens", work.dataset, spec, engine=engine.key, blocks=blocks)
-    tokens = ArrayStore.open(question)
-    samples = [*work.samples("train"), *work.samples("val")]
-    todo = len(tokens.missing(samples))
-    if todo:
-        what = count_of(todo, "image or volume", "images or volumes")
-        work.say(f"computing patch tokens of {what}, once")
-        fill_tokens(
-            tokens,
-            samples,
-            engine,
-            spec,
-            blocks=blocks,
-            workers=work.workers,
-            progress=work.progress,
-        )
-    work.say(f"patch tokens: {tokens.nbytes(samples) / 2**20:.0f} MiB in the cache")
-    return masks, tokens
-
-
-def _filled_masks(work: Work, spec: PreprocessSpec) -> ArrayStore:
-    question = question_of("masks", work.dataset, spec, classes=work.classes)
-    masks = ArrayStore.open(question)
-    fill_masks(masks, [*work.samples("train"), *work.samples("val")], spec, work.classes)
-    return masks
-
-
-def _views(
-    work: Work,
-    known: tuple[ArrayStore, list[Sample]],
-    engine: Engine,
-    spec: PreprocessSpec,
-    blocks: int,
-) -> list[tuple[ArrayStore, ArrayStore]]:
-    """Tokens and masks of augmented copies of the training slices, filled."""
-    from dinorad_rt.training.segmentation.views import fill_view
-
-    settings, (masks, train) = work.settings, known
-    if settings.views == 1 or settings.augmentation == "none":
-        return []
-    greys = ArrayStore.open(question_of("greys", work.dataset, spec))
-    fill_greys(greys, train, spec, workers=work.workers)
-    train = usable(train, greys, what="training")
-    augment = slice_augmentation(settings.augmentation, mirror=work.mirror)
-    found = []
-    for number in range(1, settings.views):
-        asked = {
-            "view": number,
-            "augmentation": settings.augmentation,
-            "mirror": work.mirror,
-        }
-        dense = asked | {"engine": engine.key, "blocks": blocks}
-        view = (
-            ArrayStore.open(question_of("tokens", work.dataset, spec, **dense)),
-            ArrayStore.open(
-                question_of("masks", work.dataset, spec, classes=work.classes, **asked)
-            ),
-        )
-        work.say(f"view {number + 1} of {settings.views}: augmented copies")
-        fill_view(
-            view,
-            (greys, masks),
-            train,
-            engine,
-            spec,
-            augment=augment,
-            blocks=blocks,
-            progress=work.progress,
-        )
-        found.append(view)
-    return found
-
-
 def _slice_job(
     work: Work, module: torch.nn.Module, spec: PreprocessSpec, facts: dict[str, Any]
 ) -> SliceJob:
-    masks = _filled_masks(work, spec)
-    greys = ArrayStore.open(question_of("greys", work.dataset, spec))
-    samples = [*work.samples("train"), *work.samples("val")]
-    work.say(f"reading {count_of(len(samples), 'image or volume', 'images or volumes')}")
-    fill_greys(greys, samples, spec, workers=work.workers, progress=work.progress)
-    train, val = (_usable(work, split, greys, masks) for split in ("train", "val"))
+    masks, greys = filled_masks(work, spec), filled_greys(work, spec)
+    train, val = (usable_samples(work, split, greys, masks) for split in ("train", "val"))
     augment = slice_augmentation(work.settings.augmentation, mirror=work.mirror)
     return SliceJob(
         module,
@@ -308,19 +227,6 @@ def _slice_job(
         (spec.mean, spec.std),
         encoder_lr=work.settings.encoder_lr,
     )
-
-
-def _usable(work: Work, split: str, *stores: ArrayStore) -> list[Sample]:
-    samples = work.samples(split)
-    kept = usable(samples, *stores, what=split)
-    check_lengths(kept, *stores)
-    if len(kept) < len(samples):
-        reasons = {r for store in stores for r in store.failures.values()}
-        work.say(
-            f"{len(samples) - len(kept)} of {len(samples)} {split} images cannot be read and are "
-            f"left out: {'; '.join(sorted(reasons)[:3])}"
-        )
-    return kept
 
 
 def _network_facts(work: Work, network: Network, spec: PreprocessSpec) -> dict[str, Any]:
