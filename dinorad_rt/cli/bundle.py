@@ -19,6 +19,14 @@ def bundle(
     out: Annotated[Path, typer.Option(help="New folder of the bundle.")],
     source: MaskSource,
     name: Annotated[str | None, typer.Option(help="Name of the model. Default: the run's.")] = None,
+    class_names: Annotated[
+        str | None,
+        typer.Option(
+            help="What answers call the classes: all in the run's order (background,liver,tumour), "
+            "or single ones by their name or mask value in the run (60=liver,255=tumour). "
+            "Default: the run's."
+        ),
+    ] = None,
     precision: options.PrecisionChoice = "fp32",
     backend: options.Backend = "auto",
     threshold: Annotated[
@@ -41,11 +49,18 @@ def bundle(
     on its validation split, through the engine. A bundle holds data only, nothing that runs.
     """
     from dinorad_rt.pipeline import resolve_precision
+    from dinorad_rt.prediction.names import class_names_for
     from dinorad_rt.prediction.write import BundleOptions, bundle_run
+    from dinorad_rt.training.run_folder import read_run
 
+    names: tuple[str, ...] = ()
+    if class_names is not None:  # asked before the data are opened
+        wanted = options.some_names("--class-names", class_names)
+        names = class_names_for(read_run(run)["data"], wanted)
     images = source.open_for_run(run, seed) if source.is_given else None
     choices = BundleOptions(
         name=name,
+        class_names=names,
         precision=resolve_precision(precision, backend),
         backend=backend,
         rule=threshold,

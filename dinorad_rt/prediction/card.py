@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from dinorad_rt.metrics.specs import COUNTED, measured, titled
@@ -57,6 +57,7 @@ def _model(facts: Facts) -> Iterator[str]:
     rows = {
         "answers with": facts["kind"],
         "classes": ", ".join(facts["class_names"]),
+        **_old_names(facts["class_names"], training.get("data") or {}),
         **_values(training.get("data") or {}),
         "backbone": backbone.get("name") or backbone.get("model") or "trained from scratch",
         "trained by": method.get("protocol") or (training.get("model") or {}).get("name"),
@@ -65,6 +66,12 @@ def _model(facts: Facts) -> Iterator[str]:
         "licence of the weights below": facts["licence"] or "not stated",
     }
     yield from _table(rows)
+
+
+def _old_names(names: Sequence[str], data: Mapping[str, Any]) -> dict[str, str]:
+    """The names of the run, where the bundle has others."""
+    old = data.get("class_names") or names
+    return {} if list(old) == list(names) else {"classes in the run": ", ".join(map(str, old))}
 
 
 def _values(data: Mapping[str, Any]) -> dict[str, str]:

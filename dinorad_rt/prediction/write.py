@@ -32,6 +32,7 @@ from dinorad_rt.prediction.bundle import (
     Bundle,
 )
 from dinorad_rt.prediction.card import model_card
+from dinorad_rt.prediction.names import class_names_for
 from dinorad_rt.progress import Say, silent
 from dinorad_rt.types import Precision
 
@@ -47,12 +48,15 @@ class BundleOptions:
 
     Attributes:
         name: what answers are signed with; None for the run's folder name.
+        class_names: what answers call the classes, see `names.class_names_for`; empty for the
+            run's names.
         precision: of the graph.
         backend: whose engine is calibrated; auto for the fastest here.
         rule, least: how thresholds are chosen, see `operating_point`.
     """
 
     name: str | None = None
+    class_names: tuple[str, ...] = ()
     precision: Precision = "fp32"
     backend: str = "auto"
     rule: Rule = "youden"
@@ -96,7 +100,7 @@ def bundle_run(
 
     Raises:
         RunError: no finished run.
-        BundleError: the dataset is not the run's.
+        BundleError: the dataset is not the run's, or the names are not for its classes.
         ExportError, ParityError: the run's model does not pass its checks.
         OutputExistsError, NoSpaceError: the bundle cannot be written.
     """
@@ -106,6 +110,9 @@ def bundle_run(
     options = options or BundleOptions()
     _refuse_full(out)
     tuned = load_tuned(run)
+    names = tuned.class_names
+    if options.class_names:
+        names = class_names_for(tuned.facts["data"], options.class_names)
     kind = "segmentation" if tuned.kind == "segmenter" else "classification"
     if dataset is not None and dataset.fingerprint != tuned.facts["data"]["fingerprint"]:
         raise BundleError(
@@ -118,7 +125,7 @@ def bundle_run(
         "name": options.name or run.resolve().name,
         "kind": kind,
         "task": tuned.task,
-        "class_names": list(tuned.class_names),
+        "class_names": list(names),
         "activation": activation_of(tuned.task),
         "preprocessing": tuned.preprocessing.as_dict(),
         "precision": options.precision,
@@ -126,7 +133,7 @@ def bundle_run(
         "weights_kind": graph.weights_kind,
         "licence": graph.manifest["weights"]["licence"],
         "training": _training_facts(tuned.facts),
-        "test": _test_facts(run),
+        "test": _test_facts(run, dict(zip(tuned.class_names, names, strict=True))),
     }
     if kind == "classification" and dataset is not None:
         engine = build_engine(graph, backend=options.backend, say=say)
@@ -248,8 +255,13 @@ def _training_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
     return kept | {"best_epoch": best}
 
 
-def _test_facts(run: Path) -> dict[str, Any] | None:
-    """Metrics of the run's test split, macro values only; None if there was none."""
+def _test_facts(run: Path, renamed: Mapping[str, str]) -> dict[str, Any] | None:
+    """Metrics of the run's test split, macro values only; None if there was none.
+
+    Args:
+        run: its folder.
+        renamed: name of a class in the run → in the bundle.
+    """
     from dinorad_rt.reports.results import RESULTS_FILE, Results
     from dinorad_rt.reports.table import unit_of
 
@@ -265,6 +277,8 @@ def _test_facts(run: Path) -> dict[str, Any] | None:
             for value in results.metrics
             if value.class_name is None
         ],
-        "excluded_classes": results.excluded_classes,
+        "excluded_classes": {
+            renamed.get(name, name): why for name, why in results.excluded_classes.items()
+        },
         "notes": list(results.notes),
     }

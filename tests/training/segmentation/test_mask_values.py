@@ -75,6 +75,15 @@ def test_every_verb_opens_the_masks_by_the_values_of_the_run(tmp_path: Path, cac
     card = (tmp_path / "bundle" / "MODEL_CARD.md").read_text()
     assert "0, 1, 2 in predicted ones; 0, 60, 255 in those of training" in card
     done("predict", tmp_path / "bundle", data / "images" / "0.png", "--out", tmp_path / "answers")
+    refused = program("bundle", run, "--out", tmp_path / "named", "--class-names", "60=a,7=b")
+    assert refused.returncode == 2 and "7, which the run does not know" in refused.stderr
+    done("bundle", run, "--out", tmp_path / "named", "--class-names", "60=artery,bone=rib")
+    card = (tmp_path / "named" / "MODEL_CARD.md").read_text()
+    assert "| classes | background, artery, rib |" in card
+    assert "| classes in the run | background, vessel, bone |" in card
+    done("predict", tmp_path / "named", data / "images" / "0.png", "--out", tmp_path / "new")
+    columns = (tmp_path / "new" / "predictions.csv").read_text().splitlines()[0]
+    assert "volume_ml_artery" in columns and "volume_ml_vessel" not in columns
 
 
 def test_a_run_of_the_earlier_form_tells_values_by_guessed_names(
