@@ -1,4 +1,4 @@
-"""Masks as files: NIfTI in the image's own grid, DICOM SEG beside its series, overlays as PNG."""
+"""Masks as files: NIfTI in the image's own grid, DICOM SEG beside its series."""
 
 from __future__ import annotations
 
@@ -13,15 +13,12 @@ from dinorad_rt.errors import DataError
 from dinorad_rt.files import atomic_path
 from dinorad_rt.optional import require
 from dinorad_rt.prediction.inputs import Item
-from dinorad_rt.reports.plots import COLOURS
 from dinorad_rt.studies.nifti import open_nifti
 from dinorad_rt.studies.quiet import quiet
 from dinorad_rt.studies.read import file_kind
 from dinorad_rt.studies.study import Study
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
-_TILES = 9
-_OPACITY = 0.45
 _TISSUE = ("85756007", "SCT", "Tissue")
 """Category and type of each segment (SNOMED CT): a class name of the user's has no code."""
 _FAMILY = ("123110", "DCM", "Artificial Intelligence")
@@ -192,89 +189,3 @@ def _description(hd: Any, number: int, name: str, model: str, version: str) -> A
             name=model[:64], version=version[:64], family=family
         ),
     )
-
-
-def write_overlay(path: Path, mask: np.ndarray, study: Study, class_names: Sequence[str]) -> None:
-    """A PNG of up to nine slices with the mask in colours, and a legend.
-
-    Slices are spread over those with a mask, or over all if there is none.
-
-    Args:
-        path: ending in .png.
-        mask: (slices, height, width) uint8 in the study's grid.
-        study: as `Item.read` gave it.
-        class_names: background first.
-    """
-    from PIL import Image
-
-    from dinorad_rt.training.segmentation.grid import undisplayed
-
-    shown = study.displayed()
-    turned = undisplayed(mask, study)  # the same flips turn it to the display
-    filled = np.flatnonzero(turned.any(axis=(1, 2)))
-    chosen = _spread(filled if len(filled) else np.arange(len(turned)), _TILES)
-    tiles = [_tile(shown.slice(int(index)), turned[index]) for index in chosen]
-    columns = int(np.ceil(np.sqrt(len(tiles))))
-    blank = np.zeros_like(tiles[0])
-    tiles += [blank] * (-len(tiles) % columns)
-    rows = [np.concatenate(tiles[i : i + columns], 1) for i in range(0, len(tiles), columns)]
-    picture = Image.fromarray(np.concatenate([*rows, _legend(rows[0].shape[1], class_names)]))
-    with atomic_path(path) as part:
-        picture.save(part, format="PNG")
-
-
-def _tile(slice_: Study, mask: np.ndarray) -> np.ndarray:
-    """One slice as RGB, at least 256 pixels high, rows and columns in their true proportion."""
-    from PIL import Image
-
-    grey = _grey(slice_)
-    colour = np.repeat((grey * 255).astype(np.uint8)[..., None], 3, axis=2).astype(np.float64)
-    for index in np.unique(mask[mask > 0]):
-        where = mask == index
-        colour[where] = (1 - _OPACITY) * colour[where] + _OPACITY * np.asarray(_rgb(int(index)))
-    height, width = mask.shape
-    tall, wide = (1.0, 1.0) if slice_.spacing is None else slice_.spacing[1:]
-    scale = 256 / (height * tall)
-    size = (max(1, round(width * wide * scale)), 256)
-    picture = Image.fromarray(colour.astype(np.uint8))
-    return np.asarray(picture.resize(size, Image.Resampling.BILINEAR))
-
-
-def _grey(slice_: Study) -> np.ndarray:
-    """(height, width) in [0, 1], windowed as `dinorad` does, at the slice's own resolution."""
-    from dinorad_rt.preprocessing.geometry import geometry
-    from dinorad_rt.preprocessing.pipeline import Preprocessor
-    from dinorad_rt.preprocessing.spec import PreprocessSpec
-
-    height, width = slice_.pixels.shape[1:3]
-    plain = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-    spec = PreprocessSpec(max(height, width), *plain, resize="pad")
-    plan = geometry(height, width, spec)
-    top, left = plan.rows.offset, plan.columns.offset
-    grey: np.ndarray = Preprocessor(spec)(slice_)[0, top : top + height, left : left + width]
-    return grey
-
-
-def _legend(width: int, class_names: Sequence[str]) -> np.ndarray:
-    from PIL import Image, ImageDraw
-
-    names = class_names[1:]
-    image = Image.new("RGB", (width, 18 * len(names) + 6))
-    draw = ImageDraw.Draw(image)
-    for row, name in enumerate(names):
-        top = 4 + 18 * row
-        draw.rectangle((6, top, 18, top + 12), fill=_rgb(row + 1))
-        draw.text((26, top), name, fill=(255, 255, 255))
-    return np.asarray(image)
-
-
-def _rgb(index: int) -> tuple[int, int, int]:
-    text = COLOURS[(index - 1) % 6].lstrip("#")
-    return int(text[:2], 16), int(text[2:4], 16), int(text[4:], 16)
-
-
-def _spread(indexes: np.ndarray, count: int) -> np.ndarray:
-    if len(indexes) <= count:
-        return indexes
-    chosen: np.ndarray = indexes[np.linspace(0, len(indexes) - 1, count).round().astype(int)]
-    return chosen

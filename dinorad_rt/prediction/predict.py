@@ -24,7 +24,8 @@ from dinorad_rt.prediction import classify as classification
 from dinorad_rt.prediction import saliency
 from dinorad_rt.prediction.bundle import LOGITS, Bundle
 from dinorad_rt.prediction.inputs import Item, ahead, find_items, fingerprint
-from dinorad_rt.prediction.masks import write_dicom_seg, write_nifti, write_overlay
+from dinorad_rt.prediction.masks import write_dicom_seg, write_nifti
+from dinorad_rt.prediction.overlays import write_overlay
 from dinorad_rt.prediction.saliency import Method
 from dinorad_rt.prediction.segment import segment, volumes_ml
 from dinorad_rt.prediction.table import QUESTION_FILE, Answer, AnswerTable

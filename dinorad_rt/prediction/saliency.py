@@ -119,7 +119,9 @@ def occlusion(infer: Infer, pixels: np.ndarray, target: int, *, sigmoid: bool) -
         sums[rows, columns] += fall
         counts[rows, columns] += 1
     top = float(np.abs(odds[0] - odds[1:]).max())
-    note = f"Hiding one place moves the log-odds ({odds[0]:.2f}) by at most {top:.2f}."
+    note = (
+        f"Hiding one place moves the log-odds ({odds[0]:.2f}, not calibrated) by at most {top:.2f}."
+    )
     return Attribution((sums / np.maximum(counts, 1)).astype(np.float32), note)
 
 

@@ -14,8 +14,10 @@ from PIL import Image
 from dinorad_rt.errors import DataError
 from dinorad_rt.phantoms import write_phantoms
 from dinorad_rt.prediction.inputs import Item, find_items
-from dinorad_rt.prediction.masks import write_dicom_seg, write_nifti, write_overlay
+from dinorad_rt.prediction.masks import write_dicom_seg, write_nifti
+from dinorad_rt.prediction.overlays import GAP, LINE, SIDE_OF_IMAGE, SIDE_OF_SLICE, write_overlay
 from dinorad_rt.prediction.segment import volumes_ml
+from dinorad_rt.reports.outlines import COLOURS
 from dinorad_rt.studies.study import Study
 from dinorad_rt.training.segmentation.grid import undisplayed
 
@@ -210,8 +212,29 @@ def test_overlays_colour_the_mask_and_nothing_else(ct_item: Item, tmp_path: Path
     changed = np.abs(pictures[0] - pictures[1]).sum(axis=2) > 0
     tiles = min(9, len(mask))
     columns = int(np.ceil(np.sqrt(tiles)))
-    height = 256 * -(-tiles // columns)
-    share = changed[:height].mean()
-    assert share == pytest.approx(20 * 20 / mask[0].size * tiles / (columns**2), rel=0.2)
+    down = SIDE_OF_SLICE + LINE + GAP
+    height = down * -(-tiles // columns)
+    assert not changed[height:].any()
+    first = changed[:SIDE_OF_SLICE, : (changed.shape[1] - GAP * (columns - 1)) // columns]
+    assert first.mean() == pytest.approx(20 * 20 / mask[0].size, rel=0.2)
     grey = pictures[0][:height][~changed[:height]]
     assert np.ptp(grey, axis=1).max() == 0
+    numbers = pictures[0][SIDE_OF_SLICE : SIDE_OF_SLICE + LINE, :80]
+    assert numbers.max() > 200  # each slice says which it is
+
+
+def test_a_single_image_stands_beside_its_overlay(tmp_path: Path) -> None:
+    """The colour of a class is the one that it has in reports."""
+    study = Study(np.full((1, 40, 30), 7.0), spacing=(1.0, 1.0, 1.0))
+    mask = np.zeros((1, 40, 30), np.uint8)
+    mask[0, 10:30, 5:25] = 1
+    write_overlay(tmp_path / "one.png", mask, study, ("background", "lung"))
+    picture = np.asarray(Image.open(tmp_path / "one.png")).astype(int)
+    wide = round(SIDE_OF_IMAGE * 30 / 40)
+    assert picture.shape == (SIDE_OF_IMAGE + LINE + GAP + 2 * LINE, 2 * wide + GAP, 3)
+    plain, painted = picture[:SIDE_OF_IMAGE, :wide], picture[:SIDE_OF_IMAGE, wide + GAP :]
+    assert np.ptp(plain, axis=2).max() == 0
+    coloured = np.ptp(painted, axis=2) > 0
+    assert coloured.mean() == pytest.approx(20 * 20 / (40 * 30), rel=0.1)
+    key = picture[SIDE_OF_IMAGE + LINE + GAP + 8, 12]
+    assert COLOURS[0] == "#" + "".join(f"{value:02X}" for value in key)
