@@ -26,7 +26,7 @@ def list_things(
         return
     from dinorad_rt.reports.table import print_table, rows_table
 
-    print_table(rows_table(what, rows))
+    print_table(rows_table(what, rows, _SPARE.get(what, ())))
     if what == "models":
         typer.echo("Any timm model works too, by its own name; `timm.list_models()` has them.")
 
@@ -111,6 +111,12 @@ def _text(value: object) -> str:
     return "auto" if value is None else str(value)
 
 
+_SPARE = {
+    "models": ("study", "patch", "dim", "training", "size", "licence"),
+    "datasets": ("study", "classes", "licence", "train, val, test", "modality", "task"),
+    "backends": ("devices", "fast here", "version"),
+}
+"""Columns that a narrow terminal goes without, the least important first."""
 _LISTERS = {
     "models": _models,
     "datasets": _datasets,

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dinorad_rt.metrics.specs import difference_interval, measured_interval, titled
-from dinorad_rt.reports.terminal import RowsTable, ValueCell, plain_cell, plain_table
+from dinorad_rt.reports.terminal import BLANK, RowsTable, ValueCell, plain_cell, plain_table
 from dinorad_rt.words import count_of
 
 if TYPE_CHECKING:
@@ -46,12 +46,20 @@ def to_text(table: RenderableType, width: int = WIDE) -> str:
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
 
 
-def rows_table(title: str, rows: Sequence[Mapping[str, Any]]) -> RenderableType:
-    """A table of rows; columns that are empty in every row are left out."""
+def rows_table(
+    title: str, rows: Sequence[Mapping[str, Any]], spare: Sequence[str] = ()
+) -> RenderableType:
+    """A table of rows; columns that are empty in every row are left out.
+
+    Args:
+        title: above it.
+        rows: key → cell.
+        spare: keys that may be left out of a narrow terminal, the least important first.
+    """
     if not rows:
         return f"{title}: nothing"
     keys = [key for key in rows[0] if any(str(row.get(key, "")) for row in rows)]
-    return RowsTable(title, tuple(keys), tuple(rows))
+    return RowsTable(title, tuple(keys), tuple(rows), tuple(spare))
 
 
 def key_value_table(title: str, values: Mapping[str, Any]) -> RenderableType:
@@ -120,7 +128,6 @@ def comparison_table(comparisons: Sequence[Comparison], question: Question) -> R
 
     what = titled(question.metric) + (f" of {question.class_name}" if question.class_name else "")
     what += f" in {question.unit}" if question.unit else ""
-    table = plain_table(f"{what}: second minus first, on the same patients")
     tests = {
         "p": "p_value",
         "p Holm": "p_holm",
@@ -133,21 +140,22 @@ def comparison_table(comparisons: Sequence[Comparison], question: Question) -> R
         for name, field in tests.items()
         if any(getattr(item, field) is not None for item in comparisons)
     }
-    for name in ("first", "second", "difference [95 % CI]", *done):
-        table.add_column(name, overflow="fold")
+    rows = []
     for item in comparisons:
         difference = "undefined"
         if item.difference is not None and item.low is not None and item.high is not None:
             difference = difference_interval(question.metric, item.difference, item.low, item.high)
-        table.add_row(
-            plain_cell(item.first),
-            plain_cell(item.second),
-            ValueCell(difference),
-            *(
-                "" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
-                for p in (getattr(item, field) for field in done.values())
-            ),
-        )
+        value, bracket, interval = difference.partition(" [")
+        row = {"first": item.first, "second": item.second}
+        row["difference [95 % CI]"] = value + bracket + interval.replace(" ", BLANK)
+        for name, field in done.items():
+            p = getattr(item, field)
+            row[name] = "" if p is None else f"<{BLANK}0.001" if p < 0.001 else f"{p:.3f}"
+        rows.append(row)
+    holm = ("p",) if "p Holm" in done else ()  # which says the same, corrected
+    spare = ("p permutation", "p DeLong", f"p equivalent ±{question.margin:g}", *holm)
+    title = f"{what}: second minus first, on the same patients"
+    table = rows_table(title, rows, spare)
     return Group(table, *(plain_cell(f"· {item.verdict}") for item in comparisons))
 
 

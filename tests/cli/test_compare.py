@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,9 +17,11 @@ from dinorad_rt.cli.verbs import app
 from dinorad_rt.datasets.dataset import Dataset
 from dinorad_rt.embeddings.table import DatasetInfo, EmbeddingTable
 from dinorad_rt.errors import DataError, ProtocolError
+from dinorad_rt.metrics.answers import Comparison, Question
 from dinorad_rt.metrics.segmentation import case_scores
 from dinorad_rt.protocols.knn import KNNSettings, evaluate_knn
 from dinorad_rt.reports.results import Results
+from dinorad_rt.reports.table import comparison_table, to_text
 from dinorad_rt.training.segmentation.evaluate import Case, judge_cases, write_results
 
 CLASSES = ("background", "liver", "spleen")
@@ -57,6 +60,40 @@ def test_two_runs_become_a_table_and_a_sentence(tmp_path: Path) -> None:
     )
     document = json.loads(as_json.stdout)
     assert document["comparisons"][0]["n"] == 50
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+def test_narrow_tables_break_neither_words_nor_numbers(columns: int) -> None:
+    names = ("vits14 onnxruntime fp32 (k 20)", "vitb14_reg openvino bf16 (k 20)")
+    difference, p_values = (0.0123, -0.0211, 0.0456), (0.0004, 0.0008, 0.231, 0.012)
+    found = Comparison(*names, 0.8, 0.81, *difference, *p_values, True, 0.045, 50, 40, "Equal.")
+    question = Question("auroc")
+    text = to_text(comparison_table([found], question), columns)
+    assert max(map(len, text.splitlines())) <= columns
+    words = text.split()
+    for whole in ("onnxruntime", "vitb14_reg", "[-0.021,", "+0.046]"):
+        assert whole in words
+    assert "< 0.001" in text
+    wide = to_text(comparison_table([found], question), 160)
+    assert "Left out" in text and "permutation" in text and "Left out" not in wide
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+@pytest.mark.parametrize("what", ["models", "datasets"])
+def test_narrow_lists_break_no_word(
+    what: str, columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[Any] = []
+    monkeypatch.setattr("dinorad_rt.reports.table.print_table", shown.append)
+    assert CliRunner().invoke(app, ["list", what]).exit_code == 0
+    text, wide = to_text(shown[0], columns), to_text(shown[0], 400)
+    assert max(map(len, text.splitlines())) <= columns
+    last = "Left out, the terminal is narrow: ; study. --json has them.".split()
+    assert set(text.replace("─", "").split()) <= {
+        *wide.split(),
+        *last,
+        *(f"{word};" for word in wide.split()),
+    }
 
 
 def test_same_models_go_by_their_folders_in_python_too(tmp_path: Path) -> None:
