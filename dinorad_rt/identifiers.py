@@ -25,6 +25,8 @@ _OURS = frozenset(
     "--set --setting --class --title".split()
 )
 """Options that may be named: paths of this tool's own files, and what is no path, slash or not."""
+_OUR_PATHS = ("--out", "--weights", "--checkpoint", "--sheet", "--cache")
+"""Those of them that are paths, and stay named where they lie beside data."""
 _VERBS_ON_RUNS = ("bundle", "compare", "report")
 """Verbs whose arguments are folders of runs, which this tool wrote and may name."""
 _TELLING_SUFFIXES = (".csv", ".tsv", ".txt", ".json", ".xlsx")
@@ -78,11 +80,16 @@ def without_paths(text: str, arguments: Sequence[str]) -> str:
     """
     if are_kept():
         return text
+    ours: list[str] = []
     for form, label in _forms(arguments):
-        text = _replaced(text, form, label)
+        if label is None:  # kept from the shorter forms that follow
+            text = re.sub(rf"{re.escape(form)}(?![\w-])", f"\0{len(ours)}\0", text)
+            ours.append(form)
+        else:
+            text = _replaced(text, form, label)
     for name in _table_names(arguments):
         text = text.replace(name, "the table")
-    return text
+    return re.sub("\0(\\d+)\0", lambda found: ours[int(found[1])], text)
 
 
 def reason_of(error: BaseException, path: Path) -> str:
@@ -111,8 +118,8 @@ def _one_line(text: str, path: Path) -> str:
     return " ".join(text.split())[:REASON_CHARACTERS]
 
 
-def _paths(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """(path, what to call it) of the arguments that are paths of data."""
+def _paths(arguments: Sequence[str]) -> Iterator[tuple[str, str | None]]:
+    """(path, what to call it) of the arguments that are paths of data; None for our own."""
     option = ""
     of_runs = bool(arguments) and arguments[0] in _VERBS_ON_RUNS
     for argument in arguments:
@@ -125,21 +132,23 @@ def _paths(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
         label = f"({option})" if option.startswith("--") else "(the path)"
         if not option and of_runs:
             continue
-        if option not in _OURS and (os.sep in value or _exists(value)):
+        if option in _OUR_PATHS:
+            yield value, None
+        elif option not in _OURS and (os.sep in value or _exists(value)):
             yield value, label
         option = ""
 
 
-def _forms(arguments: Sequence[str]) -> list[tuple[str, str]]:
+def _forms(arguments: Sequence[str]) -> list[tuple[str, str | None]]:
     """Every spelling of the paths, the longest first, then the bare names of files."""
-    forms: dict[str, str] = {}
-    names: dict[str, str] = {}
-    for value, label in _paths(arguments):
+    forms: dict[str, str | None] = {}
+    names: dict[str, str | None] = {}
+    for value, label in sorted(_paths(arguments), key=lambda pair: pair[1] is None):
         path = Path(value).expanduser()
         for form in (value, str(path), os.path.abspath(path), os.path.realpath(path)):
             if len(form) > 1:
                 forms.setdefault(form, label)
-        if not path.is_dir():
+        if label is not None and not path.is_dir():
             if len(path.name) > 3:
                 names.setdefault(path.name, label)
             for folder in (str(path.parent), os.path.abspath(path.parent)):

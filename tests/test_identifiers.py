@@ -71,6 +71,24 @@ def test_names_of_our_own_files_may_be_said(tmp_path: Path) -> None:
     assert text == "holds no results.json, but the table"
 
 
+def test_our_own_paths_stay_named_beside_data(tmp_path: Path) -> None:
+    study, out, images = tmp_path / "s.toml", tmp_path / "out", tmp_path / "images"
+    study.touch()
+    for folder in (out, images):
+        folder.mkdir()
+    (images / "smith.png").touch()
+    text = f"{out} is not empty; {images}/smith.png; {out}/results.json; {out}"
+    told = without_paths(text, ["eval", "--study", str(study), "--out", str(out)])
+    hidden = "(the folder of --study)/..."
+    assert told == f"{out} is not empty; {hidden}; {out}/results.json; {out}"
+    given = ["eval", f"--out={tmp_path}", "--data", str(images)]
+    assert (
+        without_paths(text, given) == f"{out} is not empty; (--data)/...; {out}/results.json; {out}"
+    )
+    same = ["eval", "--out", str(images), "--data", str(images)]
+    assert "smith" not in without_paths(text, same)
+
+
 def test_a_slash_alone_makes_no_path() -> None:
     text = "--shard '3/2' is not i/n"
     assert without_paths(text, ["embed", "--shard", "3/2"]) == text
