@@ -243,6 +243,13 @@ def test_another_folder_is_told_what_is_expected(tmp_path: Path, name: str) -> N
         dataset_named(name)
 
 
+@pytest.mark.parametrize("name", sorted(WRITERS))
+def test_a_root_that_is_not_there_is_told_alike_for_all(tmp_path: Path, name: str) -> None:
+    with pytest.raises(EmptyDataError, match="missing is no folder") as caught:
+        dataset_named(name, tmp_path / "missing")
+    assert "Give the folder of the download as --root." in caught.value.fix
+
+
 def test_published_split_lists_are_followed(tmp_path: Path) -> None:
     WRITERS["montgomery"](tmp_path / "mc")
     names = sorted(p.name for p in (tmp_path / "mc" / "MontgomerySet" / "CXR_png").iterdir())

@@ -20,8 +20,7 @@ def base_of(root: Path, *marks: str) -> Path:
     Raises:
         EmptyDataError: none does.
     """
-    if not root.is_dir():
-        raise EmptyDataError(f"{root} is no folder.", "Give the folder of the download as --root.")
+    need_folder(root)
     for folder in _near(root):
         if any((folder / mark).exists() for mark in marks):
             return folder
@@ -30,6 +29,16 @@ def base_of(root: Path, *marks: str) -> Path:
         f"{' or '.join(marks)}.",
         "Unpack the official download there, as it is.",
     )
+
+
+def need_folder(root: Path) -> None:
+    """Refuse a root that is no folder.
+
+    Raises:
+        EmptyDataError: it is not there, or is a file.
+    """
+    if not root.is_dir():
+        raise EmptyDataError(f"{root} is no folder.", "Give the folder of the download as --root.")
 
 
 def _near(root: Path) -> Iterator[Path]:

@@ -19,6 +19,7 @@ import numpy as np
 from dinorad_rt.datasets.entry import Listing, Wishes
 from dinorad_rt.datasets.facts import Progress
 from dinorad_rt.datasets.labels import Labels
+from dinorad_rt.datasets.layouts.common import need_folder
 from dinorad_rt.datasets.record import Record
 from dinorad_rt.errors import EmptyDataError, LabelError, UnreadableFileError
 from dinorad_rt.files import atomic_folder, sha256_json
@@ -112,7 +113,8 @@ def find_archive(root: Path, name: str, size: int) -> Path:
     for place in (root / wanted, root / "medmnist" / wanted):
         if place.is_file():
             return place
-    others = sorted(entry.name for entry in root.glob(f"{name}*.npz")) if root.is_dir() else []
+    need_folder(root)
+    others = sorted(entry.name for entry in root.glob(f"{name}*.npz"))
     found = f" There is {', '.join(others)}." if others else ""
     raise EmptyDataError(
         f"{root} holds no {wanted}.{found}",

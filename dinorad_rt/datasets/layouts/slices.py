@@ -16,6 +16,7 @@ from dinorad_rt.datasets.layouts.common import (
     base_of,
     drawn,
     files_in,
+    need_folder,
     other_count,
     relative,
     sub_folders,
@@ -63,6 +64,7 @@ def sars_cov_2(root: Path, wishes: Wishes) -> Listing:
 
 def brain_tumor(root: Path, wishes: Wishes) -> Listing:
     """1.mat to 3064.mat of figshare, in one folder or in those of the four archives."""
+    need_folder(root)
     files = _numbered_mats(root)
     if not files:
         raise EmptyDataError(
@@ -96,7 +98,7 @@ def brain_tumor(root: Path, wishes: Wishes) -> Listing:
 
 
 def _numbered_mats(root: Path) -> list[Path]:
-    level, found = [root] if root.is_dir() else [], []
+    level, found = [root], []
     for _ in range(DEPTH):
         for folder in level:
             found += [path for path in files_in(folder, ".mat") if path.stem.isdigit()]
