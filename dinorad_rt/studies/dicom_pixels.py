@@ -48,6 +48,9 @@ _PACKAGES = {
 }
 """Transfer syntax UID → package with the decoder that pydicom uses for it."""
 
+NO_IMAGES = "Give the image files; reports, plans and structure sets hold no pixels."
+"""What to do about DICOM objects that are no images."""
+
 
 def check_has_pixels(dataset: Dataset, path: Path) -> None:
     """Refuse what is DICOM, but no image, and images of unknown encoding.
@@ -64,7 +67,7 @@ def check_has_pixels(dataset: Dataset, path: Path) -> None:
             )
         raise UnreadableFileError(
             f"{path} is DICOM without pixel data: {kind}.",
-            "Give the image files; reports, plans and structure sets hold no pixels.",
+            "The file was cut: fetch it again." if kind.endswith("Image Storage") else NO_IMAGES,
         )
     if getattr(dataset.file_meta, "TransferSyntaxUID", None) is None:
         raise UnreadableFileError(

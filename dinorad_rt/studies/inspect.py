@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from dinorad_rt.errors import DinoradError, EmptyDataError
+from dinorad_rt.errors import DinoradError, EmptyDataError, UnreadableFileError
 from dinorad_rt.identifiers import reason_of
+from dinorad_rt.studies.dicom_pixels import NO_IMAGES
 from dinorad_rt.studies.dicomdir import indexed_images
 from dinorad_rt.studies.grouping import Series, group_slices
 from dinorad_rt.studies.names import natural_key, visible_files
@@ -24,6 +25,8 @@ __all__ = ["MAX_SERIES", "InspectedSeries", "Inspection", "contact_sheet", "insp
 
 MAX_DECODED = 500
 """Images outside DICOM series that are decoded; of more, evenly spaced ones."""
+REASONS = 5
+"""Reasons why files cannot be read that are told one by one."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ def inspect_path(path: str | Path) -> Inspection:
 
     Raises:
         EmptyDataError: there is nothing.
-        UnreadableFileError: the path is one file, and it cannot be read.
+        UnreadableFileError: not one file can be read; the reasons are told with their numbers.
     """
     path = Path(path)
     if not path.exists():
@@ -99,12 +102,45 @@ def inspect_path(path: str | Path) -> Inspection:
     series += loose
     if missing:
         problems.append(f"the DICOMDIR names {missing} more images that are not there")
-    others += sum(not one.is_image for one in headers.values())
-    if not series and not problems + more:
-        raise EmptyDataError(
-            f"{path} holds {count_of(len(paths), 'file')}, but no image.", "Check the path."
-        )
+    failures, without = _without_image([one.path for one in headers.values() if not one.is_image])
+    others += without
+    more = [*_told(failures), *more]
+    if not series:
+        raise _nothing_to_see(path, len(paths), others, [*problems, *more])
     return Inspection(tuple(series), (*_numbered(series), *problems, *more), others)
+
+
+def _nothing_to_see(path: Path, files: int, others: int, problems: list[str]) -> DinoradError:
+    if not problems:
+        return EmptyDataError(
+            f"{path} holds {count_of(files, 'file')}, but no image.", "Check the path."
+        )
+    other = f", {others} of them no images" if others else ""
+    reasons = "".join(f"\n  {problem}" for problem in problems)
+    return UnreadableFileError(
+        f"{path} holds {count_of(files, 'file')}{other}, and no image that can be read:{reasons}",
+        "Fetch the files again, or check the path.",
+    )
+
+
+def _without_image(paths: list[Path]) -> tuple[list[str], int]:
+    """Why DICOM files hold no image though they should, and how many are of another kind."""
+    failures: list[str] = []
+    for path in paths:
+        try:
+            read_study(path)
+        except DinoradError as error:
+            if error.fix != NO_IMAGES:
+                failures.append(reason_of(error, path))
+    return failures, len(paths) - len(failures)
+
+
+def _told(failures: list[str]) -> list[str]:
+    """How many files cannot be read, a line for each reason, the most frequent first."""
+    counts = Counter(failures).most_common()
+    lines = [f"files that cannot be read: {count}: {reason}" for reason, count in counts[:REASONS]]
+    more = sum(count for _, count in counts[REASONS:])
+    return lines + ([f"files that cannot be read: {more} more, for other reasons"] if more else [])
 
 
 def _inspect_volumes(volumes: Sequence[Series]) -> tuple[list[InspectedSeries], list[str]]:
@@ -159,9 +195,7 @@ def _inspect_loose(paths: list[Path]) -> tuple[list[InspectedSeries], list[str],
         facts = {**study.facts, "slices": study.num_slices}
         kinds[kind].append((path, replace(middle, facts=facts)))
     found = [_described_kind(members) for members in kinds.values()]
-    problems = (
-        [f"files that cannot be read: {len(failures)}, such as: {failures[0]}"] if failures else []
-    )
+    problems = _told(failures)
     if step > 1:
         problems.append(f"{len(paths)} loose files: one in {step} was decoded")
     return found, problems, others

@@ -57,6 +57,21 @@ def test_nothing_is_told_as_such(tmp_path: Path) -> None:
         inspect_path(tmp_path)
 
 
+def test_damaged_files_are_told_with_counts_and_reasons(write_stack: Any, tmp_path: Path) -> None:
+    folder = write_stack("hospital/Doe^Jane", [0.0, 5.0, 10.0, 15.0])
+    first, *others = sorted(folder.iterdir())
+    whole = first.read_bytes()
+    for path in others:
+        path.write_bytes(path.read_bytes()[:-200])  # within the header
+    assert "files that cannot be read: 3: " in inspect_path(folder).problems[-1]
+    first.write_bytes(whole[:100])
+    with pytest.raises(UnreadableFileError, match="4 files, and no image") as caught:
+        inspect_path(folder)
+    assert "read: 3: the file is DICOM without pixel data" in caught.value.problem
+    assert "read: 1: " in caught.value.problem and "fetch it again" in caught.value.problem
+    assert "the file" in caught.value.problem
+
+
 def test_contact_sheet(write_stack: Any, tmp_path: Path) -> None:
     folder = write_stack("series", [0.0, 5.0, 10.0])
     target = contact_sheet(inspect_path(folder), tmp_path / "sheet.png", image_size=56)
