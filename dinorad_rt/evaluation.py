@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dinorad_rt.errors import ProtocolError
-from dinorad_rt.files import claim_output_dir, sha256_json
+from dinorad_rt.files import claim_output_dir, only_writer, sha256_json
 from dinorad_rt.pipeline import EngineRequest, engine_for
 from dinorad_rt.pipeline import embed as run_embed
 from dinorad_rt.progress import Progress, Say, silent
@@ -90,8 +90,21 @@ def run_evaluation(
     Raises:
         DinoradError: anything a user can mend, before results are written.
     """
-    if out is not None:
-        claim_output_dir(out, RESULTS_FILE, PREDICTIONS_FILE)
+    if out is None:
+        return _evaluated(evaluation, dataset, None, workers, say, progress)
+    claim_output_dir(out, RESULTS_FILE, PREDICTIONS_FILE)
+    with only_writer(out):
+        return _evaluated(evaluation, dataset, out, workers, say, progress)
+
+
+def _evaluated(
+    evaluation: Evaluation,
+    dataset: Dataset,
+    out: Path | None,
+    workers: int | None,
+    say: Say,
+    progress: Progress | None,
+) -> tuple[Results, Path]:
     check_protocol(evaluation.settings(), dataset)
     started = time.perf_counter()
     engine = engine_for(

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from dinorad_rt.errors import DinoradError, NoSpaceError, OutputError, OutputExistsError
-from dinorad_rt.parts import folder_of, new_part
+from dinorad_rt.parts import folder_of, holder_of, new_part
 
 
 @contextmanager
@@ -127,8 +127,10 @@ def only_writer(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
+            holder = holder_of(handle)
+            which = "" if holder is None else f" (process {holder})"
             raise OutputExistsError(
-                f"Another process is writing into {folder}.",
+                f"Another process is writing into {folder}{which}.",
                 "Wait for it or stop it, then run the same command again; or choose another --out.",
             ) from error
         except OSError:  # a file system without locks

@@ -8,6 +8,7 @@ Imported late: it needs torch.
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,7 @@ from dinorad_rt.training.loop import fit
 from dinorad_rt.training.methods import apply_method, save_adapter
 from dinorad_rt.training.parallel import device_for, is_main_process
 from dinorad_rt.training.probe import evenly, standardise, start_from_probe
-from dinorad_rt.training.run_folder import ADAPTER_FOLDER, claim_run
+from dinorad_rt.training.run_folder import ADAPTER_FOLDER, claimed_run
 from dinorad_rt.training.splits import check_training_splits
 from dinorad_rt.words import count_of
 
@@ -84,8 +85,22 @@ def train_classifier(
     main = is_main_process()
     say, progress = (say, progress) if main else (silent, None)
     check_training_splits(dataset)
-    if main:
-        claim_run(out)
+    decoding = {"workers": workers, "say": say}
+    with claimed_run(out) if main else nullcontext():
+        return _train(request, recipe, dataset, out, decoding, progress, tensorboard=tensorboard)
+
+
+def _train(
+    request: EngineRequest,
+    recipe: ClassifyRecipe,
+    dataset: Dataset,
+    out: Path,
+    decoding: dict[str, Any],
+    progress: Progress | None,
+    *,
+    tensorboard: bool,
+) -> Trained:
+    main, say, workers = is_main_process(), decoding["say"], decoding["workers"]
     backbone = load(request, say)
     remember_weights(backbone, request.weights)
     spec = training_spec(recipe, backbone)
@@ -100,7 +115,8 @@ def train_classifier(
     model.to(device_for(recipe.settings.device))
     parameters = count_parameters(model)
     say(told_parameters(recipe.method.protocol, parameters))
-    history = fit(job, recipe.settings, out, say=say, progress=progress, tensorboard=tensorboard)
+    told = {"say": say, "progress": progress, "tensorboard": tensorboard}
+    history = fit(job, recipe.settings, out, **told, claimed=True)
     if not main:
         return Trained(history, None, parameters)
     if adapted is not None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from dinorad_rt.errors import EmptyDataError, RunError
-from dinorad_rt.files import claim_output_dir
+from dinorad_rt.files import claim_output_dir, only_writer
 from dinorad_rt.metrics.cases import CASES_FILE
 from dinorad_rt.pipeline import build_engine, resolve_precision
 from dinorad_rt.progress import Say, silent
@@ -103,14 +103,27 @@ def evaluate_run(
     """
     folder = out or request.run / "engine"
     claim_output_dir(folder, RESULTS_FILE, PREDICTIONS_FILE, CASES_FILE)
+    with only_writer(folder):
+        judged = _evaluated(request, dataset, folder, workers=workers, seed=seed, say=say)
+    return judged, folder
+
+
+def _evaluated(
+    request: RunRequest,
+    dataset: Dataset,
+    folder: Path,
+    *,
+    workers: int | None,
+    seed: int,
+    say: Say,
+) -> Results:
     start = time.perf_counter()
     weights = None if request.weights in (None, "hub") else request.weights
     tuned = load_tuned(request.run, weights=weights)
     if tuned.kind == "segmenter":
         from dinorad_rt.training.segmentation.on_engine import evaluate_segmenter
 
-        judged = evaluate_segmenter(tuned, request, dataset, folder, seed=seed, say=say)
-        return judged, folder
+        return evaluate_segmenter(tuned, request, dataset, folder, seed=seed, say=say)
     check_same_task(tuned, dataset)
     engine = engine_of_run(tuned, request, say)
     built = time.perf_counter()
@@ -136,7 +149,7 @@ def evaluate_run(
     results.timings |= {"engine_s": built - start, "test_s": inferred - built}
     results.notes.extend(_notes(found, gate, tuned, dataset))
     results.write(folder)
-    return results, folder
+    return results
 
 
 def gate_on_engine(

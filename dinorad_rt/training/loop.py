@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,13 +20,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from dinorad_rt.errors import DivergedError, TrainingError
-from dinorad_rt.files import only_writer, sha256_json
+from dinorad_rt.files import sha256_json
 from dinorad_rt.progress import Progress, Say, silent
 from dinorad_rt.training.guards import diverged, refuse_other_run
 from dinorad_rt.training.history import EpochRecord, History
 from dinorad_rt.training.job import AbstractJob, Batch
 from dinorad_rt.training.parallel import Workers
-from dinorad_rt.training.run_folder import claim_run, read_best, write_best, write_run
+from dinorad_rt.training.run_folder import claimed_run, read_best, write_best, write_run
 from dinorad_rt.training.schedule import lr_factor
 from dinorad_rt.training.seeds import seed_of
 from dinorad_rt.training.settings import TrainSettings
@@ -54,6 +55,7 @@ def fit(
     say: Say = silent,
     progress: Progress | None = None,
     tensorboard: bool = False,
+    claimed: bool = False,
 ) -> History:
     """Train a job into a run folder; go on if it holds the same run, interrupted.
 
@@ -66,6 +68,7 @@ def fit(
         say: told of decisions and of each epoch.
         progress: called with (steps done, steps in all).
         tensorboard: also write event files under `out`/tensorboard.
+        claimed: the caller is the only writer of `out` already, see `claimed_run`.
 
     Raises:
         OutputExistsError: the folder holds something else, or another run.
@@ -73,7 +76,9 @@ def fit(
         DeviceMemoryError: out of memory; the message says what was found to fit.
         TrainingError: parameters that should be trained get no gradient.
     """
-    return _Loop(job, settings, Path(out), (say, progress), tensorboard=tensorboard).run()
+    loop = _Loop(job, settings, Path(out), (say, progress), tensorboard=tensorboard)
+    with nullcontext() if claimed or not loop.workers.is_main else claimed_run(loop.out):
+        return loop.run()
 
 
 class _Loop:
@@ -115,13 +120,6 @@ class _Loop:
     def run(self) -> History:
         """Train from where the run stands to its end."""
         self.stepper = Stepper(self.job, self.settings, self.workers)
-        if not self.workers.is_main:
-            return self._run()
-        claim_run(self.out)
-        with only_writer(self.out):
-            return self._run()
-
-    def _run(self) -> History:
         state = self._claim()
         if state is not None:
             self.at, self.history = restore(state, self.stepper)
@@ -290,8 +288,6 @@ class _Loop:
         )
 
     def _events(self) -> Any:
-        from contextlib import nullcontext
-
         if not (self.tensorboard and self.workers.is_main):
             return nullcontext()
         from dinorad_rt.optional import require

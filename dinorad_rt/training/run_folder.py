@@ -9,7 +9,8 @@ RUN/last.pt             state for resuming
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +27,9 @@ STATE_FILE = "last.pt"
 ADAPTER_FOLDER = "adapter"
 
 
-def claim_run(folder: Path) -> None:
-    """Make a run folder, or accept an empty one or one of an earlier run, before any work.
+@contextmanager
+def claimed_run(folder: Path) -> Iterator[None]:
+    """Be the only writer of a run folder, which is new, empty or one of an earlier run.
 
     Raises:
         OutputExistsError: the folder holds something else, or is being trained into.
@@ -36,15 +38,15 @@ def claim_run(folder: Path) -> None:
     """
     claim_output_dir(folder, RUN_FILE)
     with only_writer(folder):
-        pass
-    if (folder / RUN_FILE).exists():
-        read_run(folder)
-    state = folder / STATE_FILE
-    if state.exists() and not zipfile.is_zipfile(state):  # its table stands at the end
-        raise RunError(
-            f"{STATE_FILE} cannot be read: it was cut, or PyTorch did not write it.",
-            "Train again into a new folder with --out.",
-        )
+        if (folder / RUN_FILE).exists():
+            read_run(folder)
+        state = folder / STATE_FILE
+        if state.exists() and not zipfile.is_zipfile(state):  # its table stands at the end
+            raise RunError(
+                f"{STATE_FILE} cannot be read: it was cut, or PyTorch did not write it.",
+                "Train again into a new folder with --out.",
+            )
+        yield
 
 
 def write_run(folder: Path, facts: Mapping[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -299,6 +300,21 @@ def test_a_foreign_folder_is_refused_before_any_work(dataset: Dataset, tmp_path:
     with only_writer(tmp_path / "busy"), pytest.raises(OutputExistsError, match="Another process"):
         train_classifier(REQUEST, recipe_of(), dataset, tmp_path / "busy", say=said.append)
     assert not [line for line in said if "decoding" in line]
+
+
+def test_a_run_has_its_folder_alone_while_it_decodes(dataset: Dataset, tmp_path: Path) -> None:
+    refused: list[str] = []
+
+    def second(line: str) -> None:
+        if "decoding" in line and not refused:
+            with pytest.raises(OutputExistsError) as caught:
+                train_classifier(REQUEST, recipe_of(), dataset, tmp_path / "run")
+            refused.append(caught.value.problem)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_classifier(REQUEST, recipe_of(), dataset, tmp_path / "run", say=second)
+    assert f"(process {os.getpid()})" in refused[0] or sys.platform != "linux"
 
 
 def test_results_that_were_cut_say_what_to_do(dataset: Dataset, tmp_path: Path) -> None:

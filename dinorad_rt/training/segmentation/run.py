@@ -8,6 +8,7 @@ Imported late: torch.
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from dinorad_rt.pipeline import EngineRequest
 from dinorad_rt.progress import Progress, Say, silent
 from dinorad_rt.training.loop import fit
 from dinorad_rt.training.parallel import is_main_process
-from dinorad_rt.training.run_folder import claim_run
+from dinorad_rt.training.run_folder import claimed_run
 from dinorad_rt.training.segmentation.evaluate import judge_cases, segment_cases, write_results
 from dinorad_rt.training.segmentation.prepare import prepare
 from dinorad_rt.training.segmentation.work import Prepared, Work, check_dataset
@@ -78,9 +79,6 @@ def train_segmentation(
     """
     require("monai", "training segmentation")
     check_dataset(dataset)
-    if is_main_process():
-        claim_run(Path(out))
-    began = time.perf_counter()
     work = Work(
         settings=settings,
         loop=loop,
@@ -90,20 +88,26 @@ def train_segmentation(
         say=say,
         progress=progress,
     )
-    if settings.learning_rates:
-        work = _searched(work, Path(out), progress)
+    with claimed_run(Path(out)) if is_main_process() else nullcontext():
+        return _train(work, Path(out), tensorboard=tensorboard)
+
+
+def _train(work: Work, out: Path, *, tensorboard: bool) -> TrainedSegmenter:
+    say, progress = work.say, work.progress
+    began = time.perf_counter()
+    if work.settings.learning_rates:
+        work = _searched(work, out, progress)
     prepared = prepare(work)
     ready = time.perf_counter()
     for note in prepared.notes:
         say(note)
-    history = fit(
-        prepared.job, work.loop, Path(out), say=say, progress=progress, tensorboard=tensorboard
-    )
+    told: dict[str, Any] = {"say": say, "progress": progress, "tensorboard": tensorboard}
+    history = fit(prepared.job, work.loop, out, **told, claimed=True)
     fitted = time.perf_counter()
     if not is_main_process():
         return TrainedSegmenter(history, None)
     timings = {"prepare_s": ready - began, "train_s": fitted - ready}
-    results = _judge(prepared, work, history, Path(out), timings)
+    results = _judge(prepared, work, history, out, timings)
     return TrainedSegmenter(history, results)
 
 
