@@ -24,8 +24,11 @@ app = typer.Typer(
 
 @app.command("list")
 def list_cache(as_json: options.AsJson = False) -> None:
-    """Show what is cached, with sizes and when it was last used."""
-    from dinorad_rt.engines.inventory import entries
+    """Show what is cached, with sizes and when it was last used.
+
+    Engines of one graph share their weights on disk: the total may be less than the sum.
+    """
+    from dinorad_rt.engines.inventory import disk_bytes, entries
 
     found = entries()
     root = str(cache_dir("graphs").parent)
@@ -34,7 +37,7 @@ def list_cache(as_json: options.AsJson = False) -> None:
             {"kind": e.kind, "name": e.name, "size": e.size, "used": e.used, "about": e.about}
             for e in found
         ]
-        print_json({"root": root, "entries": rows})
+        print_json({"root": root, "disk_bytes": disk_bytes(found), "entries": rows})
         return
     from dinorad_rt.reports.table import print_table, rows_table
 
@@ -49,8 +52,7 @@ def list_cache(as_json: options.AsJson = False) -> None:
         }
         for entry in found
     ]
-    total = sum(entry.size for entry in found)
-    print_table(rows_table(f"{root}: {total / 1e6:.1f} MB", shown))
+    print_table(rows_table(f"{root}: {disk_bytes(found) / 1e6:.1f} MB", shown))
 
 
 @app.command("verify")
@@ -94,7 +96,14 @@ def prune(
 
     What another process is building is left alone; what dead processes left behind goes.
     """
-    from dinorad_rt.engines.inventory import KINDS, entries, remove, remove_leftovers, surplus
+    from dinorad_rt.engines.inventory import (
+        KINDS,
+        disk_bytes,
+        entries,
+        remove,
+        remove_leftovers,
+        surplus,
+    )
 
     if kind != "all" and kind not in KINDS:
         from dinorad_rt.errors import unknown_name
@@ -102,9 +111,8 @@ def prune(
         raise unknown_name("cache", kind, KINDS, "dinorad-rt cache list")
     age, size = parse_age(older_than), parse_size(keep)
     chosen = surplus(entries(KINDS if kind == "all" else (kind,)), older_than=age, keep_bytes=size)
-    total = sum(entry.size for entry in chosen)
     if chosen and not yes:
-        what = f"{count_of(len(chosen), 'entry')} ({total / 1e6:.1f} MB) of {kind}"
+        what = f"{count_of(len(chosen), 'entry')} ({disk_bytes(chosen) / 1e6:.1f} MB) of {kind}"
         typer.confirm(f"Delete {what}?", abort=True)
     freed = remove(chosen, note) + remove_leftovers()
     typer.echo(f"Freed {freed / 1e6:.1f} MB.")

@@ -12,6 +12,7 @@ from dinorad_rt.engines.cache import (
     find_engine,
     key_parts,
     new_engine_folder,
+    share_files,
     write_manifest,
 )
 from dinorad_rt.engines.gate import check_engine
@@ -93,6 +94,7 @@ def _build(module: Backend, graph: Graph, plan: Plan, parts: dict[str, Any], say
         facts["parity"] = checked_parity(graph, engine, module, plan, say)
         facts["parity"]["seconds"] = round(time.perf_counter() - start, 3)
         write_json(folder / MANIFEST, {**engine.manifest, **facts})
+        share_files(engine)
     return built_engine(key)
 
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from dinorad_rt.export.manifest import Graph
 
 KIND = "engines"
+SHARED_BYTES = 1 << 20
+"""Files from this size on are looked for in other engines."""
 
 
 def key_parts(graph: Graph, plan: Plan) -> dict[str, Any]:
@@ -133,6 +135,35 @@ def write_manifest(folder: Path, facts: Mapping[str, Any]) -> Engine:
     }
     write_json(folder / MANIFEST, {**facts, "format": FORMAT, "files": files})
     return Engine.open(folder)
+
+
+def share_files(engine: Engine) -> None:
+    """Link big files to those of cached engines of the same graph with the same content.
+
+    Engines of several batch sizes hold the same weights: on disk and in memory they lie once.
+    """
+    others = [found for found in list_engines() if found.graph_sha256 == engine.graph_sha256]
+    for name, facts in engine.files.items():
+        if facts["bytes"] < SHARED_BYTES:
+            continue
+        twins = [other.file(name) for other in others if other.files.get(name) == facts]
+        for twin in twins:
+            if _link_over(twin, engine.file(name), facts["sha256"]):
+                break
+
+
+def _link_over(source: Path, target: Path, sha256: str) -> bool:
+    """Replace `target` by a link to `source`, if that still has this content."""
+    link = target.with_name(f".{target.name}.link")
+    try:
+        if sha256_file(source) != sha256:
+            return False
+        os.link(source, link)
+        link.replace(target)
+    except OSError:  # no hard links here, or the other engine is just being deleted
+        link.unlink(missing_ok=True)
+        return False
+    return True
 
 
 def place_file(source: Path, folder: Path, name: str) -> None:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,7 +35,7 @@ class Entry:
         kind: one of `KINDS`.
         name: of its file or folder: a key.
         path: where it lies.
-        size: in bytes.
+        files: device and inode of each file → bytes.
         used: when it was last written or loaded, seconds since 1970.
         about: model, precision and backend, where a manifest tells.
     """
@@ -42,14 +43,24 @@ class Entry:
     kind: str
     name: str
     path: Path
-    size: int
+    files: Mapping[tuple[int, int], int]
     used: float
     about: str = ""
+
+    @property
+    def size(self) -> int:
+        """Bytes of its files, shared ones too."""
+        return sum(self.files.values())
 
 
 def entries(kinds: Iterable[str] = KINDS) -> list[Entry]:
     """Everything of these kinds; locks and what is being written are left out."""
     return [_entry(kind, path) for kind in kinds for path in _paths(kind)]
+
+
+def disk_bytes(found: Iterable[Entry]) -> int:
+    """Bytes on disk of all together: a file that several engines link to counts once."""
+    return sum({file: size for entry in found for file, size in entry.files.items()}.values())
 
 
 def find_damage(kinds: Iterable[str] = HASHED) -> Iterator[tuple[Entry, str]]:
@@ -84,12 +95,14 @@ def surplus(
     chosen = [entry for entry in ordered if entry.used < limit]
     left = [entry for entry in ordered if entry.used >= limit]
     if keep_bytes is not None:
-        size = sum(entry.size for entry in left)
+        size = disk_bytes(left)
+        links = Counter(file for entry in left for file in entry.files)
         for entry in left:
             if size <= keep_bytes:
                 break
             chosen.append(entry)
-            size -= entry.size
+            links.subtract(entry.files.keys())
+            size -= sum(bytes_ for file, bytes_ in entry.files.items() if not links[file])
     return chosen
 
 
@@ -147,7 +160,7 @@ def _entry(kind: str, path: Path) -> Entry:
         kind=kind,
         name=path.name,
         path=path,
-        size=sum(item.st_size for item in sizes),
+        files={(item.st_dev, item.st_ino): item.st_size for item in sizes},
         used=max((item.st_mtime for item in sizes), default=path.stat().st_mtime),
         about=_about(kind, path),
     )
@@ -175,13 +188,11 @@ def _open(entry: Entry) -> None:
 
 
 def _delete(path: Path) -> int:
-    size = (
-        _entry("", path).size
-        if path.is_file()
-        else sum(item.stat().st_size for item in path.rglob("*") if item.is_file())
-    )
+    """Bytes that were freed: a file that is linked to from elsewhere frees none."""
+    files = [path] if path.is_file() else [item for item in path.rglob("*") if item.is_file()]
+    facts = [item.stat() for item in files]
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
-    return size
+    return sum(item.st_size for item in facts if item.st_nlink == 1)

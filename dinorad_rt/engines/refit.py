@@ -22,11 +22,13 @@ import numpy as np
 from dinorad_rt.engines.build import build_facts, checked_parity
 from dinorad_rt.engines.cache import (
     build_lock,
+    built_engine,
     engine_key,
     find_engine,
     key_parts,
     list_engines,
     new_engine_folder,
+    share_files,
     write_manifest,
 )
 from dinorad_rt.engines.manifest import MANIFEST, Engine
@@ -99,9 +101,8 @@ def refit_engine(
             say("comparing the engine with its graph")
             facts["parity"] = checked_parity(graph, engine, module, plan, say)
             write_json(folder / MANIFEST, {**engine.manifest, **facts})
-    done = find_engine(key)
-    assert done is not None, "an engine that was just written is gone"
-    return done
+            share_files(engine)
+    return built_engine(key)
 
 
 def _base(graph: Graph, plan: Plan) -> Engine:

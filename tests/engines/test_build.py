@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import platform
 import shutil
@@ -78,6 +79,25 @@ def test_changed_engine_is_never_loaded(tiny_graph: Callable[[str], Any], cache:
     path.write_bytes(bytes(content))
     with pytest.raises(CacheError, match="model.bin has sha256"):
         open_runner(engine)
+
+
+@pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
+def test_engines_of_one_graph_share_their_weights_on_disk(
+    tiny_graph: Callable[[str], Any],
+    cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    backend: str,
+) -> None:
+    monkeypatch.setattr("dinorad_rt.engines.cache.SHARED_BYTES", 1 << 14)
+    build = functools.partial(get_or_build, tiny_graph("fp32"), backend=backend)
+    first, second = (build(profile=Profile("test", batch=batch, threads=1)) for batch in (2, 3))
+    path = first.file("model.bin")
+    assert path.samefile(second.file("model.bin"))
+    second.verify()
+    path.write_bytes(bytes(path.stat().st_size))
+    third = build(profile=Profile("test", batch=4, threads=1))
+    assert not path.samefile(third.file("model.bin")), "a damaged file is not taken over"
+    third.verify()
 
 
 def test_an_engine_from_elsewhere_is_refused(

@@ -15,6 +15,7 @@ from dinorad_rt.engines.cache import build_lock, new_engine_folder
 from dinorad_rt.engines.inventory import (
     KINDS,
     Entry,
+    disk_bytes,
     entries,
     find_damage,
     remove,
@@ -62,6 +63,20 @@ def test_the_longest_unused_goes_first(cache: Path) -> None:
     assert _names(surplus(found, keep_bytes=100)) == ["old", "middle"]
     assert _names(surplus(found, older_than=30 * DAY, keep_bytes=150)) == ["old", "middle"]
     assert surplus(found, keep_bytes=10_000) == []
+
+
+def test_what_is_shared_counts_once_and_frees_nothing_while_linked(cache: Path) -> None:
+    _choice("old", 100, 40)
+    os.link(cache_dir("choices") / "old", cache_dir("choices") / "twin")
+    _choice("middle", 100, 20)
+    found = entries()
+    assert sum(entry.size for entry in found) == 300
+    assert disk_bytes(found) == 200
+    assert _names(surplus(found, keep_bytes=200)) == []
+    assert _names(surplus(found, keep_bytes=150)) == ["old", "twin"]
+    first, second = (entry for entry in found if entry.name != "middle")
+    assert remove([first], print) == 0
+    assert remove([second], print) == 100
 
 
 def test_a_changed_byte_is_found(tiny_graph: Callable[[str], Any], cache: Path) -> None:
