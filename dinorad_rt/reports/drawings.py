@@ -107,14 +107,15 @@ def _few_shot_drawing(
 def paretos(test_set: TestSet, joined: Sequence[Joined]) -> Iterator[Drawing]:
     """Accuracy against time, and against energy where it was measured.
 
-    Drawn is the protocol that most engines share: the table has them all.
+    Drawn is the protocol that most engines share, of several that with the best run: the table
+    has them all.
     """
     if not joined:
         return
     engines: dict[str, set[str]] = {}
     for item in joined:
         engines.setdefault(item.run.results.protocol, set()).add(str(item.run.engine.get("key")))
-    protocol = max(sorted(engines), key=lambda name: len(engines[name]))
+    protocol = max(engines, key=lambda name: len(engines[name]))
     joined = [item for item in joined if item.run.results.protocol == protocol]
     axes: tuple[tuple[str, str, Callable[[Joined], float | None]], ...] = (
         ("time", "ms per image at full load", lambda item: item.ms_per_image),

@@ -47,7 +47,7 @@ th[aria-sort=descending] button::after { content: " \\2193"; }
 .bar i { background: var(--accent); opacity: .45; }
 .bar b { width: .25rem; margin-left: -.125rem; background: var(--accent); }
 .filter { margin: .75rem 0 .25rem; } .filter input { font: inherit; padding: .3rem .5rem;
-  width: min(18rem, 45vw); color: inherit; background: var(--paper);
+  width: min(18rem, 40vw); color: inherit; background: var(--paper);
   border: 1px solid var(--soft); border-radius: .3rem; }
 figure { margin: 1rem 0; } figcaption { color: var(--soft); font-size: .9rem; max-width: 48rem; }
 figure > svg { max-width: 100%; height: auto; color: var(--ink); display: block; }
@@ -80,8 +80,8 @@ pre { overflow-x: auto; background: var(--tint); padding: .8rem; border-radius: 
   .panels > div { grid-template-columns: repeat(2, minmax(0, 1fr)); }
   .panels > div:has(> :nth-child(3)) { grid-template-columns: minmax(0, 1fr); }
   body { padding: 1rem .75rem 3rem; } th, td { padding: .4rem .45rem; }
-  td.interval .soft { display: block; }
-  .long { max-width: 16rem; } th .long { min-width: 0; }
+  td.interval .soft { display: block; } td:only-of-type { white-space: normal; }
+  .long { min-width: 10rem; max-width: 16rem; } th .long { min-width: 0; }
   tbody th { white-space: normal; min-width: 8.5rem; max-width: 10rem; overflow-wrap: anywhere; } }
 @page wide { size: landscape; }
 @media print { :root { color-scheme: light; --ink: #000; --soft: #444; --line: #ccc;

@@ -89,8 +89,7 @@ def provenance_facts(run: Run) -> dict[str, Any]:
     facts |= {
         "graph sha256": engine.get("graph_sha256"),
         "engine key": engine.get("key"),
-        "engine": f"{engine.get('backend')} {engine.get('backend_version')}, "
-        f"{engine.get('precision')}, batch {engine.get('batch')}",
+        "engine": _engine_words(engine),
         "device": words_of(_flat(engine.get("device"))) or None,
         **{
             f"preprocessing {k}": v for k, v in _flat(provenance.get("preprocessing") or {}).items()
@@ -104,7 +103,7 @@ def provenance_facts(run: Run) -> dict[str, Any]:
         "protocol preset": results.preset,
         **{f"version of {k}": v for k, v in _flat(provenance.get("versions") or {}).items()},
         **{f"machine {k}": v for k, v in _flat(provenance.get("machine") or {}).items()},
-        **{f"seconds of {k}": round(v, 3) for k, v in results.timings.items()},
+        **{f"seconds of {k.removesuffix('_s')}": round(v, 3) for k, v in results.timings.items()},
     }
     return {key: value for key, value in facts.items() if value is not None}
 
@@ -113,7 +112,19 @@ def _plain_fact(value: Any) -> str:
     """A fact as text: words and numbers of one column share a side."""
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if value is None or value == "":
+        return "none"
+    if isinstance(value, (list, tuple)):
+        return " ".join(map(_plain_fact, value))
     return format_number(value) if isinstance(value, float) else str(value)
+
+
+def _engine_words(engine: Mapping[str, Any]) -> str | None:
+    """`openvino 2026.4, fp32, batch 8`, as far as it is known."""
+    named = " ".join(str(v) for k in ("backend", "backend_version") if (v := engine.get(k)))
+    batch = engine.get("batch")
+    parts = (named, engine.get("precision"), f"batch {batch}" if batch else "")
+    return ", ".join(str(part) for part in parts if part) or None
 
 
 def _flat(value: Any) -> dict[str, Any]:
@@ -123,7 +134,7 @@ def _flat(value: Any) -> dict[str, Any]:
     shown = {}
     for key, item in value.items():
         if isinstance(item, Mapping):
-            shown[str(key)] = ", ".join(f"{k} {v}" for k, v in item.items())
+            shown[str(key)] = ", ".join(f"{k} {_plain_fact(v)}" for k, v in item.items())
         elif isinstance(item, (list, tuple)):
             shown[str(key)] = ", ".join(map(str, item))
         else:

@@ -262,11 +262,12 @@ def add_pareto(
 def pareto_rows(joined: Sequence[Joined]) -> list[dict[str, Any]]:
     """One row per run that was timed."""
     costs = np.array([item.costs for item in joined])
+    main = ", ".join(dict.fromkeys(title_of(item.value.name) for item in joined))
     return [
         {
             "run": Link(item.run.label, item.run.anchor),
             "protocol": item.run.results.protocol,
-            "main metric": interval(item.value),
+            main: interval(item.value),
             "batch": item.batch,
             "median ms per call": item.latency_ms,
             "images/s": item.images_per_s,

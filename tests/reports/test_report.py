@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,12 @@ from dinorad_rt.errors import DataError, UnknownNameError
 from dinorad_rt.files import write_json
 from dinorad_rt.reports import tradeoff
 from dinorad_rt.reports.cells import format_number
+from dinorad_rt.reports.drawings import paretos
 from dinorad_rt.reports.look import SCRIPT, STYLE
 from dinorad_rt.reports.material import read_material
 from dinorad_rt.reports.page import Page
 from dinorad_rt.reports.report import Extras, write_report
+from dinorad_rt.reports.run_sections import provenance_facts
 from dinorad_rt.reports.sections import notes_on, study_tables
 from dinorad_rt.reports.study_numbers import PUBLISHED, published_for
 from tests.reports.fake_runs import fake_bench, fake_run
@@ -178,6 +181,32 @@ def test_engines_are_joined_by_their_key_only(runs: Path, page: Tree, tmp_path: 
     out = tmp_path / "out"
     write_report(other, out)
     assert "the engine keys differ" in (out / "report.html").read_text()
+
+
+def test_of_protocols_on_as_many_engines_the_best_is_drawn(tmp_path: Path) -> None:
+    fake_run(tmp_path / "run", "vits14", engine_key="a" * 64)
+    write_json(tmp_path / "bench.json", fake_bench("a" * 64))
+    material = read_material([tmp_path / "run"], [tmp_path])
+    (best,) = tradeoff.joined_with_benches(material.test_sets[0], material)
+    earlier = replace(best.run, results=replace(best.run.results, protocol="a-worse-one"))
+    drawn = list(paretos(material.test_sets[0], [best, replace(best, run=earlier)]))
+    assert drawn and all(" of knn on " in item.caption for item in drawn)
+
+
+def test_provenance_is_told_in_words(tmp_path: Path) -> None:
+    fake_run(tmp_path, "vits14")
+    (run,) = read_material([tmp_path]).runs
+    assert provenance_facts(run)["engine"] == "openvino 2026.1, fp32, batch 8"
+    trained = {
+        "engine": {"backend": "pytorch", "precision": "fp32", "weights_kind": "file"},
+        "training": {"head": {"patch_mean": True, "blocks": 1}},
+        "machine": {"cpu": {"instruction_sets": ["avx2", "fma"], "name": None}},
+    }
+    facts = provenance_facts(replace(run, results=replace(run.results, provenance=trained)))
+    assert facts["engine"] == "pytorch, fp32"
+    assert facts["training head"] == "patch_mean yes, blocks 1"
+    assert facts["machine cpu"] == "instruction_sets avx2 fma, name none"
+    assert not any(name.endswith("_s") for name in facts)
 
 
 @pytest.mark.parametrize("seed", range(5))
