@@ -120,7 +120,7 @@ def occlusion(infer: Infer, pixels: np.ndarray, target: int, *, sigmoid: bool) -
         counts[rows, columns] += 1
     top = float(np.abs(odds[0] - odds[1:]).max())
     note = (
-        f"Hiding one place moves the log-odds ({odds[0]:.2f}, not calibrated) by at most {top:.2f}."
+        f"Hiding one place moves the log-odds ({odds[0]:.2f}, uncalibrated) by at most {top:.2f}."
     )
     return Attribution((sums / np.maximum(counts, 1)).astype(np.float32), note)
 

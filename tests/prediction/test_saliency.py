@@ -89,7 +89,7 @@ def test_hiding_what_the_answer_rests_on_makes_it_fall() -> None:
     hidden = pixels.copy()
     hidden[:, 4:16, 36:48] = pixels.mean(axis=(1, 2), keepdims=True)
     odds = log_odds(infer(np.stack([pixels, hidden])), 1, sigmoid=False)
-    assert f"({odds[0]:.2f}) by at most {odds[0] - odds[1]:.2f}" in found.note
+    assert f"({odds[0]:.2f}, uncalibrated) by at most {odds[0] - odds[1]:.2f}" in found.note
 
 
 def test_patches_are_meaned_with_smaller_ones_at_the_rim() -> None:
