@@ -29,6 +29,8 @@ _OUR_PATHS = ("--out", "--weights", "--checkpoint", "--sheet", "--cache")
 """Those of them that are paths, and stay named where they lie beside data."""
 _VERBS_ON_RUNS = ("bundle", "compare", "report")
 """Verbs whose arguments are folders of runs, which this tool wrote and may name."""
+_AFTER_PATH = re.compile(r"[.,:;)'\"]+(\s|$)")
+_FILE_NAME = re.compile(r"((?![.:;]\s).)*?\.[A-Za-z]\w{1,6}(\.gz)?(?![\w/])")
 _TELLING_SUFFIXES = (".csv", ".tsv", ".txt", ".json", ".xlsx")
 _PLAIN_STEMS = frozenset(
     "labels label train val valid validation test dataset data metadata splits annotations "
@@ -174,13 +176,20 @@ def _replaced(text: str, form: str, label: str) -> str:
 
 
 def _end_of_path(form: str, after: str) -> int:
-    """Length of the longest beginning of `after` that makes an existing path; else one word."""
+    """Length of the path that `after` goes on with.
+
+    That is the longest beginning that exists, unless a name goes on behind it: then of what does
+    not exist a file name with its suffix, blanks or not, or else one word.
+    """
     line = after.partition("\n")[0]
-    for end in range(len(line), 1, -1):
-        if _exists(form + line[:end]):
-            return end
-    word = next((at for at, c in enumerate(line) if c.isspace()), len(line))
-    return len(line[:word].rstrip(".,:;)'\""))
+    known = next((end for end in range(len(line), 1, -1) if _exists(form + line[:end])), 0)
+    rest = line[known:]
+    if known and (not rest or rest[0].isspace() or _AFTER_PATH.match(rest)):
+        return known
+    if name := _FILE_NAME.match(rest):
+        return known + name.end()
+    word = next((at for at, c in enumerate(rest) if c.isspace()), len(rest))
+    return known + len(rest[:word].rstrip(".,:;)'\""))
 
 
 def _table_names(arguments: Sequence[str]) -> list[str]:

@@ -18,6 +18,18 @@ def test_paths_become_the_option_that_they_came_from(tmp_path: Path) -> None:
     assert without_paths(text, arguments) == "Cannot read (--data)/...: it is cut short."
     text = f"{folder}/gone.dcm does not exist; {folder}/MR 1/a b.dcm does."
     assert without_paths(text, arguments) == "(--data)/... does not exist; (--data)/... does."
+    for gone in (
+        "MR 1/Doe Jane 2.dcm",
+        "MR 1/Doe",
+        "MR 1/a b.dcm.gz",
+        "none/Doe Jane.nii.gz",
+        "Doe",
+    ):
+        text = f"{folder}/{gone} does not exist. See x.csv."
+        assert without_paths(text, arguments) == "(--data)/... does not exist. See x.csv."
+    for there in ("MR 1", "MR 1/a b.dcm"):
+        text = f"{folder}/{there} holds no labels.csv."
+        assert without_paths(text, arguments) == "(--data)/... holds no labels.csv."
     kept_text = f"Results lie in {tmp_path / 'results'}."
     assert without_paths(kept_text, arguments) == kept_text
     with kept():
