@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,21 +91,24 @@ def run_evaluation(
     Raises:
         DinoradError: anything a user can mend, before results are written.
     """
-    if out is None:
-        return _evaluated(evaluation, dataset, None, workers, say, progress)
-    claim_output_dir(out, RESULTS_FILE, PREDICTIONS_FILE)
-    with only_writer(out):
-        return _evaluated(evaluation, dataset, out, workers, say, progress)
+    if out is not None:
+        claim_output_dir(out, RESULTS_FILE, PREDICTIONS_FILE)
+    with nullcontext() if out is None else only_writer(out):
+        results, store = _judge(evaluation, dataset, workers=workers, say=say, progress=progress)
+        folder = out or _default_folder(evaluation, store)
+        claim_output_dir(folder, RESULTS_FILE, PREDICTIONS_FILE)
+        results.write(folder)
+    return results, folder
 
 
-def _evaluated(
+def _judge(
     evaluation: Evaluation,
     dataset: Dataset,
-    out: Path | None,
+    *,
     workers: int | None,
     say: Say,
     progress: Progress | None,
-) -> tuple[Results, Path]:
+) -> tuple[Results, EmbeddingStore]:
     check_protocol(evaluation.settings(), dataset)
     started = time.perf_counter()
     engine = engine_for(
@@ -129,11 +133,7 @@ def _evaluated(
     )
     timings = {"engine_s": ready - started, "embed_s": embedded - ready, **results.timings}
     provenance = results.provenance | {"evaluation": evaluation.as_dict()}
-    results = replace(results, timings=timings, provenance=provenance)
-    folder = out or _default_folder(evaluation, store)
-    claim_output_dir(folder, RESULTS_FILE, PREDICTIONS_FILE)
-    results.write(folder)
-    return results, folder
+    return replace(results, timings=timings, provenance=provenance), store
 
 
 def _images(
