@@ -85,44 +85,36 @@ def train_classifier(
     main = is_main_process()
     say, progress = (say, progress) if main else (silent, None)
     check_training_splits(dataset)
-    decoding = {"workers": workers, "say": say}
     with claimed_run(out) if main else nullcontext():
-        return _train(request, recipe, dataset, out, decoding, progress, tensorboard=tensorboard)
-
-
-def _train(
-    request: EngineRequest,
-    recipe: ClassifyRecipe,
-    dataset: Dataset,
-    out: Path,
-    decoding: dict[str, Any],
-    progress: Progress | None,
-    *,
-    tensorboard: bool,
-) -> Trained:
-    main, say, workers = is_main_process(), decoding["say"], decoding["workers"]
-    backbone = load(request, say)
-    remember_weights(backbone, request.weights)
-    spec = training_spec(recipe, backbone)
-    banks = _decode(dataset, spec, workers, say)
-    torch.manual_seed(recipe.settings.seed)
-    model = Classifier(backbone, recipe.head, len(dataset.class_names))
-    parts = (backbone, recipe, dataset, spec)
-    job = ClassifyJob(model, recipe, dataset.task, banks, _facts(parts, banks, request.seed))
-    model.to(device_for(recipe.settings.device))
-    _start_head(job, say)
-    adapted = apply_method(backbone.module, backbone.spec.family, recipe.method)
-    model.to(device_for(recipe.settings.device))
-    parameters = count_parameters(model)
-    say(told_parameters(recipe.method.protocol, parameters))
-    told = {"say": say, "progress": progress, "tensorboard": tensorboard}
-    history = fit(job, recipe.settings, out, **told, claimed=True)
-    if not main:
-        return Trained(history, None, parameters)
-    if adapted is not None:
-        save_adapter(adapted, out / ADAPTER_FOLDER)
-    results = _test(job, dataset, spec, out, workers=workers, say=say)
-    return Trained(history, results, parameters)
+        backbone = load(request, say)
+        remember_weights(backbone, request.weights)
+        spec = training_spec(recipe, backbone)
+        banks = _decode(dataset, spec, workers, say)
+        torch.manual_seed(recipe.settings.seed)
+        model = Classifier(backbone, recipe.head, len(dataset.class_names))
+        parts = (backbone, recipe, dataset, spec)
+        job = ClassifyJob(model, recipe, dataset.task, banks, _facts(parts, banks, request.seed))
+        model.to(device_for(recipe.settings.device))
+        _start_head(job, say)
+        adapted = apply_method(backbone.module, backbone.spec.family, recipe.method)
+        model.to(device_for(recipe.settings.device))
+        parameters = count_parameters(model)
+        say(told_parameters(recipe.method.protocol, parameters))
+        history = fit(
+            job,
+            recipe.settings,
+            out,
+            say=say,
+            progress=progress,
+            tensorboard=tensorboard,
+            claimed=True,
+        )
+        if not main:
+            return Trained(history, None, parameters)
+        if adapted is not None:
+            save_adapter(adapted, out / ADAPTER_FOLDER)
+        results = _test(job, dataset, spec, out, workers=workers, say=say)
+        return Trained(history, results, parameters)
 
 
 def training_spec(recipe: ClassifyRecipe, backbone: Backbone) -> PreprocessSpec:
