@@ -7,27 +7,27 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dinorad_rt.benchmarking.ceiling import Ceiling, measure_ceiling
-from dinorad_rt.benchmarking.cell import MODES, Cell
+from dinorad_rt.benchmarking.cell import Cell
 from dinorad_rt.benchmarking.pace import REACHED, Remaining, expected_seconds
+from dinorad_rt.benchmarking.planned import (
+    built_rows,
+    describe,
+    planned_cells,
+    told_engines,
+    words_of,
+)
 from dinorad_rt.benchmarking.resume import identity, stored_run
 from dinorad_rt.benchmarking.summary import low_precision, summarise
-from dinorad_rt.benchmarking.work import multiply_adds
-from dinorad_rt.engines.profile import Profile, load_profile
-from dinorad_rt.errors import DinoradError, EngineError, ExportError, ParityError
+from dinorad_rt.errors import EngineError
 from dinorad_rt.files import read_json, write_json
 from dinorad_rt.machine import machine_facts
-from dinorad_rt.pipeline import EngineRequest, dataset_for, graph_for
 from dinorad_rt.progress import Say, silent
-
-if TYPE_CHECKING:
-    from dinorad_rt.export.manifest import Graph
 
 SCHEMA = 2
 BENCH_FILE = "bench.json"
@@ -114,15 +114,23 @@ def run_sweep(plan: SweepPlan, out: Path, *, say: Say = silent) -> dict[str, Any
     """
     stored = stored_run(out / BENCH_FILE, plan.as_dict(), machine_facts())
     sweep = Sweep(plan)
-    sweep.rows = list(_built_cells(plan, sweep, say))
+    planned = planned_cells(plan, sweep.skipped, say)
+    kinds = {(item.device, low_precision(item.cell.precision)) for item in planned}
+    sweep.ceilings = _best([*stored.ceilings, *_ceilings(kinds, sweep, say)])
+    if planned:
+        expected = [_expected(item.cell, item.macs, item.device, sweep) for item in planned]
+        say(
+            f"{told_engines(planned)}; then {plan.repeats * len(planned)} measurements, "
+            f"{Remaining(expected * plan.repeats).words()}"
+        )
+    sweep.rows = list(built_rows(planned, sweep.skipped, say))
     if not sweep.rows:
         reasons = "; ".join(sorted({entry["reason"] for entry in sweep.skipped}))
         raise EngineError(f"Nothing could be measured: {reasons}", "See: dinorad-rt doctor")
     for row in sweep.rows:
         row["runs"] = list(stored.runs.get(identity(row["cell"].as_dict(), row["engine_key"]), ()))
-    sweep.ceilings = _best([*stored.ceilings, *_ceilings(sweep, say)])
     _measure_all(sweep, out, say)
-    sweep.ceilings = _best([*sweep.ceilings, *_ceilings(sweep, say)])
+    sweep.ceilings = _best([*sweep.ceilings, *_ceilings(kinds, sweep, say)])
     write_json(out / BENCH_FILE, sweep.as_dict())
     return read_json(out / BENCH_FILE)
 
@@ -131,7 +139,7 @@ def _measure_all(sweep: Sweep, out: Path, say: Say) -> None:
     plan = sweep.plan
     order = [row for row in sweep.rows for _ in range(plan.repeats - len(row["runs"]))]
     random.Random(plan.seed).shuffle(order)
-    left = Remaining([_expected(row, sweep) for row in order])
+    left = Remaining([_expected(r["cell"], r["macs"], r["device"], sweep) for r in order])
     say(f"{len(order)} measurements in random order, {left.words()}")
     failed: set[str] = set()
     for number, row in enumerate(order, start=1):
@@ -148,17 +156,16 @@ def _measure_all(sweep: Sweep, out: Path, say: Say) -> None:
         except EngineError as error:
             failed.add(name)
             say(error.problem)
-            sweep.skipped.append({**_words(cell), "reason": error.problem})
+            sweep.skipped.append({**words_of(cell), "reason": error.problem})
         write_json(out / BENCH_FILE, sweep.as_dict())
         left.done(time.monotonic() - start)
 
 
-def _expected(row: dict[str, Any], sweep: Sweep) -> float:
+def _expected(cell: Cell, macs: int, device: str, sweep: Sweep) -> float:
     """Seconds of one measurement: from the arithmetic of a call and the machine's ceiling."""
-    cell: Cell = row["cell"]
-    kind = row["device"], low_precision(cell.precision)
+    kind = device, low_precision(cell.precision)
     speeds = [c.tflops for c in sweep.ceilings if (c.device, c.precision) == kind and c.tflops > 0]
-    flop = 2.0 * row["macs"] * cell.batch
+    flop = 2.0 * macs * cell.batch
     call = flop / (REACHED * speeds[0] * 1e12) if speeds and flop else sweep.plan.seconds
     return sweep.plan.cool_down + expected_seconds(cell.mode, call, sweep.plan.seconds)
 
@@ -171,110 +178,8 @@ def _best(ceilings: list[Ceiling]) -> list[Ceiling]:
     return [best[kind] for kind in sorted(best)]
 
 
-def describe(cell: Cell) -> str:
-    """A cell in one line."""
-    return (
-        f"{cell.model} {cell.image_size} px, {cell.backend} {cell.precision}, "
-        f"batch {cell.batch}, {cell.mode.replace('_', ' ')}"
-    )
-
-
-def _built_cells(plan: SweepPlan, sweep: Sweep, say: Say) -> Iterator[dict[str, Any]]:
-    for model in plan.models:
-        for size in plan.image_sizes:
-            for precision in plan.precisions:
-                request = EngineRequest(
-                    model=model,
-                    weights=plan.weights,
-                    image_size=size,
-                    precision=precision,  # type: ignore[arg-type]
-                    seed=plan.seed,
-                )
-                graph = _graph(request, plan, sweep, say)
-                if graph is not None:
-                    yield from _cells_of_graph(plan, graph, sweep, say)
-
-
-def _graph(request: EngineRequest, plan: SweepPlan, sweep: Sweep, say: Say) -> Graph | None:
-    """The graph of a request, or None and the reason among what was left out."""
-    try:
-        images = dataset_for(plan.data, say=say) if request.precision == "int8" else None
-        return graph_for(request, say=say, calibration=images)
-    except (ExportError, ParityError) as error:
-        say(f"left out: {request.model} {request.precision}: {error.problem}")
-        words = {"model": request.model, "precision": request.precision, "reason": error.problem}
-        size = {"image_size": str(request.image_size)} if request.image_size else {}
-        sweep.skipped.append(words | size)
-        return None
-
-
-def _cells_of_graph(
-    plan: SweepPlan, graph: Graph, sweep: Sweep, say: Say
-) -> Iterator[dict[str, Any]]:
-    macs = multiply_adds(graph.path)
-    for backend in plan.backends:
-        for batch in plan.batches:
-            for mode in MODES:
-                if mode == "end_to_end" and not (plan.end_to_end and batch == max(plan.batches)):
-                    continue
-                cell = Cell(
-                    model=graph.model,
-                    backend=backend,
-                    precision=graph.precision,
-                    image_size=int(graph.input_shape[-1]),
-                    batch=batch,
-                    mode=mode,
-                    engine="",
-                    data=str(plan.data or "") if mode == "end_to_end" else "",
-                )
-                row = _built(cell, graph, sweep, say)
-                if row is not None:
-                    yield row | {"macs": macs}
-
-
-def _built(cell: Cell, graph: Graph, sweep: Sweep, say: Say) -> dict[str, Any] | None:
-    from dinorad_rt.engines.build import get_or_build
-
-    try:
-        engine = get_or_build(graph, backend=cell.backend, profile=profile_of(cell), progress=say)
-    except DinoradError as error:
-        say(f"left out: {describe(cell)}: {error.problem}")
-        sweep.skipped.append({**_words(cell), "reason": error.problem})
-        return None
-    inspected = engine.manifest.get("proof", {}).get("inspector", {})
-    return {
-        "cell": replace(cell, engine=str(engine.folder)),
-        "device": engine.manifest.get("device", {}).get("kind", "cpu"),
-        "engine_key": engine.key,
-        "graph_sha256": engine.graph_sha256,
-        "build_s": engine.manifest["build_seconds"],
-        "engine_mb": engine.bytes_on_disk / 1e6,
-        "activation_bytes": inspected.get("activation_bytes"),
-        "weights": engine.weights_kind,
-        "runs": [],
-    }
-
-
-def profile_of(cell: Cell) -> Profile:
-    """The profile that a cell is built with: one stream for latency, the backend's choice else."""
-    base = load_profile("latency" if cell.mode == "latency" else "throughput")
-    streams = 1 if cell.mode == "latency" else base.streams
-    return Profile(
-        name=f"bench-{cell.mode}",
-        batch=cell.batch,
-        streams=streams,
-        threads=base.threads,
-        options=base.options,
-    )
-
-
-def _words(cell: Cell) -> dict[str, str]:
-    return {key: str(value) for key, value in cell.as_dict().items()}
-
-
-def _ceilings(sweep: Sweep, say: Say) -> list[Ceiling]:
+def _ceilings(kinds: set[tuple[str, str]], sweep: Sweep, say: Say) -> list[Ceiling]:
     found = []
-    kinds = {(row["device"], low_precision(row["cell"].precision)) for row in sweep.rows}
     for device, precision in sorted(kinds):
         say(f"measuring the {precision} matrix product of this machine ({device})")
         try:

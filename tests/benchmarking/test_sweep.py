@@ -71,6 +71,9 @@ def test_every_mode_is_measured_and_a_run_goes_on(
     assert sorted(modes) == sorted([*pairs, (2, "end_to_end")])  # whole: the largest batch only
     assert [str(cell) for cell in measured] != sorted(str(cell) for cell in measured)
     assert any("10 measurements in random order" in line for line in said)
+    early = next(i for i, line in enumerate(said) if "engines, " in line)
+    assert said[early].startswith("2 engines, 2 of them to be built; then 10 measurements, about ")
+    assert early < next(i for i, line in enumerate(said) if line.startswith("building"))
     _check(document)
     measured.clear()
     again = run_sweep(_plan(images, repeats=3), tmp_path)
