@@ -17,6 +17,8 @@ LATENCY_CALLS, ENGINE_CALLS, THROUGHPUT_CALLS = 10, 5, 6
 WARM_UP = 3
 OVERHEAD_SECONDS = 4.0
 """Starting a process, loading an engine."""
+LONG_SECONDS = 2 * 3600.0
+"""From here on a benchmark tells how it could be shorter."""
 REACHED = 0.7
 """Part of the matrix product's speed that an engine is expected to reach."""
 
@@ -78,11 +80,16 @@ class Remaining:
         self._expected[self._finished] = 0.0
         self._finished += 1
 
-    def words(self) -> str:
-        """`about 12 minutes`."""
+    @property
+    def seconds(self) -> float:
+        """What is left."""
         planned = sum(self._expected[: self._finished])
         factor = self._spent / planned if planned else 1.0
-        left = factor * sum(self._expected[self._finished :])
+        return factor * sum(self._expected[self._finished :])
+
+    def words(self) -> str:
+        """`about 12 minutes`."""
+        left = self.seconds
         if left < 90:
             return f"about {max(1, round(left))} s"
         if left < 90 * 60:

@@ -14,8 +14,9 @@ from typing import Any
 
 from dinorad_rt.benchmarking.ceiling import Ceiling, measure_ceiling
 from dinorad_rt.benchmarking.cell import Cell
-from dinorad_rt.benchmarking.pace import REACHED, Remaining, expected_seconds
+from dinorad_rt.benchmarking.pace import LONG_SECONDS, REACHED, Remaining, expected_seconds
 from dinorad_rt.benchmarking.planned import (
+    PlannedCell,
     built_rows,
     describe,
     planned_cells,
@@ -118,11 +119,7 @@ def run_sweep(plan: SweepPlan, out: Path, *, say: Say = silent) -> dict[str, Any
     kinds = {(item.device, low_precision(item.cell.precision)) for item in planned}
     sweep.ceilings = _best([*stored.ceilings, *_ceilings(kinds, sweep, say)])
     if planned:
-        expected = [_expected(item.cell, item.macs, item.device, sweep) for item in planned]
-        say(
-            f"{told_engines(planned)}; then {plan.repeats * len(planned)} measurements, "
-            f"{Remaining(expected * plan.repeats).words()}"
-        )
+        _tell_plan(planned, sweep, say)
     sweep.rows = list(built_rows(planned, sweep.skipped, say))
     if not sweep.rows:
         reasons = "; ".join(sorted({entry["reason"] for entry in sweep.skipped}))
@@ -133,6 +130,19 @@ def run_sweep(plan: SweepPlan, out: Path, *, say: Say = silent) -> dict[str, Any
     sweep.ceilings = _best([*sweep.ceilings, *_ceilings(kinds, sweep, say)])
     write_json(out / BENCH_FILE, sweep.as_dict())
     return read_json(out / BENCH_FILE)
+
+
+def _tell_plan(planned: list[PlannedCell], sweep: Sweep, say: Say) -> None:
+    """How much there is to do, before the first engine is built."""
+    repeats = sweep.plan.repeats
+    expected = [_expected(item.cell, item.macs, item.device, sweep) for item in planned]
+    left = Remaining(expected * repeats)
+    say(f"{told_engines(planned)}; then {repeats * len(planned)} measurements, {left.words()}")
+    if left.seconds > LONG_SECONDS:
+        say(
+            "shorter: fewer --repeats, --batch, --image-size or --model first; the same command with "
+            "more of them and the same --out adds to the run"
+        )
 
 
 def _measure_all(sweep: Sweep, out: Path, say: Say) -> None:

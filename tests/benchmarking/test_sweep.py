@@ -97,6 +97,15 @@ def _check(document: dict[str, Any]) -> None:
             assert {run["files"] for run in row["runs"]} == {"PNG"}
 
 
+def test_a_long_run_tells_how_it_could_be_shorter(
+    cache: Path, tmp_path: Path, images: Path, measured: list[Cell], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep, "LONG_SECONDS", 1.0)
+    said: list[str] = []
+    run_sweep(_plan(images, batches=(1,), repeats=1), tmp_path, say=said.append)
+    assert any(line.startswith("shorter: fewer --repeats") for line in said)
+
+
 def test_what_does_not_run_here_is_left_out_and_said(
     cache: Path, tmp_path: Path, images: Path, measured: list[Cell]
 ) -> None:
