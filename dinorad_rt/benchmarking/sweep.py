@@ -140,8 +140,8 @@ def _tell_plan(planned: list[PlannedCell], sweep: Sweep, say: Say) -> None:
     say(f"{told_engines(planned)}; then {repeats * len(planned)} measurements, {left.words()}")
     if left.seconds > LONG_SECONDS:
         say(
-            "shorter: fewer --repeats, --batch, --image-size or --model first; the same command with "
-            "more of them and the same --out adds to the run"
+            "shorter: fewer --repeats, --batch, --image-size or --model first; the same command "
+            "with more of them and the same --out adds to the run"
         )
 
 

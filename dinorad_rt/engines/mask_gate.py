@@ -68,8 +68,8 @@ def judge_masks(
     sizes = (len(dice), len(voxels), len(patients_of))
     if not sizes[0] or len(set(sizes)) > 1:
         raise ProtocolError(
-            f"Dice, voxels and patients of {sizes[0]}, {sizes[1]} and {sizes[2]} volumes.",
-            "Segment the same volumes, one or more, with both.",
+            f"Dice, voxels and patients of {sizes[0]}, {sizes[1]} and {sizes[2]} cases.",
+            "Segment the same cases, one or more, with both.",
         )
     patient = np.unique(np.asarray(patients_of, dtype=str), return_inverse=True)[1]
     patients = int(patient.max()) + 1

@@ -274,7 +274,7 @@ def task_words(gate: TaskGate | SegmentationGate) -> str:
         return (
             f"Dice {gate.dice_reference:.4f} → {gate.dice_engine:.4f}, difference "
             f"{gate.difference:+.4f} [{gate.low:+.4f}, {gate.high:+.4f}]; same class for "
-            f"{gate.agreement:.3%} of the voxels; {count_of(gate.volumes, 'validation volume')} of "
+            f"{gate.agreement:.3%} of the voxels; {count_of(gate.volumes, 'validation case')} of "
             f"{count_of(gate.patients, 'patient')}{missing}: {gate.reason}"
         )
     which = "test" if gate.k else "validation"  # a head of its own is asked about validation

@@ -61,7 +61,7 @@ class CaseTable:
             table = pq.read_table(path)
         except (OSError, ValueError) as error:
             raise DataError(
-                f"The scores of the run's volumes ({CASES_FILE}) cannot be read: {error}.", _AGAIN
+                f"The scores of the run's cases ({CASES_FILE}) cannot be read: {error}.", _AGAIN
             ) from error
         missing = [name for name in _COLUMNS if name not in table.column_names]
         classes = tuple(results.class_names[1:])
@@ -131,21 +131,21 @@ def aligned_cases(first: CaseTable, other: CaseTable, name: str) -> np.ndarray:
         common = len(np.intersect1d(other.case_ids, first.case_ids))
         if common < max(len(other.case_ids), len(first.case_ids)):
             problem = (
-                f"it has {count_of(len(other.case_ids), 'test volume')}, the first run "
+                f"it has {count_of(len(other.case_ids), 'test case')}, the first run "
                 f"{len(first.case_ids)}, and {common} are the same"
             )
     if problem is None:
         place = np.argsort(other.case_ids)[np.argsort(np.argsort(first.case_ids))]
         if not np.array_equal(other.patients[place], first.patients):
-            problem = "its patients of the same volumes are others"
+            problem = "its patients of the same cases are others"
         elif not np.array_equal(other.voxels[place, :, 0], first.voxels[..., 0]):
-            problem = "its masks of the same volumes are others: they differ in voxels"
+            problem = "its masks of the same cases are others: they differ in voxels"
         else:
             return np.asarray(place)
     raise ProtocolError(
         f"{name} and the first run were not judged on the same test set: {problem}.",
         "Compare segmenters of one dataset with one split and the same classes. Runs of two "
-        "machines have the same volumes only with the same key of pseudonyms (DINORAD_RT_KEY).",
+        "machines have the same cases only with the same key of pseudonyms (DINORAD_RT_KEY).",
     )
 
 

@@ -146,7 +146,7 @@ def _questions(tables: Sequence[CaseTable], names: Sequence[str], asked: Asked) 
     held = [name for name in VOLUME_METRICS if all(table.holds(name) for table in tables)]
     if asked.metric is not None and asked.metric not in held:
         raise ProtocolError(
-            f"These segmenters have no {asked.metric} of each volume.",
+            f"These segmenters have no {asked.metric} of each case.",
             f"They have {', '.join(held)}.",
         )
     metrics = [asked.metric] if asked.metric else [n for n in DEFAULT_METRICS if n in held]
@@ -161,7 +161,7 @@ def _questions(tables: Sequence[CaseTable], names: Sequence[str], asked: Asked) 
                 asked.question(metric),
                 margin=given or usual,
                 unit=first.unit if distance else "",
-                judged="volume",
+                judged="case",
             )
         )
     return found
@@ -213,7 +213,7 @@ def _pair(
 def _table_of(run: Results | Path, results: Results) -> CaseTable:
     if not isinstance(run, Path):
         raise ProtocolError(
-            f"The results of a segmenter on {results.dataset} hold no scores of single volumes.",
+            f"The results of a segmenter on {results.dataset} hold no scores of single cases.",
             f"Give the folder of the run, which has {CASES_FILE}.",
         )
     return CaseTable.open(run, results)

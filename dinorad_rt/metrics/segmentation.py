@@ -204,15 +204,15 @@ def convention_notes(
     notes = [
         f"HD95 is in {unit}, and NSD has a tolerance of {tolerance:g} {unit}."
         + (" The files name no pixel spacing." if unit == "px" else ""),
-        "Dice, Jaccard, HD95 and NSD per volume: a class that is empty in truth and prediction is "
-        "left out; one that is empty in only one of them scores 0, and the volume's diagonal as "
+        "Dice, Jaccard, HD95 and NSD per case: a class that is empty in truth and prediction is "
+        "left out; one that is empty in only one of them scores 0, and the case's diagonal as "
         "HD95. Metrics over pixels pool the whole test split as the study did; their Jaccard "
         "ignores false positives on background.",
     ]
     penalised = sum(case.penalised for case in cases)
     if penalised:
         notes.append(
-            f"{penalised} of {len(cases) * (len(class_names) - 1)} pairs of volume and class have "
+            f"{penalised} of {len(cases) * (len(class_names) - 1)} pairs of case and class have "
             "one empty mask: their HD95 is the diagonal."
         )
     return notes
@@ -321,7 +321,7 @@ def unit_of(cases: Sequence[CaseScores]) -> str:
     if len(units) > 1:
         raise DataError(
             f"The pixel spacing of {sum(case.unit == 'px' for case in cases)} of {len(cases)} "
-            "volumes is not known: distances in millimetres and in pixels have no common mean.",
+            "cases is not known: distances in millimetres and in pixels have no common mean.",
             "Give all files a spacing, or none.",
         )
     return units.pop()

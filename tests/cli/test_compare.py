@@ -152,7 +152,7 @@ def test_segmenters_are_compared_from_their_folders(tmp_path: Path) -> None:
     assert "Holm" in text and "DeLong" not in text
     assert "0.2/engine is worse than 0.01/engine: mean Dice" in text
     assert "mean HD95 in mm" in text and "mean NSD" in text
-    assert "on the same 40 volumes of 20 patients" in text
+    assert "on the same 40 cases of 20 patients" in text
     assert "0.2/engine: weights: random" in text
     assert "HD95 in mm: second minus first" in text
     document = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)

@@ -55,13 +55,13 @@ def of_scores(scores: list[CaseScores], per_patient: int = 2) -> CaseTable:
 def test_a_better_segmenter_is_called_better_with_the_right_numbers() -> None:
     good, bad = table_of(masks(60, 0.02, 1)), table_of(masks(60, 0.2, 2))
     ((question, (found,)),) = compare_cases([bad, good], ["bad", "good"], Asked("dice"))
-    assert question.judged == "volume"
+    assert question.judged == "case"
     first, second = (table.scores["dice"].mean(axis=1) for table in (bad, good))
     assert found.value_first == pytest.approx(first.mean())
     assert found.value_second == pytest.approx(second.mean())
     assert (found.n, found.n_patients, found.metric) == (60, 30, "dice")
     assert "good is better than bad: mean Dice" in found.verdict
-    assert "on the same 60 volumes of 30 patients" in found.verdict
+    assert "on the same 60 cases of 30 patients" in found.verdict
     assert found.p_value is not None and found.p_permutation is not None
     assert max(found.p_value, found.p_permutation) < 0.01
     assert found.p_delong is None
@@ -163,10 +163,10 @@ def test_volumes_with_a_value_in_one_run_only_are_told() -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ("fewer", "it has 20 test volumes, the first run 30, and 20 are the same"),
+        ("fewer", "it has 20 test cases, the first run 30, and 20 are the same"),
         ("other volumes", "0 are the same"),
-        ("patients", "patients of the same volumes are others"),
-        ("masks", "masks of the same volumes are others"),
+        ("patients", "patients of the same cases are others"),
+        ("masks", "masks of the same cases are others"),
         ("classes", "its classes are liver, kidney"),
     ],
 )

@@ -60,7 +60,7 @@ def test_a_segmenter_is_checked_down_to_its_dice(run: Path, data: Path) -> None:
     assert [check["verdict"] for check in report["checks"]] == ["passed"] * 5 + ["undecided"]
     gate = report["checks"][-1]
     assert code == 0
-    assert "Dice 0." in gate["text"] and "2 validation volumes of 2 patients" in gate["text"]
+    assert "Dice 0." in gate["text"] and "2 validation cases of 2 patients" in gate["text"]
     assert "too few patients: 2" in gate["text"] and "more" in gate["fix"]
     numbers = gate["numbers"]
     assert numbers["low"] <= numbers["difference"] <= numbers["high"]

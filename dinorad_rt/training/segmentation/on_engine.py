@@ -89,7 +89,7 @@ def evaluate_segmenter(
     results.timings["segment_s"] = segmented
     if gate is not None:
         results.notes.append(
-            f"Task gate on {count_of(gate.volumes, 'validation volume')}: Dice of the engine minus "
+            f"Task gate on {count_of(gate.volumes, 'validation case')}: Dice of the engine minus "
             f"PyTorch {gate.difference:+.5f} [{gate.low:+.5f}, {gate.high:+.5f}], the same class "
             f"for {gate.agreement:.3%} of the voxels: {gate.verdict} ({gate.reason})."
         )
