@@ -114,6 +114,10 @@ class UnreadableFileError(DataError):
     """One file cannot be read. `embed` turns it into a row of failures.parquet."""
 
 
+class NoImageError(UnreadableFileError):
+    """A whole file of a kind that holds no image: a report, a plan, a structure set."""
+
+
 class OutputError(DinoradError):
     """The output cannot be written."""
 

@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dinorad_rt.errors import DinoradError, MissingPackageError, UnreadableFileError
+from dinorad_rt.errors import (
+    DinoradError,
+    MissingPackageError,
+    NoImageError,
+    UnreadableFileError,
+)
 from dinorad_rt.optional import require
 from dinorad_rt.studies import codestream
 from dinorad_rt.studies.colour import without_colour
@@ -48,15 +53,13 @@ _PACKAGES = {
 }
 """Transfer syntax UID → package with the decoder that pydicom uses for it."""
 
-NO_IMAGES = "Give the image files; reports, plans and structure sets hold no pixels."
-"""What to do about DICOM objects that are no images."""
-
 
 def check_has_pixels(dataset: Dataset, path: Path) -> None:
     """Refuse what is DICOM, but no image, and images of unknown encoding.
 
     Raises:
-        UnreadableFileError: with the kind of object that it is.
+        NoImageError: it is of a kind that holds no pixels.
+        UnreadableFileError: it was cut, or its encoding is not known.
     """
     if not any(name in dataset for name in _PIXEL_ATTRIBUTES):
         kind = _kind_of(dataset)
@@ -65,9 +68,11 @@ def check_has_pixels(dataset: Dataset, path: Path) -> None:
                 f"{path} is no DICOM file, or its beginning is lost: no SOP class, no pixel data.",
                 "Fetch the file again.",
             )
-        raise UnreadableFileError(
-            f"{path} is DICOM without pixel data: {kind}.",
-            "The file was cut: fetch it again." if kind.endswith("Image Storage") else NO_IMAGES,
+        problem = f"{path} is DICOM without pixel data: {kind}."
+        if kind.endswith("Image Storage"):
+            raise UnreadableFileError(problem, "The file was cut: fetch it again.")
+        raise NoImageError(
+            problem, "Give the image files; reports, plans and structure sets hold no pixels."
         )
     if getattr(dataset.file_meta, "TransferSyntaxUID", None) is None:
         raise UnreadableFileError(

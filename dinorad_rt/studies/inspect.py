@@ -9,9 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from dinorad_rt.errors import DinoradError, EmptyDataError, UnreadableFileError
+from dinorad_rt.errors import DinoradError, EmptyDataError, NoImageError, UnreadableFileError
 from dinorad_rt.identifiers import reason_of
-from dinorad_rt.studies.dicom_pixels import NO_IMAGES
 from dinorad_rt.studies.dicomdir import indexed_images
 from dinorad_rt.studies.grouping import Series, group_slices
 from dinorad_rt.studies.names import natural_key, visible_files
@@ -129,9 +128,10 @@ def _without_image(paths: list[Path]) -> tuple[list[str], int]:
     for path in paths:
         try:
             read_study(path)
+        except NoImageError:
+            continue
         except DinoradError as error:
-            if error.fix != NO_IMAGES:
-                failures.append(reason_of(error, path))
+            failures.append(reason_of(error, path))
     return failures, len(paths) - len(failures)
 
 
