@@ -14,6 +14,7 @@ from dinorad_rt.errors import CacheError, DinoradError, ExportError, ParityError
 from dinorad_rt.pipeline import EngineRequest, dataset_for, graph_for
 from dinorad_rt.progress import Say
 from dinorad_rt.runners.registry import require_backend
+from dinorad_rt.words import count_of
 
 if TYPE_CHECKING:
     from dinorad_rt.benchmarking.sweep import SweepPlan
@@ -68,17 +69,17 @@ def built_rows(planned: list[PlannedCell], skipped: Skipped, say: Say) -> Iterat
         Facts of each cell with its engine, without measurements.
     """
     for number, item in enumerate(planned, start=1):
-        say(f"engine {number} of {len(planned)}: {describe(item.cell)}")
+        say(f"cell {number} of {len(planned)}: {describe(item.cell)}")
         row = _built(item, skipped, say)
         if row is not None:
             yield row
 
 
 def told_engines(planned: list[PlannedCell]) -> str:
-    """`24 engines, 20 of them to be built`."""
+    """`24 engines, 20 of them to be built`: fewer than cells, some of which share one."""
     keys = {item.key for item in planned}
     missing = sum(not _is_cached(key) for key in keys)
-    return f"{len(keys)} engines, {missing} of them to be built"
+    return f"{count_of(len(keys), 'engine')}, {missing} of them to be built"
 
 
 def describe(cell: Cell) -> str:

@@ -73,6 +73,7 @@ def test_every_mode_is_measured_and_a_run_goes_on(
     assert any("10 measurements in random order" in line for line in said)
     early = next(i for i, line in enumerate(said) if "engines, " in line)
     assert said[early].startswith("2 engines, 2 of them to be built; then 10 measurements, about ")
+    assert [line for line in said if line.startswith("cell 1 of 5: test_vit 32 px")]
     assert early < next(i for i, line in enumerate(said) if line.startswith("building"))
     _check(document)
     measured.clear()
