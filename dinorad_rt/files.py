@@ -64,6 +64,8 @@ def atomic_folder(target: Path) -> Iterator[Path]:
                 with space_errors_named(target):
                     yield folder
                     folder.chmod(0o777 & ~_umask())
+                    if os.name != "posix" and target.is_dir():  # Windows renames over nothing
+                        target.rmdir()
                     folder.rename(target)
             finally:
                 shutil.rmtree(folder, ignore_errors=True)

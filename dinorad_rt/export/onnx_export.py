@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shutil
 import warnings
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from dinorad_rt.files import (
     atomic_folder,
     claim_output_dir,
     held_lock,
+    only_writer,
     sha256_json,
 )
 from dinorad_rt.optional import version_of
@@ -83,17 +84,29 @@ def export_onnx(
 def _export_to(
     out: Path, backbone: Backbone, recipe: Recipe, facts: dict[str, Any], say: Say
 ) -> Graph:
-    claim_output_dir(out, MANIFEST)
-    if (out / MANIFEST).exists():
-        found = reusable(out, str(facts["key"]))
+    with claimed_graph_folder(out, str(facts["key"])) as found:
         if found is None:
+            return _export(out, backbone, recipe, facts, say)
+        say(f"{out} already holds this graph")
+        return found
+
+
+@contextmanager
+def claimed_graph_folder(out: Path, key: str) -> Iterator[Graph | None]:
+    """Hold a folder of the user's for one graph; gives the graph of the key if it is there.
+
+    Raises:
+        OutputExistsError: it holds something else, or another process writes into it.
+    """
+    claim_output_dir(out, MANIFEST)
+    with only_writer(out):
+        found = reusable(out, key)
+        if found is None and (out / MANIFEST).exists():
             raise OutputExistsError(
                 f"{out} holds another graph, or one that was changed.",
                 "Choose a new folder with --out, or remove this one.",
             )
-        say(f"{out} already holds this graph")
-        return found
-    return _export(out, backbone, recipe, facts, say)
+        yield found
 
 
 def reusable(folder: Path, key: str) -> Graph | None:

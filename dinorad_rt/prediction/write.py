@@ -12,7 +12,7 @@ import numpy as np
 
 from dinorad_rt import __version__
 from dinorad_rt.errors import BundleError, DinoradError, OutputExistsError
-from dinorad_rt.files import atomic_folder, sha256_file, write_json
+from dinorad_rt.files import atomic_folder, claim_output_dir, only_writer, sha256_file, write_json
 from dinorad_rt.metrics.calibration import (
     OperatingPoint,
     Rule,
@@ -104,11 +104,20 @@ def bundle_run(
         ExportError, ParityError: the run's model does not pass its checks.
         OutputExistsError, NoSpaceError: the bundle cannot be written.
     """
+    _refuse_full(out)
+    claim_output_dir(out, BUNDLE_FILE)
+    with only_writer(out):
+        graph, facts = _bundled(run, dataset, options or BundleOptions(), workers=workers, say=say)
+        return write_bundle(graph, facts, out)
+
+
+def _bundled(
+    run: Path, dataset: Dataset | None, options: BundleOptions, *, workers: int | None, say: Say
+) -> tuple[Graph, dict[str, Any]]:
+    """The checked graph of a run, and what the bundle says of it."""
     from dinorad_rt.training.checkpoint import load_tuned
     from dinorad_rt.training.export import export_tuned
 
-    options = options or BundleOptions()
-    _refuse_full(out)
     tuned = load_tuned(run)
     names = tuned.class_names
     if options.class_names:
@@ -141,7 +150,7 @@ def bundle_run(
         found = validation_scores(engine, dataset, tuned.preprocessing, workers=workers)
         facts |= calibrated(found, facts, options)
         facts["calibrated_engine"] = {"key": engine.key, "backend": engine.backend}
-    return write_bundle(graph, facts, out)
+    return graph, facts
 
 
 def validation_scores(
@@ -236,8 +245,6 @@ def write_bundle(graph: Graph, facts: Mapping[str, Any], out: Path) -> Bundle:
         hashes = {path.relative_to(part).as_posix(): sha256_file(path) for path in files}
         document = {"format": FORMAT, "made_by": f"dinorad-rt {__version__}", **facts}
         write_json(part / BUNDLE_FILE, document | {"files": hashes})
-        if out.exists():  # empty; not every system renames over it
-            out.rmdir()
     return Bundle.open(out)
 
 

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dinorad_rt.errors import ExportError, OutputExistsError, RunError
-from dinorad_rt.export.manifest import FORMAT, MANIFEST, MODEL, PROGRAM, Graph, write_manifest
+from dinorad_rt.errors import ExportError, RunError
+from dinorad_rt.export.manifest import FORMAT, MODEL, PROGRAM, Graph, write_manifest
 from dinorad_rt.export.recipe import Recipe, load_recipe
-from dinorad_rt.files import atomic_folder, claim_output_dir, sha256_json
+from dinorad_rt.files import atomic_folder, sha256_json
 from dinorad_rt.optional import version_of
 from dinorad_rt.paths import cache_dir
 from dinorad_rt.progress import Say, silent
@@ -65,7 +65,12 @@ def export_tuned(
         ExportError, LintError, ParityError: see `export_onnx`.
         OutputExistsError, NoSpaceError: it cannot be stored at `out`.
     """
-    from dinorad_rt.export.onnx_export import KIND, graph_lock, reusable
+    from dinorad_rt.export.onnx_export import (
+        KIND,
+        claimed_graph_folder,
+        graph_lock,
+        reusable,
+    )
 
     if precision == "int8":
         raise ExportError(
@@ -77,14 +82,8 @@ def export_tuned(
     key = sha256_json(facts)
     facts["key"] = key
     if out is not None:
-        claim_output_dir(out, MANIFEST)
-        found = reusable(out, key)
-        if found is None and (out / MANIFEST).exists():
-            raise OutputExistsError(
-                f"{out} holds another graph, or one that was changed.",
-                "Choose a new folder with --out, or remove this one.",
-            )
-        return found or _export(out, tuned, recipe, facts, say)
+        with claimed_graph_folder(out, key) as found:
+            return found or _export(out, tuned, recipe, facts, say)
     folder = cache_dir(KIND) / key
     with graph_lock(key, say):
         found = reusable(folder, key)

@@ -13,11 +13,13 @@ from sklearn.metrics import log_loss
 
 from dinorad_rt.errors import BundleError, OutputExistsError
 from dinorad_rt.export.manifest import Graph, write_manifest
-from dinorad_rt.files import read_json, write_json
+from dinorad_rt.export.onnx_export import claimed_graph_folder
+from dinorad_rt.files import only_writer, read_json, write_json
 from dinorad_rt.prediction.bundle import BUNDLE_FILE, CARD_FILE, Bundle
 from dinorad_rt.prediction.write import (
     BundleOptions,
     ValidationScores,
+    bundle_run,
     calibrated,
     write_bundle,
 )
@@ -114,6 +116,31 @@ def test_what_is_no_bundle_is_told_and_full_folders_are_left_alone(
         Bundle.open(tmp_path)
     with pytest.raises(OutputExistsError, match="not empty"):
         write_bundle(graph, facts_of(graph), tmp_path)
+
+
+def test_one_process_writes_a_bundle_and_a_graph(graph: Graph, tmp_path: Path) -> None:
+    busy = tmp_path / "busy"
+    busy.mkdir()
+    with only_writer(busy):
+        with pytest.raises(OutputExistsError, match="Another process"):
+            bundle_run(tmp_path / "no-run", busy)
+        with (
+            pytest.raises(OutputExistsError, match="Another process"),
+            claimed_graph_folder(busy, graph.key),
+        ):
+            pass
+    with claimed_graph_folder(graph.folder, graph.key) as found:
+        assert found is not None
+        with (
+            pytest.raises(OutputExistsError, match="Another process"),
+            claimed_graph_folder(graph.folder, graph.key),
+        ):
+            pass
+    with (
+        pytest.raises(OutputExistsError, match="another graph"),
+        claimed_graph_folder(graph.folder, "0" * 64),
+    ):
+        pass
 
 
 def test_a_bundle_of_another_version_says_what_to_do(graph: Graph, tmp_path: Path) -> None:
