@@ -9,17 +9,18 @@ from pathlib import Path
 
 from dinorad_rt.datasets.facts import FileFacts
 from dinorad_rt.datasets.header_workers import read_headers
-from dinorad_rt.datasets.locate import suffix_of
+from dinorad_rt.datasets.locate import IMAGE_SUFFIXES, OTHER_SUFFIXES, suffix_of
 from dinorad_rt.datasets.record import Record
 from dinorad_rt.errors import DinoradError, LabelError
 from dinorad_rt.studies.dicom import load_header
 from dinorad_rt.studies.quiet import quiet
 from dinorad_rt.studies.series import SliceHeader, read_slice_header, visible_files
-from dinorad_rt.words import count_of
+from dinorad_rt.words import count_of, verb_of
 
 _LEVELS = ("sop", "series", "study", "patient")
 _BURNED_IN = 0x00280301
-_MAYBE_DICOM = (".dcm", ".dicom", ".ima", "")
+_MAYBE_DICOM = frozenset((".dcm", ".dicom", ".ima", ".img"))
+_NO_DICOM = (IMAGE_SUFFIXES | OTHER_SUFFIXES) - _MAYBE_DICOM
 
 
 @dataclass(frozen=True)
@@ -51,46 +52,67 @@ def index_headers(paths: Iterable[Path]) -> HeaderIndex:
 
 
 def is_maybe_dicom(path: Path) -> bool:
-    """True for suffixes that DICOM files have, none included; UIDs as names have odd ones."""
-    suffix = suffix_of(path)
-    return suffix in _MAYBE_DICOM or suffix[1:].isdigit()
+    """False for suffixes of other formats. Archives give DICOM files any: none, `.dc3`, `.7`."""
+    return suffix_of(path) not in _NO_DICOM
 
 
 def patients_from_headers(records: list[Record]) -> tuple[list[Record], list[str]]:
-    """Fill in patient, study and series of DICOM images from their headers.
+    """Fill in patient, study and series of DICOM images, or folders of them, from headers.
 
-    Where all files name one patient, the data has been anonymised so, and each study counts as a
-    patient of its own.
+    Where all files name one patient or none, the data has been anonymised so, and each study counts
+    as a patient of its own. So does the study of a single file that names none, unless another
+    file of that study does.
     """
-    index = {one.path: one for one in index_headers(record.path for record in records).headers}
+    files = {record.path: _speaker(record.path) for record in records}
+    by_file = {one.path: one for one in index_headers(files.values()).headers}
+    index = {path: by_file[file] for path, file in files.items() if file in by_file}
     if not index:
         return records, []
-    patients = {one.patient for one in index.values()}
-    studies = {one.study for one in index.values()}
-    by_study = len(patients) == 1 and len(studies) > 1
+    headers = index.values()
+    named = {one.patient for one in headers} - {""}
+    unnamed = sum(not one.patient for one in headers)
+    by_study = len(named) + bool(unnamed) == 1 and len({one.study for one in headers}) > 1
+    of_study = {} if by_study else {one.study: one.patient for one in headers if one.patient}
+
+    def patient_of(header: SliceHeader) -> str | None:
+        own = "" if by_study else header.patient
+        return own or (of_study.get(header.study, header.study) if header.study else None)
+
     filled = [
         record
         if (header := index.get(record.path)) is None
         else replace(
             record,
-            patient=(header.study if by_study else header.patient) or None,
+            patient=patient_of(header),
             study=header.study or None,
             series=header.series or None,
         )
         for record in records
     ]
+    count = len({one.patient for one in filled} - {None})
+    if not count:
+        return filled, []
     if by_study:
-        note = "all DICOM files name one patient: each study counts as a patient of its own"
-    else:
-        note = f"patients come from the DICOM headers: {count_of(len(patients), 'patient')}"
-    return filled, [note]
+        which = "one patient" if named else "no patient"
+        return filled, [f"all DICOM files name {which}: each study counts as a patient of its own"]
+    notes = [f"patients come from the DICOM headers: {count_of(count, 'patient')}"]
+    if unnamed:
+        name = verb_of(unnamed, "names", "name")
+        notes.append(f"{count_of(unnamed, 'DICOM image')} {name} no patient: their study counts")
+    return filled, notes
+
+
+def _speaker(path: Path) -> Path:
+    """The file whose header speaks for a path: a folder's first one that may be DICOM."""
+    if not path.is_dir():
+        return path
+    return next((one for one in visible_files(path) if is_maybe_dicom(one)), path)
 
 
 def is_dicom(path: Path) -> bool:
-    """True for a DICOM file, or a folder whose first file is one."""
-    if path.is_dir():
-        return any(is_dicom(entry) for entry in visible_files(path)[:1])
-    return is_maybe_dicom(path) and read_slice_header(path) is not None
+    """True for a DICOM file, or a folder of them."""
+    file = _speaker(path)
+    return is_maybe_dicom(file) and read_slice_header(file) is not None
 
 
 def refuse_patients_as_classes(records: Sequence[Record], classes: Sequence[str]) -> None:
@@ -118,8 +140,7 @@ def burned_in_images(paths: Sequence[Path], facts: FileFacts) -> int:
         paths: files, or folders of slices, whose first file speaks for them.
         facts: remembers the answers.
     """
-    firsts = [next(iter(visible_files(one)), one) if one.is_dir() else one for one in paths]
-    maybe = [path for path in firsts if is_maybe_dicom(path)]
+    maybe = [path for path in map(_speaker, paths) if is_maybe_dicom(path)]
     return sum(facts.of("burned-in text in headers", maybe, _is_burned_in))
 
 

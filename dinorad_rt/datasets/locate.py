@@ -78,15 +78,15 @@ class Locator:
 
 
 def could_be_image(path: Path) -> bool:
-    """Judge by the suffix; files without a known one are looked into."""
+    """Judge by the suffix; files without a known one, and `.img`, are looked into."""
     suffix = suffix_of(path)
     if suffix in IMAGE_SUFFIXES:
         return True
-    if suffix in OTHER_SUFFIXES or path.name == "DICOMDIR":
+    if (suffix in OTHER_SUFFIXES and suffix != ".img") or path.name == "DICOMDIR":
         return False
-    from dinorad_rt.studies.read import is_image_file
+    from dinorad_rt.studies.read import file_kind, is_image_file
 
-    return is_image_file(path)
+    return file_kind(path) == "dicom" if suffix == ".img" else is_image_file(path)
 
 
 def suffix_of(path: Path) -> str:

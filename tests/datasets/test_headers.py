@@ -60,6 +60,43 @@ def test_one_patient_for_all_means_anonymised(tmp_path: Path) -> None:
     assert any("each study counts" in note for note in dataset.notes)
 
 
+def test_patients_of_folders_of_slices_come_from_the_headers(
+    tmp_path: Path, write_table: WriteTable
+) -> None:
+    """Two series of a patient, one row each: without headers they would be two patients."""
+    for number in range(40):
+        write_dicom(tmp_path / f"series{number // 2}" / f"IM{number}", number // 2)
+        (tmp_path / f"series{number // 2}" / "README.txt").write_text("of the archive")
+    rows = [(f"series{i}", i // 2 % 2) for i in range(20)]
+    dataset = open_dataset(write_table("image,label", rows))
+    assert len({sample.patient for sample in dataset.samples}) == 10
+    assert dataset.samples[3].patient == pseudonym("patient", "MRN-1")
+    assert dataset.samples[3].series == pseudonym("series", "1.2.4.3")
+
+
+@pytest.mark.parametrize("suffix", [".dc3", ".img", ".anon"])
+def test_headers_are_read_whatever_the_suffix(tmp_path: Path, suffix: str) -> None:
+    for number in range(20):
+        write_dicom(tmp_path / "ab"[number // 2 % 2] / f"im{number}{suffix}", number)
+    dataset = open_dataset(tmp_path)
+    assert len({sample.patient for sample in dataset.samples}) == 10
+    assert dataset.name.startswith("dicom-")
+
+
+def test_files_that_name_no_patient_stay_with_their_study(tmp_path: Path) -> None:
+    """Studies 0 to 4 name none at all; of study 5 only one of the files does."""
+    for number in range(24):
+        silent = number < 10 or number == 11
+        attributes = {"PatientID": ""} if silent else {}
+        write_dicom(tmp_path / "ab"[number // 2 % 2] / f"{number}.dcm", number, **attributes)
+    dataset = open_dataset(tmp_path)
+    patients = {Path(dataset.name_of(one)).stem: one.patient for one in dataset.samples}
+    assert len(set(patients.values())) == 12
+    assert patients["0"] == patients["1"] == pseudonym("patient", "1.2.3.0")
+    assert patients["10"] == patients["11"] == pseudonym("patient", "MRN-5")
+    assert any("11 DICOM images name no patient" in note for note in dataset.notes)
+
+
 @pytest.mark.parametrize(
     ("column", "value", "images"),
     [
