@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -23,9 +24,10 @@ def export(
     model: ModelOptions,
     numbers: GraphOptions = FP32,
     dense: Annotated[
-        bool, typer.Option(help="Add the patch tokens of the last blocks (segmentation).")
+        bool,
+        typer.Option("--dense", help="Add the patch tokens of the last blocks (segmentation)."),
     ] = False,
-    out: options.Out = None,
+    out: options.OutOrCache = None,
     checkpoint: options.Checkpoint = None,
     source: MaskSource,
     seed: options.Seed = 0,
@@ -33,13 +35,12 @@ def export(
 ) -> None:
     """Export a backbone to ONNX: traced by its recipe, linted, and compared with PyTorch.
 
-    The graph gets its name only after parity passed. Without --out it goes to the cache, where
-    build, embed and eval find it.
+    The graph gets its name only after parity passed. In the cache, build, embed and eval find it.
 
     With --checkpoint the run's adapters are merged, and backbone and head (or decoder) become one
-    graph with the output `logits`; a 3D network takes patches. With --data of the run too, an
-    engine is built from it and compared with PyTorch on the validation images: the task gate,
-    AUROC or Dice with the interval of their difference. What fails it is refused.
+    graph with the output `logits`; a 3-D network takes patches. With --data of the run, too, an
+    engine is built from it and compared with PyTorch on the validation images: the difference of
+    AUROC or Dice, with its interval. An engine that differs is refused.
     """
     options.refuse_mixed(context, of_model=OF_MODEL, of_run=OF_RUN)
     if checkpoint is not None:
@@ -60,22 +61,27 @@ def export(
     print_graph(graph.manifest, str(graph.path))
 
 
-def print_graph(manifest: dict[str, object], path: str) -> None:
+def print_graph(manifest: Mapping[str, Any], path: str) -> None:
     """The facts of a graph as a table."""
+    from dinorad_rt.engines.verify import parity_words
     from dinorad_rt.reports.table import key_value_table, print_table
 
-    rows = {"graph": path}
-    rows |= {
-        key: _text(manifest[key])
-        for key in ("model", "weights", "precision", "input_shape", "outputs", "opset", "parity")
-        if key in manifest
+    weights, parity = manifest["weights"], manifest["parity"]
+    limits = parity["limits"]
+    rows = {
+        "graph": path,
+        "model": manifest["model"],
+        "weights": f"{weights['source']}, SHA-256 {weights['sha256'][:12]}",
+        "licence": weights["licence"],
+        "precision": manifest["precision"],
+        "input": f"B x {_shape(manifest['input_shape'])}",
+        "outputs": ", ".join(f"{k}: B x {_shape(v)}" for k, v in manifest["outputs"].items()),
+        "opset": str(manifest["opset"]),
+        "parity": f"{parity_words(parity)} ({parity['images']} images against PyTorch FP32)",
+        "limits": f"cosine {limits['cosine']:g}, relative L2 {limits['relative_l2']:.0e}",
     }
     print_table(key_value_table("Exported", rows))
 
 
-def _text(value: object) -> str:
-    if isinstance(value, dict):
-        return "  ".join(f"{key}: {_text(item)}" for key, item in value.items())
-    if isinstance(value, float):
-        return f"{value:.3g}" if abs(value) < 0.9 else f"{value:.6f}"
-    return str(value)
+def _shape(sides: Sequence[int]) -> str:
+    return " x ".join(str(side) for side in sides)
