@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from dinorad_rt.datasets.locate import could_be_image, stem_of
@@ -12,10 +13,35 @@ from dinorad_rt.studies.series import natural_key, visible_files
 from dinorad_rt.types import Split
 from dinorad_rt.words import count_of
 
+IMAGE_FOLDERS = frozenset("images image imgs img imagestr imagesva imagests scans volumes".split())
+MASK_FOLDERS = frozenset(
+    "labels label masks mask labelstr labelsva labelsts segmentations segmentation segs seg "
+    "annotations groundtruth gt".split()
+)
 MASK_WORDS = re.compile(
     r"[._ -](mask|masks|seg|segmentation|label|labels|gt|groundtruth|manual)$", re.IGNORECASE
 )
 _NUMBERED_MASK = re.compile(MASK_WORDS.pattern.removesuffix("$") + r"[._ -]?\d+$", re.IGNORECASE)
+
+
+def masks_among(root: Path, paths: Sequence[Path]) -> set[Path]:
+    """Which images below a folder are masks of others there, by their names alone.
+
+    X_mask and X_mask_1 are, beside X; so is all in a folder called masks beside one called images.
+    """
+    stems = {(path.parent, stem_of(path)) for path in paths}
+    found = set()
+    for path in paths:
+        word = MASK_WORDS.search(stem_of(path)) or _NUMBERED_MASK.search(stem_of(path))
+        if word is not None and (path.parent, word.string[: word.start()]) in stems:
+            found.add(path)
+    above = {path: path.relative_to(root).parents[:-1] for path in paths}
+    folders = {folder for parents in above.values() for folder in parents}
+    beside = {one.parent for one in folders if plain_name(one.name) in IMAGE_FOLDERS}
+    masks = {
+        one for one in folders if plain_name(one.name) in MASK_FOLDERS and one.parent in beside
+    }
+    return found | {path for path, parents in above.items() if masks.intersection(parents)}
 
 
 def side_by_side(root: Path, place: Path, split: Split | None) -> tuple[list[Record], list[str]]:
@@ -75,3 +101,8 @@ def unpaired(images: int, masks: int) -> list[str]:
     if masks:
         notes.append(f"{count_of(masks, 'mask')} without an image: left out")
     return notes
+
+
+def plain_name(name: str) -> str:
+    """Lower case, letters and digits alone: `Images_Tr` → `imagestr`."""
+    return "".join(character for character in name.lower() if character.isalnum())

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from dinorad_rt.datasets.beside import IMAGE_FOLDERS, masks_among, plain_name
 from dinorad_rt.datasets.labels import Labels, labels_of_names, order_of_classes, positive_note
 from dinorad_rt.datasets.locate import IMAGE_SUFFIXES, could_be_image, suffix_of
 from dinorad_rt.datasets.record import Record
@@ -27,7 +28,7 @@ class _Found:
     label: str
     split: Split | None
     below: tuple[str, ...]
-    """Folders between the class and the file."""
+    """Folders between the class and the file, but for one called images."""
 
     @property
     def sub_folder(self) -> str | None:
@@ -49,6 +50,7 @@ def records_of_folders(root: Path) -> tuple[list[Record], Labels, list[str]]:
     found = [one for split, label in folders for one in _images(label, split)]
     if not found:
         raise _nothing(root)
+    found, masks = _without_masks(root, found)
     found = _with_splits_inside(found)
     spelled, notes = one_spelling([one.label for one in found])
     found = [replace(one, label=label) for one, label in zip(found, spelled, strict=True)]
@@ -71,7 +73,7 @@ def records_of_folders(root: Path) -> tuple[list[Record], Labels, list[str]]:
         for one, row, patient in zip(found, labels.rows, patients, strict=True)
     ]
     outside = _outside(root, splits, left_out, [label for _, label in folders], found)
-    return records, replace(labels, notes=()), notes + more + outside
+    return records, replace(labels, notes=()), notes + masks + more + outside
 
 
 def _split_folders(root: Path) -> tuple[list[tuple[Split | None, Path]], list[Path]]:
@@ -108,9 +110,20 @@ def _images(folder: Path, split: Split | None) -> list[_Found]:
     found = []
     for path in sorted(visible_files(folder), key=natural_key):
         if could_be_image(path):
-            below = path.relative_to(folder).parts[:-1]
+            parts = path.relative_to(folder).parts[:-1]
+            below = tuple(part for part in parts if plain_name(part) not in IMAGE_FOLDERS)
             found.append(_Found(path, folder.name, split, below))
     return found
+
+
+def _without_masks(root: Path, found: Sequence[_Found]) -> tuple[list[_Found], list[str]]:
+    """The images without the masks that some sets keep among them, and what to say."""
+    masks = masks_among(root, [one.path for one in found])
+    if not masks:
+        return list(found), []
+    lie = verb_of(len(masks), "lies", "lie")
+    note = f"{count_of(len(masks), 'mask')} {lie} among the images of the classes: left out"
+    return [one for one in found if one.path not in masks], [note]
 
 
 def _has_images(folder: Path) -> bool:

@@ -8,7 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from dinorad_rt.datasets.beside import MASK_WORDS, record_of, side_by_side, unpaired
+from dinorad_rt.datasets.beside import (
+    IMAGE_FOLDERS,
+    MASK_FOLDERS,
+    MASK_WORDS,
+    plain_name,
+    record_of,
+    side_by_side,
+    unpaired,
+)
 from dinorad_rt.datasets.description import (
     DESCRIPTION,
     classes_of_description,
@@ -28,11 +36,6 @@ MIN_PATIENTS = 5
 """Sub-folders from which they count as patients; fewer may be hospitals or sequences."""
 _PARTS: dict[str, Split] = {"": "train", "tr": "train", "va": "val", "ts": "test"}
 """Endings of nnU-Net's folders, imagesTr and labelsTr, and what their images are for."""
-_IMAGE_FOLDERS = frozenset("images image imgs img imagestr imagesva imagests scans volumes".split())
-_MASK_FOLDERS = frozenset(
-    "labels label masks mask labelstr labelsva labelsts segmentations segmentation segs seg "
-    "annotations groundtruth gt".split()
-)
 _NNUNET_CHANNEL = re.compile(r"_(\d{4})$")
 
 
@@ -206,8 +209,8 @@ def _folders(place: Path) -> list[tuple[Path, Path]]:
     folders = _sub_folders(place)
     pairs = []
     for suffix in _PARTS:
-        images = [folders[n] for n in folders if n in _IMAGE_FOLDERS and _suffix(n) == suffix]
-        masks = [folders[n] for n in folders if n in _MASK_FOLDERS and _suffix(n) == suffix]
+        images = [folders[n] for n in folders if n in IMAGE_FOLDERS and _suffix(n) == suffix]
+        masks = [folders[n] for n in folders if n in MASK_FOLDERS and _suffix(n) == suffix]
         if len(images) == 1 and len(masks) == 1:
             pairs.append((images[0], masks[0]))
     return pairs
@@ -216,7 +219,7 @@ def _folders(place: Path) -> list[tuple[Path, Path]]:
 def _sub_folders(place: Path) -> dict[str, Path]:
     if not place.is_dir():
         return {}
-    return {_simple(entry.name): entry for entry in sorted(place.iterdir()) if entry.is_dir()}
+    return {plain_name(entry.name): entry for entry in sorted(place.iterdir()) if entry.is_dir()}
 
 
 def _suffix(name: str) -> str:
@@ -237,7 +240,7 @@ def _of_folders(
                 )
             by_name[key] = path
     placed, without = [], 0
-    part = _PARTS[_suffix(_simple(images.name))]
+    part = _PARTS[_suffix(plain_name(images.name))]
     used: Counter[str] = Counter()
     for path in sorted(filter(could_be_image, visible_files(images)), key=natural_key):
         key = _case_of(_key(path, images), by_name)
@@ -320,7 +323,3 @@ def _key(path: Path, folder: Path) -> str:
     """Name that image and mask share: the place below their folder, without suffix and word."""
     stem = MASK_WORDS.sub("", stem_of(path))
     return (path.relative_to(folder).parent / stem).as_posix().lower()
-
-
-def _simple(name: str) -> str:
-    return "".join(character for character in name.lower() if character.isalnum())

@@ -109,3 +109,33 @@ def test_classes_one_folder_deeper(tmp_path: Path, write_images: WriteImages) ->
     with pytest.raises(LabelError, match="in one class folder, 'chest_xray'") as refused:
         open_dataset(tmp_path)
     assert "give that folder with --data" in refused.value.fix
+
+
+def test_masks_beside_the_images_of_a_class_are_no_images(
+    tmp_path: Path, write_images: WriteImages
+) -> None:
+    """As BUSI has them. A name that only ends so, without its image, is an image."""
+    for label in ("benign", "malignant"):
+        write_images(
+            *(f"{label}/{label} ({i}){end}.png" for i in range(6) for end in ("", "_mask"))
+        )
+    write_images("benign/benign (3)_mask_1.png", "benign/lone_label.png")
+    dataset = open_dataset(tmp_path)
+    assert len(dataset.samples) == 13
+    assert not any("_mask" in dataset.name_of(sample) for sample in dataset.samples)
+    assert any("13 masks lie among the images" in note for note in dataset.notes)
+
+
+@pytest.mark.parametrize("patient", ["", "P{0}/"])
+def test_folders_of_masks_beside_those_of_images_are_no_patients(
+    tmp_path: Path, write_images: WriteImages, patient: str
+) -> None:
+    """As the COVID-19 Radiography Database has them, and with a folder for each patient."""
+    for number, label in enumerate(("COVID", "Normal")):
+        for i in range(5):
+            folder = f"{label}/{patient.format(10 * number + 3 * i)}"
+            write_images(f"{folder}images/{i}.png", f"{folder}masks/{i}.png")
+    dataset = open_dataset(tmp_path)
+    assert len(dataset.samples) == 10
+    assert all("/images/" in dataset.name_of(sample) for sample in dataset.samples)
+    assert len({sample.patient for sample in dataset.samples}) == 10
