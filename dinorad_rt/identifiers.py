@@ -201,7 +201,7 @@ def _table_names(arguments: Sequence[str]) -> list[str]:
             continue
         with os.scandir(folder) as entries:
             for entry in entries:
-                stem, suffix = os.path.splitext(entry.name.lower())
+                stem, suffix = os.path.splitext(entry.name.lower().removesuffix(".gz"))
                 if suffix in _TELLING_SUFFIXES and stem not in _PLAIN_STEMS:
                     found.append(entry.name)
     return sorted(found, key=len, reverse=True)

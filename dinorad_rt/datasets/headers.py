@@ -84,8 +84,8 @@ def patients_from_headers(records: list[Record]) -> tuple[list[Record], list[str
         else replace(
             record,
             patient=patient_of(header),
-            study=header.study or None,
-            series=header.series or None,
+            study=header.study or record.study,
+            series=header.series or record.series,
         )
         for record in records
     ]
@@ -127,7 +127,7 @@ def refuse_patients_as_classes(records: Sequence[Record], classes: Sequence[str]
         return
     raise LabelError(
         f"Each of the {len(classes)} folders holds the images of one patient, by their DICOM "
-        "headers: the folders are patients, not classes.",
+        "headers or names: the folders are patients, not classes.",
         "Give a CSV with the columns patient (or study, series, SOP instance) and label beside "
         "them.",
     )

@@ -15,17 +15,18 @@ from dinorad_rt.datasets.folders import records_of_folders
 from dinorad_rt.datasets.headers import is_dicom, patients_from_headers, refuse_patients_as_classes
 from dinorad_rt.datasets.labels import Labels
 from dinorad_rt.datasets.pairs import Pairs, has_pairs, records_of_pairs
+from dinorad_rt.datasets.patients import found_patients
 from dinorad_rt.datasets.record import Record
 from dinorad_rt.datasets.rows import Columns, is_segmentation, records_of_table
 from dinorad_rt.datasets.segmentation import with_classes
 from dinorad_rt.datasets.splits import parse_split
-from dinorad_rt.datasets.table import Table, read_table
+from dinorad_rt.datasets.table import Table, read_table, stem_of_table
 from dinorad_rt.errors import EmptyDataError, TableError
 from dinorad_rt.types import Split
 
 TaskChoice = Literal["auto", "classification", "segmentation"]
 TABLE_NAME = "labels.csv"
-_TABLE_SUFFIXES = (".csv", ".tsv")
+_TABLE_SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 
 
 def open_dataset(
@@ -130,14 +131,14 @@ def _of_table(
     if labels is None:
         records, labels = masks.labels(records, root)
     named_by_folder = in_folder or table.source.name.lower() == TABLE_NAME
-    name = root.resolve().name if named_by_folder else table.source.stem
+    name = root.resolve().name if named_by_folder else stem_of_table(table.source)
     return root, name, records, replace(labels, notes=(*labels.notes, *notes))
 
 
 def _of_folders(path: Path) -> tuple[list[Record], Labels]:
     records, labels, notes = records_of_folders(path)
     if all(record.patient is None for record in records):
-        records, more = patients_from_headers(records)
+        records, more = found_patients(records)
         refuse_patients_as_classes(records, labels.class_names)
         notes += more
     return records, replace(labels, notes=tuple(notes))
@@ -164,7 +165,7 @@ def _table_of(path: Path, task: TaskChoice) -> Table | None:
     if not path.exists():
         raise EmptyDataError(f"{path} does not exist.", "Check the spelling of --data.")
     if path.is_file():
-        if path.suffix.lower() not in (*_TABLE_SUFFIXES, ".txt"):
+        if not path.name.lower().endswith((*_TABLE_SUFFIXES, ".txt")):
             raise EmptyDataError(
                 f"{path} is one file, no set of images.",
                 "Give a CSV (image, label, patient, split), or a folder.",
@@ -173,20 +174,20 @@ def _table_of(path: Path, task: TaskChoice) -> Table | None:
     tables = sorted(
         entry
         for entry in path.iterdir()
-        if entry.suffix.lower() in _TABLE_SUFFIXES and not entry.name.startswith(".")
+        if entry.name.lower().endswith(_TABLE_SUFFIXES) and not entry.name.startswith(".")
     )
     named = [entry for entry in tables if entry.name.lower() == TABLE_NAME]
     if named or len(tables) == 1:
         return read_table((named or tables)[0])
-    by_split = {split: entry for entry in tables if (split := parse_split(entry.stem)) is not None}
+    by_split = {split: one for one in tables if (split := parse_split(stem_of_table(one)))}
     if len(by_split) > 1 and len(by_split) == len(tables):
         return _joined({split: read_table(entry) for split, entry in by_split.items()})
     if tables and task == "segmentation" and has_pairs(path):
         return None
     if tables:
-        listed = ", ".join(entry.name for entry in tables[:6])
+        names = identifiers.listed([entry.name for entry in tables])
         raise TableError(
-            f"{path} holds several tables and none is called {TABLE_NAME}: {listed}.",
+            f"{path} holds {len(tables)} tables, and none is called {TABLE_NAME}{names}.",
             "Give the one that is meant with --data.",
         )
     return None

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dinorad_rt.datasets.headers import index_headers, is_maybe_dicom, patients_from_headers
+from dinorad_rt.datasets.headers import index_headers, is_maybe_dicom
 from dinorad_rt.datasets.labels import (
     Labels,
     flag_columns,
@@ -17,6 +17,7 @@ from dinorad_rt.datasets.labels import (
     shown_values,
 )
 from dinorad_rt.datasets.locate import IMAGE_SUFFIXES, Locator, suffix_of
+from dinorad_rt.datasets.patients import found_patients
 from dinorad_rt.datasets.record import Record
 from dinorad_rt.datasets.splits import parse_split
 from dinorad_rt.datasets.table import ALIASES, Table
@@ -119,7 +120,7 @@ def records_of_table(
     notes += more
     records = _records(table, layout, labels, pairs, locator)
     if layout.patient is None:
-        records, more = patients_from_headers(records)
+        records, more = found_patients(records)
         notes += more
     if any(r.patient is None for r in records) and any(r.patient is not None for r in records):
         notes.append("images without a patient count as patients of their own")

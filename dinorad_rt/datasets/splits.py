@@ -16,8 +16,8 @@ OF_TRAIN: dict[Split, float] = {"train": 0.8, "val": 0.2}
 
 _WORDS: dict[str, Split] = {
     **dict.fromkeys(("train", "training", "tr", "trn", "traindata"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev", "development", "tune"), "val"),
-    **dict.fromkeys(("test", "testing", "ts", "tst", "eval", "evaluation", "heldout"), "test"),
+    **dict.fromkeys("val valid validate validation dev development tune".split(), "val"),
+    **dict.fromkeys("test testing ts tst eval evaluation heldout holdout".split(), "test"),
 }
 
 

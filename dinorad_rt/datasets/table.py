@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import re
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
+from dinorad_rt.datasets.locate import IMAGE_SUFFIXES, suffix_of
 from dinorad_rt.errors import EmptyDataError, TableError, UnreadableFileError
 
 ALIASES: dict[str, list[str]] = {
@@ -42,6 +45,7 @@ MISSING_WORDS = frozenset("nan na n/a #n/a <na> null nat".split())
 
 _ENCODINGS = ("utf-8-sig", "cp1252", "latin-1")
 _MAX_FIELD = 1 << 24
+_MAX_UNPACKED = 1 << 30
 _PROBED_ROWS = 200
 _NUMBER = re.compile(r"[+-]?\d+(,\d+)?")
 
@@ -105,12 +109,12 @@ class Table:
 def read_table(path: Path) -> Table:
     """Read a table with a header line: delimited by comma, semicolon, tab or `|`, as it shows.
 
-    UTF-8, UTF-16 or Windows text. Columns of numbers with decimal commas get decimal points,
-    unless the comma is the delimiter.
+    UTF-8, UTF-16 or Windows text, also packed (`.csv.gz`). Columns of numbers with decimal commas
+    get decimal points, unless the comma is the delimiter.
 
     Raises:
         EmptyDataError: no rows.
-        TableError: unequal rows, doubled column names, or no text.
+        TableError: no header, unequal rows, doubled column names, or no text.
     """
     text = _decoded(path)
     delimiter, first = _delimiter(text)
@@ -127,6 +131,11 @@ def read_table(path: Path) -> Table:
             start = reader.line_num + first
     except csv.Error as error:
         raise TableError(f"{path} is no CSV: {error}.", "Save it as UTF-8 CSV.") from error
+    if rows and any(map(_names_file, rows[0])):
+        raise TableError(
+            f"{path.name} has no header: its first line names a file, no columns.",
+            "Write the names of the columns above it, a comma between them: image,label",
+        )
     if len(rows) < 2:
         raise EmptyDataError(f"{path} holds no rows below a header.", "Add one row per image.")
     table = _checked(path, rows, lines)
@@ -153,9 +162,22 @@ def _checked(path: Path, rows: list[tuple[str, ...]], lines: list[int]) -> Table
     return Table(path, header, tuple(body), tuple(lines[1:]))
 
 
+def stem_of_table(path: Path) -> str:
+    """Name without `.csv`, `.tsv.gz`, ..."""
+    return Path(path.name.removesuffix(".gz")).stem
+
+
+def _names_file(cell: str) -> bool:
+    """True for what no column is called: a file of an image, or a path of a folder."""
+    is_folder = cell.endswith("/") and cell.count("/") > 1
+    return is_folder or any(suffix_of(Path(word)) in IMAGE_SUFFIXES for word in cell.split())
+
+
 def _decoded(path: Path) -> str:
     try:
         raw = path.read_bytes()
+        if raw.startswith(b"\x1f\x8b"):
+            raw = _unpacked(raw, path)
     except OSError as error:
         raise UnreadableFileError(
             f"Cannot open {path}: {error.strerror}.", "Check that you may read it."
@@ -171,6 +193,17 @@ def _decoded(path: Path) -> str:
         except UnicodeDecodeError:
             continue
     raise TableError(f"{path} is no text in UTF-8.", "Save it as UTF-8 CSV.")
+
+
+def _unpacked(raw: bytes, path: Path) -> bytes:
+    try:
+        with gzip.open(io.BytesIO(raw)) as file:
+            plain = file.read(_MAX_UNPACKED + 1)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise TableError(f"{path} cannot be unpacked: {error}.", "Fetch it again.") from error
+    if len(plain) > _MAX_UNPACKED:
+        raise TableError(f"{path} unpacks to more than 1 GiB.", "Cut the table into parts.")
+    return plain
 
 
 def _delimiter(text: str) -> tuple[str, int]:

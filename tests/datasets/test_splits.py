@@ -88,6 +88,7 @@ def test_rare_findings_reach_every_split() -> None:
         ("Train", "train"),
         ("VALID", "val"),
         ("dev", "val"),
+        ("validate", "val"),
         ("test ", "test"),
         ("held-out", "test"),
         ("x", None),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 from pathlib import Path
 
@@ -110,3 +111,28 @@ def test_decimal_commas_are_points_in_columns_of_numbers(tmp_path: Path) -> None
     assert table.column("image") == ["a,1.png", "b.png", "c.png"]
     path.write_text('image,grade\na.png,"4,5"\nb.png,"3,0"\n')
     assert read_table(path).column("grade") == ["4,5", "3,0"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "MURA-v1.1/valid/XR_WRIST/patient11185/study1_positive/,1",
+        "train/scan 7.nii.gz;healthy",
+        "3 ARDSSevere.png negative actmed",
+    ],
+)
+def test_a_table_without_a_header_is_refused(tmp_path: Path, line: str) -> None:
+    """Its first image would be the header, and the other class would be called 1."""
+    (tmp_path / "t.csv").write_text(f"{line}\n{line}\n")
+    with pytest.raises(TableError, match="has no header") as caught:
+        read_table(tmp_path / "t.csv")
+    assert "patient11185" not in str(caught.value)
+
+
+def test_packed_tables_are_read_and_damaged_ones_told(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv.gz"
+    path.write_bytes(gzip.compress("image,label\nä.png,1\n".encode()))
+    assert read_table(path).rows == (("ä.png", "1"),)
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(TableError, match="cannot be unpacked"):
+        read_table(path)
