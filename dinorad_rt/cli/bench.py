@@ -11,6 +11,7 @@ from dinorad_rt.cli import options
 from dinorad_rt.cli.console import note, print_json
 from dinorad_rt.errors import EngineError
 
+_END_TO_END = "From files to embeddings"
 SHOWN = (
     *("model", "px", "backend", "precision", "batch", "mode"),
     *("images/s", "p50 ms", "p99 ms", "engine only ms", "of ceiling %", "peak MB"),
@@ -19,31 +20,45 @@ SHOWN = (
 
 def bench(
     model: Annotated[
-        str, typer.Option("--model", "-m", help="Backbones, separated by commas.")
+        str,
+        typer.Option("--model", "-m", metavar="NAMES", help="Backbones, separated by commas."),
     ] = "vits14",
     backend: Annotated[
-        str, typer.Option(help="Backends, separated by commas, or all that run here.")
+        str,
+        typer.Option(metavar="NAMES", help="Backends, separated by commas, or all that run here."),
     ] = "all",
     precision: Annotated[
         str,
         typer.Option(
+            metavar="TYPES",
             help="Precisions, separated by commas, or native: those that this machine has "
-            "arithmetic for."
+            "arithmetic for.",
         ),
     ] = "native",
     image_size: Annotated[
-        str | None, typer.Option(help="Input sides, separated by commas. Default: the backbone's.")
+        str | None,
+        typer.Option(
+            metavar="NUMBERS", help="Input sides, separated by commas. Default: the backbone's."
+        ),
     ] = None,
-    batch: Annotated[str, typer.Option(help="Images per call, separated by commas.")] = "1,8,32",
+    batch: Annotated[
+        str, typer.Option(metavar="NUMBERS", help="Images per call, separated by commas.")
+    ] = "1,8,32",
     weights: options.Weights = "random",
     repeats: Annotated[int, typer.Option(min=1, help="Measurements of each cell.")] = 3,
     seconds: Annotated[float, typer.Option(min=0.1, help="Length of one measurement.")] = 2.0,
     cool_down: Annotated[float, typer.Option(min=0, help="Rest before each, seconds.")] = 0.5,
     end_to_end: Annotated[
-        bool, typer.Option(help="Also measure from files to stored embeddings.")
+        bool,
+        typer.Option(
+            help="Also measure from files to stored embeddings.", rich_help_panel=_END_TO_END
+        ),
     ] = True,
     data: Annotated[
-        Path | None, typer.Option(help="Images for that. Default: the embedded phantoms.")
+        Path | None,
+        typer.Option(
+            help="Images for that. Default: generated studies.", rich_help_panel=_END_TO_END
+        ),
     ] = None,
     results: Annotated[
         list[Path] | None,

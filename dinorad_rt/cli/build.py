@@ -33,7 +33,10 @@ def build(
     ] = None,
     targets: Annotated[
         str | None,
-        typer.Option(help="GPU generations to build for, here or without a GPU: sm80,sm89,sm120."),
+        typer.Option(
+            metavar="NAMES",
+            help="GPU generations to build for, here or without a GPU: sm80,sm89,sm120.",
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="With --targets: folder for one engine per target.")

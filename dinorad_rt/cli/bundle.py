@@ -18,13 +18,16 @@ def bundle(
     run: Annotated[Path, typer.Argument(help="Folder of `dinorad-rt train`.")],
     out: Annotated[Path, typer.Option(help="New folder of the bundle.")],
     source: MaskSource,
-    name: Annotated[str | None, typer.Option(help="Name of the model. Default: the run's.")] = None,
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of the model. Default: the run's.")
+    ] = None,
     class_names: Annotated[
         str | None,
         typer.Option(
+            metavar="NAMES",
             help="What answers call the classes: all in the run's order (background,liver,tumour), "
             "or single ones by their name or mask value in the run (60=liver,255=tumour). "
-            "Default: the run's."
+            "Default: the run's.",
         ),
     ] = None,
     precision: options.PrecisionChoice = "fp32",
@@ -32,8 +35,9 @@ def bundle(
     threshold: Annotated[
         Literal["youden", "sensitivity", "specificity"],
         typer.Option(
-            help="Operating point on the validation images: the largest sensitivity + "
-            "specificity, or the best of the one at --least of the other."
+            metavar="RULE",
+            help="Operating point on the validation images. youden: the largest sensitivity + "
+            "specificity. sensitivity, specificity: at least --least of it.",
         ),
     ] = "youden",
     least: Annotated[

@@ -19,16 +19,21 @@ def compare(
     metric: Annotated[
         str | None,
         typer.Option(
+            metavar="NAME",
             help="What is compared, such as average_precision, accuracy or jaccard. Default: auroc;"
-            " of segmenters dice, hd95 and nsd, as far as all runs hold them."
+            " of segmenters dice, hd95 and nsd, as far as all runs hold them.",
         ),
     ] = None,
     class_name: Annotated[
-        str | None, typer.Option("--class", help="One class instead of the mean over classes.")
+        str | None,
+        typer.Option("--class", metavar="NAME", help="One class instead of the mean over classes."),
     ] = None,
     setting: Annotated[
         str | None,
-        typer.Option(help="Which setting, such as k=20. Default: the one validation chose."),
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="Which setting, such as k=20. Default: the one validation chose.",
+        ),
     ] = None,
     margin: Annotated[
         float | None,

@@ -17,7 +17,9 @@ EXIT_PROBLEM = 1
 
 
 def doctor(
-    offline: Annotated[bool, typer.Option(help="Do not try to reach the weights' hub.")] = False,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Do not try to reach the hub.")
+    ] = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Check this machine: processor, backends, native kernel, decoders, cache, hub."""

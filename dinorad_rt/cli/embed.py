@@ -43,18 +43,19 @@ def embed(
     ray: Annotated[
         str | None,
         typer.Option(
+            metavar="ADDRESS",
             help="Address of a Ray cluster that shares the files (or local): CPU nodes decode, "
-            "GPU nodes embed."
+            "GPU nodes embed.",
         ),
     ] = None,
-    out: options.Out = None,
+    out: options.OutOrCache = None,
     seed: options.Seed = 0,
     as_json: options.AsJson = False,
 ) -> None:
     """Embed images with an engine. Stopped runs go on where they were; bad files become rows.
 
-    Where not one file can be read, the exit code is 2.
-    Without --data or --dataset the embedded phantoms are used.
+    Without --data or --dataset generated studies are used. Where not one file can be read, the
+    exit code is 2.
     """
     from dinorad_rt.pipeline import embed as run
     from dinorad_rt.pipeline import engine_for

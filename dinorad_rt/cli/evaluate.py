@@ -33,6 +33,7 @@ OF_MODEL = (
     *("protocol", "protocol_preset", "model", "k", "shots", "repeats", "head", "settings"),
     *("preprocessing", "image_size"),
 )
+_PROTOCOL, _STUDY = "Protocol", "A whole study"
 NEXT = """
 Try next
   dinorad-rt eval --protocol knn --data FOLDER    your own images: class folders or a labels.csv
@@ -48,12 +49,16 @@ def evaluate(
     context: typer.Context,
     protocol: Annotated[
         str,
-        typer.Option(help=f"How the embeddings are judged: {', '.join(PROTOCOLS)}."),
+        typer.Option(
+            metavar="NAME", help=f"How the embeddings are judged: {', '.join(PROTOCOLS)}."
+        ),
     ] = "knn",
     protocol_preset: Annotated[
         Literal["dinorad", "study", "dinov2"],
         typer.Option(
-            help="Who fixed the protocol's settings: this tool, the study, or DINOv2's own code."
+            metavar="PRESET",
+            help="Who fixed the protocol's settings: dinorad (this tool), study, or dinov2 (its "
+            "own code).",
         ),
     ] = "dinorad",
     model: ModelOptions,
@@ -62,17 +67,31 @@ def evaluate(
     k: Annotated[
         str | None,
         typer.Option(
-            "--k", help="Neighbours, such as 5,10,20. Default: the preset's, as far as they fit."
+            "--k",
+            metavar="NUMBERS",
+            help="Neighbours, such as 5,10,20. Default: the preset's, as far as they fit.",
+            rich_help_panel=_PROTOCOL,
         ),
     ] = None,
     shots: Annotated[
-        str | None, typer.Option(help="Few-shot: patients per class, such as 1,2,4,8,16.")
+        str | None,
+        typer.Option(
+            metavar="NUMBERS",
+            help="Few-shot: patients per class, such as 1,2,4,8,16.",
+            rich_help_panel=_PROTOCOL,
+        ),
     ] = None,
     repeats: Annotated[
-        int | None, typer.Option(min=1, help="Few-shot: seeded draws of the shots.")
+        int | None,
+        typer.Option(min=1, help="Few-shot: seeded draws of the shots.", rich_help_panel=_PROTOCOL),
     ] = None,
     head: Annotated[
-        str | None, typer.Option(help="Few-shot: what is trained: knn, linear or logistic.")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Few-shot: what is trained: knn, linear or logistic.",
+            rich_help_panel=_PROTOCOL,
+        ),
     ] = None,
     settings: Annotated[
         list[str] | None,
@@ -81,6 +100,7 @@ def evaluate(
             metavar="NAME=VALUE",
             help="Any setting of the protocol, such as temperature=0.1, pooling=max or "
             "unit=patient; several times. `dinorad-rt list protocols` has them all.",
+            rich_help_panel=_PROTOCOL,
         ),
     ] = None,
     preprocessing: options.Preset = "dinorad",
@@ -95,17 +115,23 @@ def evaluate(
         typer.Option(
             metavar="FILE",
             help="Run models x datasets x protocols x seeds from a TOML file, or a shipped study "
-            "by name; finished parts are kept. With --root, --out, --workers, --json only.",
+            "by name; finished parts are kept. Takes --root, --out, --workers, --json and --track.",
+            rich_help_panel=_STUDY,
         ),
     ] = None,
     plan: Annotated[
-        bool, typer.Option("--plan", help="With --study: say what would be run, and stop.")
+        bool,
+        typer.Option(
+            "--plan",
+            help="With --study: say what would be run, and stop.",
+            rich_help_panel=_STUDY,
+        ),
     ] = False,
     track: Track = None,
 ) -> None:
     """Evaluate a backbone on labelled images, with 95 % intervals by patient.
 
-    Without --data or --dataset the embedded phantoms are used. What is chosen is chosen on val
+    Without --data or --dataset generated studies are used. What is chosen is chosen on val
     (or a part of train, by patient); test images are looked at once and choose nothing.
 
     With --checkpoint the run's own head answers, on an engine of backbone and head; --protocol and

@@ -15,7 +15,7 @@ Rows = list[dict[str, str]]
 def list_things(
     what: Annotated[
         Literal["models", "datasets", "backends", "profiles", "presets", "protocols", "studies"],
-        typer.Argument(help="What to list."),
+        typer.Argument(metavar="WHAT", help="One of these."),
     ] = "models",
     as_json: options.AsJson = False,
 ) -> None:

@@ -21,100 +21,168 @@ def _keep_identifiers(wanted: bool) -> bool:
     return wanted
 
 
+DATA, TABLE, ENGINE = "Data", "Tables and splits", "Engine"
+"""Panels of the help."""
+
 Model: TypeAlias = Annotated[
-    str, typer.Option("--model", "-m", help="Backbone: a short name (vitl14) or any timm name.")
+    str,
+    typer.Option(
+        "--model", "-m", metavar="NAME", help="Backbone: a short name (vitl14) or any timm name."
+    ),
 ]
 Weights: TypeAlias = Annotated[
     str,
     typer.Option(
-        help="hub, random, auto (hub if reachable, else random, said aloud), or a "
-        ".safetensors / .pth file, or the folder of one in shards."
+        metavar="WEIGHTS",
+        help="hub, a .safetensors or .pth file, a folder of shards, random, or auto: hub if it "
+        "can be reached, else random, said aloud.",
     ),
 ]
 ImageSize: TypeAlias = Annotated[
     int | None,
     typer.Option(
+        metavar="PIXELS",
         min=IMAGE_SIZES[0],
         max=IMAGE_SIZES[1],
-        help="Input side in pixels. Default: the backbone's own.",
+        help="Side of the input. Default: the backbone's own.",
+        rich_help_panel=ENGINE,
     ),
 ]
 PrecisionChoice: TypeAlias = Annotated[
     Literal["auto", "fp32", "fp16", "bf16", "mixed", "int8"],
     typer.Option(
         "--precision",
-        help="Number format of the graph. auto: fp16 on a GPU, fp32 on a CPU. int8: calibrated "
-        "on training images (of the data, else --calibration); not of trained runs.",
+        metavar="TYPE",
+        help="fp32, fp16, bf16, mixed, int8, or auto: fp16 on a GPU, fp32 on a CPU. int8 is "
+        "calibrated on training images, and not for trained runs.",
+        rich_help_panel=ENGINE,
     ),
 ]
 Checkpoint: TypeAlias = Annotated[
     Path | None,
     typer.Option(
+        metavar="RUN",
         help="A run folder of `dinorad-rt train`, instead of --model: its tuned backbone and head. "
-        "--weights is then the file below it, if it is not found by itself."
+        "--weights is then the file below it, if it is not found by itself.",
     ),
 ]
 KeepFp32: TypeAlias = Annotated[
     str | None,
     typer.Option(
         "--keep-fp32",
+        metavar="BLOCKS",
         help="Blocks that stay in FP32, such as blocks.3,blocks.4. mixed: just these. int8: auto "
         "chooses them.",
+        rich_help_panel=ENGINE,
     ),
 ]
 Calibration: TypeAlias = Annotated[
     Path | None,
     typer.Option(
         help="int8: images whose train split it is calibrated on: class folders, a folder with "
-        "labels.csv, or a CSV."
+        "labels.csv, or a CSV.",
+        rich_help_panel=ENGINE,
     ),
 ]
 Backend: TypeAlias = Annotated[
     str,
-    typer.Option(help="What runs the engine: auto (the fastest here), or one of `list backends`."),
+    typer.Option(
+        metavar="NAME",
+        help="What runs the engine: auto (the fastest here), or one of `list backends`.",
+        rich_help_panel=ENGINE,
+    ),
 ]
 ProfileName: TypeAlias = Annotated[
-    str, typer.Option("--profile", help="Batch, streams and threads: one of `list profiles`.")
+    str,
+    typer.Option(
+        "--profile",
+        metavar="NAME",
+        help="Batch, streams and threads: one of `list profiles`, or a TOML file.",
+        rich_help_panel=ENGINE,
+    ),
 ]
 Data: TypeAlias = Annotated[
     Path | None,
-    typer.Option(help="Your images: class folders, a folder with labels.csv, or a CSV."),
+    typer.Option(
+        help="Your images: class folders, a folder with labels.csv, or a CSV.",
+        rich_help_panel=DATA,
+    ),
 ]
 DatasetName: TypeAlias = Annotated[
-    str | None, typer.Option("--dataset", help="A registered dataset: one of `list datasets`.")
+    str | None,
+    typer.Option(
+        "--dataset",
+        metavar="NAME",
+        help="A registered dataset: one of `list datasets`.",
+        rich_help_panel=DATA,
+    ),
 ]
-Root: TypeAlias = Annotated[Path | None, typer.Option(help="Where the dataset's files lie.")]
-ImageColumn: TypeAlias = Annotated[str | None, typer.Option(help="CSV column of image paths.")]
-LabelColumn: TypeAlias = Annotated[str | None, typer.Option(help="CSV column of labels.")]
+Root: TypeAlias = Annotated[
+    Path | None, typer.Option(help="Where the dataset's files lie.", rich_help_panel=DATA)
+]
+ImageColumn: TypeAlias = Annotated[
+    str | None,
+    typer.Option(metavar="COLUMN", help="CSV column of image paths.", rich_help_panel=TABLE),
+]
+LabelColumn: TypeAlias = Annotated[
+    str | None, typer.Option(metavar="COLUMN", help="CSV column of labels.", rich_help_panel=TABLE)
+]
 LabelSeparator: TypeAlias = Annotated[
     str | None,
     typer.Option(
+        metavar="SIGN",
         help="What stands between several findings in one label, such as '|', or none for one "
-        "class per cell. Found out by default."
+        "class per cell. Found out by default.",
+        rich_help_panel=TABLE,
     ),
 ]
 PatientColumn: TypeAlias = Annotated[
-    str | None, typer.Option(help="CSV column that groups images of one patient.")
+    str | None,
+    typer.Option(
+        metavar="COLUMN",
+        help="CSV column that groups images of one patient.",
+        rich_help_panel=TABLE,
+    ),
 ]
 SplitColumn: TypeAlias = Annotated[
-    str | None, typer.Option(help="CSV column with train, val or test.")
+    str | None,
+    typer.Option(
+        metavar="COLUMN", help="CSV column with train, val or test.", rich_help_panel=TABLE
+    ),
 ]
 MaskColumn: TypeAlias = Annotated[
-    str | None, typer.Option(help="CSV column of masks; a,b,c for one file per class.")
+    str | None,
+    typer.Option(
+        metavar="COLUMN",
+        help="CSV column of masks; a,b,c for one file per class.",
+        rich_help_panel=TABLE,
+    ),
 ]
 ClassNames: TypeAlias = Annotated[
     str | None,
-    typer.Option(help="Classes of the masks in the order of their values: background,liver,tumour"),
+    typer.Option(
+        metavar="NAMES",
+        help="Classes of the masks in the order of their values: background,liver,tumour",
+        rich_help_panel=TABLE,
+    ),
 ]
 DataTask: TypeAlias = Annotated[
     Literal["auto", "classification", "segmentation"],
-    typer.Option("--task", help="What is read of data that has both classes and masks."),
+    typer.Option(
+        "--task",
+        metavar="TASK",
+        help="What is read of data that has both classes and masks: classification or "
+        "segmentation.",
+        rich_help_panel=DATA,
+    ),
 ]
 Splits: TypeAlias = Annotated[
     str | None,
     typer.Option(
+        metavar="PATH",
         help="A split list to follow (folder of train, val, test lists, CSV, JSON), or `patient` "
-        "for new splits by patient."
+        "for new splits by patient.",
+        rich_help_panel=TABLE,
     ),
 ]
 KeepIdentifiers: TypeAlias = Annotated[
@@ -123,17 +191,25 @@ KeepIdentifiers: TypeAlias = Annotated[
         "--keep-identifiers",
         callback=_keep_identifiers,
         help="Name files and patients in messages and lists. Off: nothing identifying is written.",
+        rich_help_panel=DATA,
     ),
 ]
 Preset: TypeAlias = Annotated[
     str,
     typer.Option(
         "--preprocessing",
+        metavar="PRESET",
         help="dinorad: sound for radiology. model: as the backbone was trained. study: as the "
         "paper's code does. Options after a colon: dinorad:lung or dinorad:body (`list presets`).",
+        rich_help_panel=DATA,
     ),
 ]
-Out: TypeAlias = Annotated[Path | None, typer.Option(help="Output folder.")]
+Out: TypeAlias = Annotated[
+    Path | None, typer.Option(help="Output folder. Default: one of its own in runs.")
+]
+OutOrCache: TypeAlias = Annotated[
+    Path | None, typer.Option("--out", help="Output folder. Default: in the cache.")
+]
 Seed: TypeAlias = Annotated[
     int,
     typer.Option(min=SEEDS[0], max=SEEDS[1], help="Seed of random weights, splits, intervals."),
@@ -145,8 +221,8 @@ Workers: TypeAlias = Annotated[
 Shard: TypeAlias = Annotated[
     str | None,
     typer.Option(
-        help="i/n: embed only the i-th of n parts (0-based); also read from Slurm array or "
-        "torchrun variables with --shard auto."
+        metavar="I/N",
+        help="Embed only part i of n, from 0. auto: as Slurm's array or torchrun's variables say.",
     ),
 ]
 

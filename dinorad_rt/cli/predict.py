@@ -24,7 +24,10 @@ def predict(
     path: Annotated[Path, typer.Argument(help="An image, a series, a folder of any, a DICOMDIR.")],
     out: Annotated[Path, typer.Option(help="Folder of the results; the same one goes on.")],
     masks: Annotated[
-        str, typer.Option(help="Segmentation: nifti, dicom-seg, or both separated by a comma.")
+        str,
+        typer.Option(
+            metavar="FORMATS", help="Segmentation: nifti, dicom-seg, or both with a comma between."
+        ),
     ] = "nifti",
     overlays: Annotated[
         bool, typer.Option("--overlays", help="Segmentation: draw each mask on its slices, as PNG.")
@@ -32,8 +35,10 @@ def predict(
     saliency: Annotated[
         Literal["occlusion", "gradients", "attention"] | None,
         typer.Option(
-            help="Classification: draw what each answer rests on, as PNG, by hiding places from "
-            "the engine, by integrated gradients, or by attention rollout (transformers)."
+            metavar="METHOD",
+            help="Classification: draw what each answer rests on, as PNG. occlusion: by hiding "
+            "places from the engine. gradients: integrated ones. attention: its rollout "
+            "(transformers).",
         ),
     ] = None,
     keep_identifiers: options.KeepIdentifiers = False,

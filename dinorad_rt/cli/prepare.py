@@ -24,7 +24,10 @@ def prepare(
         str | None, typer.Argument(help="Name: one of `dinorad-rt list datasets`.")
     ] = None,
     root: Annotated[
-        Path | None, typer.Option(help="Where its files lie, or shall lie (phantom).")
+        Path | None,
+        typer.Option(
+            help="Where its files lie, or shall lie (phantom).", rich_help_panel=options.DATA
+        ),
     ] = None,
     data: options.Data = None,
     *,
@@ -40,7 +43,7 @@ def prepare(
     """Index a registered dataset or your own: counts, classes, splits, checksums, what is missing.
 
     No file of yours is ever moved, changed or deleted; what was read is remembered in the cache.
-    `phantom` is generated: true DICOM of invented patients, the default of every verb.
+    `phantom` is generated: DICOM studies of invented patients, the default of other verbs.
     """
     from dinorad_rt.datasets.prepare import prepare_dataset, write_splits
     from dinorad_rt.datasets.registry import counted, entry_named

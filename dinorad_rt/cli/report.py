@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dinorad_rt.reports.material import Material
     from dinorad_rt.reports.page import Page
 
+_GALLERY = "Gallery"
 Track: TypeAlias = Annotated[
     str | None,
     typer.Option(
@@ -63,6 +64,7 @@ def report(
         int,
         typer.Option(
             min=0,
+            rich_help_panel=_GALLERY,
             help="Show pictures; needs the dataset (--data or --dataset), reads images again. "
             "Segmenters: this many of the worst, median and best cases, outlined. Trained "
             "classifiers: saliency of this many right and wrong answers. Backbones: this many "
@@ -74,23 +76,30 @@ def report(
     checkpoint: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Run folders or bundles of trained models, for --gallery, where they lie "
-            "elsewhere than their results. Several times."
+            rich_help_panel=_GALLERY,
+            help="Run folders or bundles of trained models, where they lie elsewhere than their "
+            "results. Several times.",
         ),
     ] = None,
     saliency: Annotated[
         Literal["occlusion", "gradients", "attention"],
         typer.Option(
-            help="For --gallery: hide parts of the image and ask the engine again, integrated "
-            "gradients of the checkpoint, or its attention rollout (transformers)."
+            metavar="METHOD",
+            rich_help_panel=_GALLERY,
+            help="As for predict: occlusion, gradients or attention.",
         ),
     ] = "occlusion",
     weights: Annotated[
         list[Path] | None,
-        typer.Option(help="Weights files of the runs, for --gallery. Several times."),
+        typer.Option(help="Weights files of the runs. Several times.", rich_help_panel=_GALLERY),
     ] = None,
     burned_in: Annotated[
-        bool, typer.Option("--burned-in", help="Show images with burned-in annotations, too.")
+        bool,
+        typer.Option(
+            "--burned-in",
+            help="Show images with burned-in annotations, too.",
+            rich_help_panel=_GALLERY,
+        ),
     ] = False,
 ) -> None:
     """Write report.html (one file, no network), report.md and report.csv from runs.

@@ -39,16 +39,18 @@ def train(
     protocol: Annotated[
         Literal["finetune", "lora", "bitfit", "linear", "segmentation"],
         typer.Option(
-            help="What of the backbone is trained beside the head: all, adapters, biases, nothing. "
-            "segmentation: a decoder on patch tokens, or a network from scratch (--model unet, "
-            "transunet, unet3d, segresnet, swinunetr)."
+            metavar="NAME",
+            help="What is trained beside the head. finetune: the whole backbone. lora: adapters. "
+            "bitfit: biases. linear: nothing. segmentation: a decoder on patch tokens, or a "
+            "network from scratch (--model unet, transunet, unet3d, segresnet, swinunetr).",
         ),
     ] = "lora",
     preset: Annotated[
         Literal["modern", "study"],
         typer.Option(
+            metavar="NAME",
             help="modern: AdamW, warm-up, averaged weights, balanced classes. study: the paper's "
-            "SGD, rank 48, learning rate 1e-5. Other options change single choices of it."
+            "SGD, rank 48, learning rate 1e-5.",
         ),
     ] = "modern",
     model: ModelOptions,
@@ -57,7 +59,11 @@ def train(
     image_size: options.ImageSize = None,
     preprocessing: Annotated[
         str | None,
-        typer.Option(help="As for eval: dinorad, model or study. Default: the preset's."),
+        typer.Option(
+            metavar="PRESET",
+            help="As for eval: dinorad, model or study. Default: the preset's.",
+            rich_help_panel=options.DATA,
+        ),
     ] = None,
     images: ImageOptions,
     method: MethodOptions,
@@ -74,7 +80,9 @@ def train(
     """Tune a backbone on labelled images or masks, and evaluate it once on the test split.
 
     The validation split chooses the epoch, the test split nothing. The same command goes on with
-    a run that was interrupted. Several GPUs: accelerate launch -m dinorad_rt train ...
+    a run that was interrupted. Options without a default change single choices of --preset.
+
+    Several GPUs: accelerate launch -m dinorad_rt train ...
     """
     request = engine_request(model, image_size=image_size, seed=seed)
     choices = {"preprocessing": preprocessing, **vars(images), **vars(method), **vars(loop)}

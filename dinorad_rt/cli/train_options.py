@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 
 import typer
 
-_LOOP, _METHOD, _DATA = "Training loop", "What is trained", "Images"
-_MASKS = "Segmentation"
+_LOOP, _DATA = "Training loop", "Images"
+_METHOD, _MASKS = "Classification", "Segmentation"
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,12 @@ class ImageOptions:
 
     augmentation: Annotated[
         Literal["none", "light", "strong", "study"] | None,
-        typer.Option("--augment", help="Augmentation of training images.", rich_help_panel=_DATA),
+        typer.Option(
+            "--augment",
+            metavar="NAME",
+            help="Augmentation of training images: none, light, strong or study.",
+            rich_help_panel=_DATA,
+        ),
     ] = None
     flip: Annotated[
         bool | None,
@@ -41,7 +46,11 @@ class MethodOptions:
 
     adapter: Annotated[
         Literal["lora", "dora", "rslora", "loha", "lokr"] | None,
-        typer.Option(help="Kind of adapter for --protocol lora.", rich_help_panel=_METHOD),
+        typer.Option(
+            metavar="KIND",
+            help="For --protocol lora: lora, dora, rslora, loha or lokr.",
+            rich_help_panel=_METHOD,
+        ),
     ] = None
     rank: Annotated[
         int | None, typer.Option(min=1, help="Of the adapters.", rich_help_panel=_METHOD)
@@ -56,7 +65,10 @@ class MethodOptions:
     layer_decay: Annotated[
         float | None,
         typer.Option(
-            min=0.1, max=1.0, help="Learning rate per layer, finetune.", rich_help_panel=_METHOD
+            min=0.1,
+            max=1.0,
+            help="finetune: each layer's rate by the next one's.",
+            rich_help_panel=_METHOD,
         ),
     ] = None
     blocks: Annotated[
@@ -74,7 +86,11 @@ class MethodOptions:
     ] = None
     head_init: Annotated[
         Literal["probe", "random"] | None,
-        typer.Option(help="Start of the head: logistic regression.", rich_help_panel=_METHOD),
+        typer.Option(
+            metavar="NAME",
+            help="What the head starts from: probe (a logistic regression) or random.",
+            rich_help_panel=_METHOD,
+        ),
     ] = None
 
 
@@ -82,7 +98,9 @@ class MethodOptions:
 class LoopOptions:
     """The training loop."""
 
-    epochs: Annotated[int | None, typer.Option(min=1, rich_help_panel=_LOOP)] = None
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="At most so many.", rich_help_panel=_LOOP)
+    ] = None
     steps: Annotated[
         int | None, typer.Option(min=1, help="End after these.", rich_help_panel=_LOOP)
     ] = None
@@ -98,7 +116,7 @@ class LoopOptions:
     ] = None
     head_lr_scale: Annotated[
         float | None,
-        typer.Option(min=0, help="The head's rate as a multiple of it.", rich_help_panel=_LOOP),
+        typer.Option(min=0, help="The head's rate as a multiple of --lr.", rich_help_panel=_METHOD),
     ] = None
     weight_decay: Annotated[float | None, typer.Option(min=0, rich_help_panel=_LOOP)] = None
     warmup: Annotated[
@@ -112,10 +130,10 @@ class LoopOptions:
         float | None, typer.Option(help="Decay of averaged weights.", rich_help_panel=_LOOP)
     ] = None
     label_smoothing: Annotated[
-        float | None, typer.Option(min=0, max=0.5, rich_help_panel=_LOOP)
+        float | None, typer.Option(min=0, max=0.5, rich_help_panel=_METHOD)
     ] = None
     class_weights: Annotated[
-        bool | None, typer.Option(help="Balance the classes.", rich_help_panel=_LOOP)
+        bool | None, typer.Option(help="Balance the classes.", rich_help_panel=_METHOD)
     ] = None
     patience: Annotated[
         int | None,
@@ -123,13 +141,21 @@ class LoopOptions:
     ] = None
     precision: Annotated[
         Literal["fp32", "bf16", "fp16"] | None,
-        typer.Option(help="Of the forward pass.", rich_help_panel=_LOOP),
+        typer.Option(
+            metavar="TYPE", help="Of the forward pass: fp32, bf16 or fp16.", rich_help_panel=_LOOP
+        ),
     ] = None
     gradient_checkpointing: Annotated[
-        bool, typer.Option(help="Less memory, more time.", rich_help_panel=_LOOP)
+        bool,
+        typer.Option(
+            "--gradient-checkpointing", help="Less memory, more time.", rich_help_panel=_LOOP
+        ),
     ] = False
     device: Annotated[
-        str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.", rich_help_panel=_LOOP)
+        str,
+        typer.Option(
+            metavar="DEVICE", help="auto, cpu, cuda, cuda:1 or mps.", rich_help_panel=_LOOP
+        ),
     ] = "auto"
 
 
@@ -139,12 +165,17 @@ class MaskOptions:
 
     decoder: Annotated[
         Literal["linear", "unet", "unet-as-coded"] | None,
-        typer.Option(help="On the patch tokens. Default: unet.", rich_help_panel=_MASKS),
+        typer.Option(
+            metavar="NAME",
+            help="On the patch tokens: linear, unet (the default) or unet-as-coded (the paper's).",
+            rich_help_panel=_MASKS,
+        ),
     ] = None
     encoder: Annotated[
         Literal["cached", "frozen", "trained"] | None,
         typer.Option(
-            help="cached: tokens once, by the engine. frozen: at each step. trained with the "
+            metavar="HOW",
+            help="cached: tokens once, by the engine. frozen: at each step. trained: with the "
             "decoder.",
             rich_help_panel=_MASKS,
         ),
@@ -156,6 +187,7 @@ class MaskOptions:
     learning_rates: Annotated[
         str | None,
         typer.Option(
+            metavar="NUMBERS",
             help="Search: 1e-4,1e-3,... train a decoder each, the best again on train and val.",
             rich_help_panel=_MASKS,
         ),
@@ -175,7 +207,9 @@ class MaskOptions:
     ] = None
     patch: Annotated[
         str | None,
-        typer.Option(help="3-D networks: slices,rows,columns.", rich_help_panel=_MASKS),
+        typer.Option(
+            metavar="N,N,N", help="3-D networks: slices,rows,columns.", rich_help_panel=_MASKS
+        ),
     ] = None
     per_volume: Annotated[
         int | None,
@@ -183,7 +217,9 @@ class MaskOptions:
     ] = None
     spacing: Annotated[
         str | None,
-        typer.Option(help="3-D networks: resample to these mm, 1,1,1.", rich_help_panel=_MASKS),
+        typer.Option(
+            metavar="X,X,X", help="3-D networks: resample to these mm.", rich_help_panel=_MASKS
+        ),
     ] = None
     select: Annotated[
         Literal["dice", "dice_pooled"] | None,
@@ -195,5 +231,9 @@ class MaskOptions:
     ] = None
     backend: Annotated[
         str | None,
-        typer.Option(help="Engine of a cached encoder. Default: auto.", rich_help_panel=_MASKS),
+        typer.Option(
+            metavar="NAME",
+            help="Of a cached encoder's engine. Default: auto.",
+            rich_help_panel=_MASKS,
+        ),
     ] = None

@@ -9,27 +9,38 @@ import typer
 from typer.core import TyperGroup
 
 from dinorad_rt import __version__
+from dinorad_rt.cli.help import tidy
 from dinorad_rt.cli.values import check_values
 
-# Verb: where its function (or its group of verbs) is. Only the verb that is asked for is imported.
-VERBS = {
-    "doctor": "doctor:doctor",
-    "list": "listing:list_things",
-    "inspect": "inspect:inspect",
-    "prepare": "prepare:prepare",
-    "export": "export:export",
-    "build": "build:build",
-    "verify": "verify:verify",
-    "embed": "embed:embed",
-    "eval": "evaluate:evaluate",
-    "bundle": "bundle:bundle",
-    "predict": "predict:predict",
-    "compare": "compare:compare",
-    "bench": "bench:bench",
-    "report": "report:report",
-    "train": "train:train",
-    "cache": "cache:app",
+# Panel of the help → verb: where its function (or its group of verbs) is. Only the verb that is
+# asked for is imported.
+PANELS = {
+    "Data and machine": {
+        "doctor": "doctor:doctor",
+        "list": "listing:list_things",
+        "inspect": "inspect:inspect",
+        "prepare": "prepare:prepare",
+        "cache": "cache:app",
+    },
+    "Evaluation": {
+        "eval": "evaluate:evaluate",
+        "compare": "compare:compare",
+        "report": "report:report",
+    },
+    "Engines": {
+        "export": "export:export",
+        "build": "build:build",
+        "verify": "verify:verify",
+        "bench": "bench:bench",
+        "embed": "embed:embed",
+    },
+    "Training and prediction": {
+        "train": "train:train",
+        "bundle": "bundle:bundle",
+        "predict": "predict:predict",
+    },
 }
+VERBS = {verb: where for verbs in PANELS.values() for verb, where in verbs.items()}
 
 
 class _Verbs(TyperGroup):
@@ -56,9 +67,11 @@ def _command(verb: str) -> Any:
     if not isinstance(found, typer.Typer):
         function, found = found, typer.Typer(add_completion=False)
         found.command(verb)(function)
-    command = typer.main.get_command(found)
+    command: Any = typer.main.get_command(found)
     command.name = verb
+    command.rich_help_panel = next(panel for panel, verbs in PANELS.items() if verb in verbs)
     check_values(command)
+    tidy(command)
     return command
 
 

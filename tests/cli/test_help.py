@@ -1,0 +1,62 @@
+"""`--help` in 80 columns, the narrowest terminal that people have."""
+
+from __future__ import annotations
+
+import pytest
+from typer.testing import CliRunner
+
+from dinorad_rt.cli.help import joined
+from dinorad_rt.cli.verbs import PANELS, VERBS, app
+
+COLUMNS = 80
+SUBVERBS = [("cache", verb) for verb in ("list", "verify", "prune")]
+
+
+def shown(*words: str) -> str:
+    """What the program prints in a terminal of 80 columns."""
+    done = CliRunner().invoke(app, list(words), env={"COLUMNS": str(COLUMNS), "NO_COLOR": "1"})
+    assert done.exit_code in (0, 2), done.output
+    return done.output
+
+
+@pytest.mark.parametrize("words", [(), *((verb,) for verb in VERBS), *SUBVERBS])
+def test_help_fits_into_80_columns(words: tuple[str, ...]) -> None:
+    text = shown(*words, "--help")
+    assert max(map(len, text.splitlines())) <= COLUMNS
+    assert "…" not in text  # a name cut off
+    assert " range>" not in text and "<=x" not in text
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_about_half_of_the_line_is_for_words(verb: str) -> None:
+    text = shown(verb, "--help")
+    starts = [line.index("Print JSON") for line in text.splitlines() if "Print JSON" in line]
+    assert all(start <= 42 for start in starts), starts
+
+
+def test_every_verb_is_in_one_panel_of_the_first_help() -> None:
+    text = shown("--help")
+    assert [verb for verb in VERBS if text.count(f"│ {verb} ") != 1] == []
+    assert [panel for panel in PANELS if f"─ {panel} ─" not in text] == []
+
+
+def test_lines_of_a_docstring_are_wrapped_by_the_terminal() -> None:
+    assert (
+        joined("One.\n\n    Two of\n    three.\n\n    Four.\n") == "One.\n\nTwo of three.\n\nFour."
+    )
+
+
+def test_who_leaves_a_range_is_told_it() -> None:
+    assert "14<=x<=8192" in shown("export", "--image-size", "3")
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["evl"], "eval"),
+        (["eval", "--protcol", "knn"], "--protocol"),
+        (["cache", "purne"], "prune"),
+    ],
+)
+def test_what_is_mistyped_is_told_what_it_may_have_meant(words: list[str], meant: str) -> None:
+    assert meant in shown(*words)
