@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from dinorad_rt.errors import DinoradError, NoSpaceError, OutputError, OutputExistsError
-from dinorad_rt.parts import folder_of, holder_of, new_part
+from dinorad_rt.parts import folder_of, holder_of, is_in_use, is_part, new_part
 
 
 @contextmanager
@@ -42,33 +42,56 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_folder(target: Path) -> Iterator[Path]:
-    """Give a temporary folder beside `target`; rename it to `target` if the block succeeds.
+def atomic_folder(target: Path, marker: str = "") -> Iterator[Path]:
+    """Give a temporary folder; it becomes `target` if the block succeeds.
 
     A block that fails leaves nothing; what a process that was killed left of this target is
     removed.
 
     Args:
         target: must not exist, or be empty, when the block ends.
+        marker: name of the entry that says that all is there. With it a `target` that is there
+            stays the folder that it is, be it a mount point, the current folder, or one with
+            permissions of its own: the entries go into it, this one last.
 
     Raises:
         NoSpaceError: the disk is full.
         OutputError: the folder cannot be written.
+        OutputExistsError: the folder that was there is not empty any more.
     """
-    with space_errors_named(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with new_part(target) as part:
+    inside = bool(marker) and target.is_dir()
+    named = target / marker if inside else target
+    with space_errors_named(named):
+        named.parent.mkdir(parents=True, exist_ok=True)
+        with new_part(named) as part:
             folder = folder_of(part)
             folder.mkdir(mode=0o700)
             try:
-                with space_errors_named(target):
+                with space_errors_named(named):
                     yield folder
-                    folder.chmod(0o777 & ~_umask())
-                    if os.name != "posix" and target.is_dir():  # Windows renames over nothing
-                        target.rmdir()
-                    folder.rename(target)
+                    if inside:
+                        _move_entries(folder, target, marker)
+                    else:
+                        _rename_folder(folder, target)
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def _rename_folder(folder: Path, target: Path) -> None:
+    folder.chmod(0o777 & ~_umask())
+    if os.name != "posix" and target.is_dir():  # Windows renames over nothing
+        target.rmdir()
+    folder.rename(target)
+
+
+def _move_entries(folder: Path, target: Path, last: str) -> None:
+    if is_in_use(target):
+        raise OutputExistsError(
+            f"{target} is not empty any more: something else was written there meanwhile.",
+            "Choose an empty or new folder.",
+        )
+    for entry in sorted(folder.iterdir(), key=lambda entry: entry.name == last):
+        entry.rename(target / entry.name)
 
 
 def write_once(target: Path, text: str) -> None:
@@ -314,9 +337,8 @@ def claim_output_dir(folder: Path, marker: str, *before: str) -> Path:
         raise _not_writable(folder, "it is read-only, or you lack the permission")
     if (folder / marker).exists():
         return folder
-    begun = tuple(f".{name}." for name in (marker, *before))
     names = [entry.name for entry in folder.iterdir()]
-    foreign = [name for name in names if name not in before and not name.startswith(begun)]
+    foreign = [name for name in names if name not in before and not is_part(name)]
     if foreign and not (folder / marker).exists():
         raise OutputExistsError(
             f"{folder} is not empty and holds no {marker}: it belongs to something else.",

@@ -38,6 +38,16 @@ def folder_of(part: Path) -> Path:
     return part.with_name(part.name + "s")
 
 
+def is_part(name: str) -> bool:
+    """Whether a file or folder of this name is something that is not whole yet."""
+    return name.startswith(".") and name.endswith((".part", ".parts"))
+
+
+def is_in_use(folder: Path) -> bool:
+    """Whether a folder holds anything but parts."""
+    return any(not is_part(entry.name) for entry in folder.iterdir())
+
+
 def remove_dead_parts(folder: Path) -> int:
     """Remove what killed processes left of files and folders in `folder`; what lives stays.
 

@@ -41,6 +41,42 @@ def test_a_block_that_fails_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_that_is_there_is_filled_and_stays_what_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tmp_path.chmod(0o750)
+    before = tmp_path.stat()
+    (tmp_path / ".facts.json.0.part").touch()  # one was killed here
+    (tmp_path / ".facts.json.0.parts").mkdir()
+    with atomic_folder(Path("."), "facts.json") as part:
+        (part / "facts.json").write_text("{}")
+        (part / "graph").mkdir()
+        assert not (tmp_path / "facts.json").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["facts.json", "graph"]
+    after = tmp_path.stat()
+    assert (after.st_ino, after.st_mode) == (before.st_ino, before.st_mode)
+    with (
+        pytest.raises(OutputExistsError, match="not empty any more"),
+        atomic_folder(tmp_path, "facts.json") as part,
+    ):
+        (part / "facts.json").write_text("other")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["facts.json", "graph"]
+    assert (tmp_path / "facts.json").read_text() == "{}"
+
+
+def test_the_marker_of_a_folder_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    moved: list[str] = []
+    rename = Path.rename
+    monkeypatch.setattr(
+        Path, "rename", lambda path, to: (moved.append(path.name), rename(path, to))[1]
+    )
+    with atomic_folder(tmp_path, "a") as part:
+        for name in ("a", "b", "c"):
+            (part / name).touch()
+    assert moved[-1] == "a" and sorted(moved) == ["a", "b", "c"]
+
+
 def test_a_folder_of_ours_is_accepted_and_another_is_not(tmp_path: Path) -> None:
     folder = tmp_path / "out"
     assert claim_output_dir(folder, "facts.json") == folder and folder.is_dir()

@@ -13,6 +13,7 @@ from dinorad_rt.datasets.facts import Progress as Counted
 from dinorad_rt.datasets.open import TABLE_NAME, TaskChoice, open_dataset
 from dinorad_rt.errors import OutputExistsError, unknown_name
 from dinorad_rt.files import atomic_folder
+from dinorad_rt.parts import is_in_use
 from dinorad_rt.paths import cache_dir
 
 Progress = Callable[[str], None]
@@ -131,14 +132,14 @@ def _make_phantoms(folder: Path, progress: Progress | None) -> None:
     """Write the phantoms beside their place, then move them there whole."""
     from dinorad_rt.phantoms import write_phantoms
 
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and (not folder.is_dir() or is_in_use(folder)):
         raise OutputExistsError(
             f"{folder} holds something else than phantoms.", "Choose an empty or new --root."
         )
     try:
-        with atomic_folder(folder) as part:
+        with atomic_folder(folder, TABLE_NAME) as part:
             write_phantoms(part, progress=progress)
-    except OSError:
+    except (OSError, OutputExistsError):
         if not (folder / TABLE_NAME).is_file():  # else another process was first
             raise
 

@@ -128,12 +128,12 @@ def _export(
     from dinorad_rt.export.program import export_program, save_program
 
     precision, dense = facts["precision"], facts["dense"]
-    _check_space(folder.parent, backbone)
+    _check_space(folder, backbone)
     say(f"tracing {backbone.spec.name} at {backbone.image_size} px ({precision})")
     program = export_program(
         backbone, precision=precision, dense=dense, keep_fp32=tuple(facts["keep_fp32"])
     )
-    with atomic_folder(folder) as part:
+    with atomic_folder(folder, MANIFEST) as part:
         say("writing the graph")
         names = recipe.output_names(dense=dense)
         typing = recipe.typing(precision, tuple(facts["keep_fp32"]))

@@ -26,11 +26,11 @@ from dinorad_rt.engines.reference import fp32_session
 from dinorad_rt.errors import ExportError, ParityError
 from dinorad_rt.export.lint import matrix_nodes
 from dinorad_rt.export.manifest import FORMAT, MANIFEST, MODEL, Graph, write_manifest
-from dinorad_rt.export.onnx_export import KIND, graph_lock, reusable
+from dinorad_rt.export.onnx_export import KIND, claimed_graph_folder, graph_lock, reusable
 from dinorad_rt.export.parity import output_faults, way_out
 from dinorad_rt.export.recipe import ParityLimits, Recipe, load_recipe
 from dinorad_rt.export.sites import Located, first_difference, onnx_sites, site_of
-from dinorad_rt.files import atomic_folder, claim_output_dir, sha256_json
+from dinorad_rt.files import atomic_folder, sha256_json
 from dinorad_rt.optional import require, version_of
 from dinorad_rt.paths import cache_dir
 from dinorad_rt.progress import Say, silent
@@ -97,8 +97,8 @@ def quantise_graph(
     key = sha256_json(facts)
     job = _Job(graph, recipe, images, tuple(keep_fp32), {**facts, "key": key}, say)
     if out is not None:
-        claim_output_dir(out, MANIFEST)
-        return _quantise(out, job)
+        with claimed_graph_folder(out, key) as found:
+            return found or _quantise(out, job)
     folder = cache_dir(KIND) / key
     with graph_lock(key, say):
         found = reusable(folder, key)
@@ -148,7 +148,7 @@ def _quantise(folder: Path, job: _Job) -> Graph:
 
     job.say(f"calibrating INT8 on {len(job.images.calibration)} training images")
     kept = () if job.keep_fp32 == (AUTO,) else job.keep_fp32
-    with atomic_folder(folder) as part:
+    with atomic_folder(folder, MANIFEST) as part:
         while True:
             model = _calibrated(onnx.load(str(job.graph.path)), job, kept)
             onnx.save(model, str(part / MODEL))

@@ -22,6 +22,7 @@ from dinorad_rt.metrics.calibration import (
     operating_point,
     probabilities,
 )
+from dinorad_rt.parts import is_in_use
 from dinorad_rt.pipeline import build_engine
 from dinorad_rt.prediction.bundle import (
     BUNDLE_FILE,
@@ -238,7 +239,7 @@ def write_bundle(graph: Graph, facts: Mapping[str, Any], out: Path) -> Bundle:
         NoSpaceError: the disk is full.
     """
     _refuse_full(out)
-    with atomic_folder(out) as part:
+    with atomic_folder(out, BUNDLE_FILE) as part:
         shutil.copytree(graph.folder, part / GRAPH_FOLDER)
         (part / CARD_FILE).write_text(model_card(facts), encoding="utf-8")
         files = [path for path in sorted(part.rglob("*")) if path.is_file()]
@@ -250,7 +251,7 @@ def write_bundle(graph: Graph, facts: Mapping[str, Any], out: Path) -> Bundle:
 
 def _refuse_full(out: Path) -> None:
     """Asked before any work, and again before writing."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if out.exists() and (not out.is_dir() or is_in_use(out)):
         raise OutputExistsError(f"{out} is not empty.", "Choose a new folder with --out.")
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dinorad_rt.errors import ExportError, RunError
-from dinorad_rt.export.manifest import FORMAT, MODEL, PROGRAM, Graph, write_manifest
+from dinorad_rt.export.manifest import FORMAT, MANIFEST, MODEL, PROGRAM, Graph, write_manifest
 from dinorad_rt.export.recipe import Recipe, load_recipe
 from dinorad_rt.files import atomic_folder, sha256_json
 from dinorad_rt.optional import version_of
@@ -120,7 +120,7 @@ def _export(
     typing = recipe.typing(precision, tuple(facts["keep_fp32"]))
     say(f"tracing {facts['title']} at {size} ({precision})")
     program = trace_program(item.module, tuned.input_shape, typing, str(facts["title"]))
-    with atomic_folder(folder) as part:
+    with atomic_folder(folder, MANIFEST) as part:
         say("writing the graph")
         lint = write_onnx(program, part / MODEL, recipe, typing, item.names)
         save_program(program, part / PROGRAM)
