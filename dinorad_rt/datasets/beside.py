@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from dinorad_rt.datasets.locate import could_be_image, stem_of
@@ -11,7 +12,7 @@ from dinorad_rt.datasets.record import Record
 from dinorad_rt.errors import MaskError
 from dinorad_rt.studies.series import natural_key, visible_files
 from dinorad_rt.types import Split
-from dinorad_rt.words import count_of
+from dinorad_rt.words import count_of, verb_of
 
 IMAGE_FOLDERS = frozenset("images image imgs img imagestr imagesva imagests scans volumes".split())
 MASK_FOLDERS = frozenset(
@@ -22,6 +23,13 @@ MASK_WORDS = re.compile(
     r"[._ -](mask|masks|seg|segmentation|label|labels|gt|groundtruth|manual)$", re.IGNORECASE
 )
 _NUMBERED_MASK = re.compile(MASK_WORDS.pattern.removesuffix("$") + r"[._ -]?\d+$", re.IGNORECASE)
+_MASK_IN_FRONT = re.compile(r"(masks?|seg(mentation)?s?|labels?|gt)[._ -]*(?=\d)", re.IGNORECASE)
+_IMAGE_IN_FRONT = re.compile(r"(ima?ge?s?|vol(ume)?s?|scans?)[._ -]*(?=\d)", re.IGNORECASE)
+MAX_ENDINGS = 6
+"""Endings of images of one mask that a message names."""
+
+Place = tuple[Path, str]
+"""A folder, and the name of a file in it without suffix (of a mask: without its word)."""
 
 
 def masks_among(root: Path, paths: Sequence[Path]) -> set[Path]:
@@ -47,8 +55,8 @@ def masks_among(root: Path, paths: Sequence[Path]) -> set[Path]:
 def side_by_side(root: Path, place: Path, split: Split | None) -> tuple[list[Record], list[str]]:
     """X with X_mask; in folders of one image each, any name beside `mask`."""
     files = sorted(filter(could_be_image, visible_files(place)), key=natural_key)
-    masks: dict[tuple[Path, str], Path] = {}
-    images: dict[tuple[Path, str], Path] = {}
+    masks: dict[Place, Path] = {}
+    images: dict[Place, Path] = {}
     for path in files:
         stem = stem_of(path)
         is_mask = MASK_WORDS.search(f"_{stem}")
@@ -70,16 +78,58 @@ def side_by_side(root: Path, place: Path, split: Split | None) -> tuple[list[Rec
             "for images.",
             "Join the masks of an image into one file, or take the further ones out.",
         )
+    notes: list[str] = []
+    if not any(at in masks for at in images):
+        if not masks:
+            masks = {at: images.pop(at) for at in list(images) if _MASK_IN_FRONT.match(at[1])}
+        images, notes = named_alike(images, masks)
     paired = [at for at in images if at in masks]
     records = [record_of(root, images[at], masks[at], split) for at in paired]
     if not records:
         return [], []
-    return records, unpaired(len(images) - len(records), len(masks) - len(records))
+    return records, notes + unpaired(len(images) - len(records), len(masks) - len(records))
 
 
-def _name_lone_images(
-    masks: dict[tuple[Path, str], Path], images: dict[tuple[Path, str], Path]
-) -> None:
+def named_alike(
+    images: dict[Place, Path], masks: Iterable[Place]
+) -> tuple[dict[Place, Path], list[str]]:
+    """Images under the names of masks that are called otherwise, and what to say of it.
+
+    The image of a mask X is the only one called X_something in its folder; that of `label0001` or
+    `segmentation-1` is `img0001` or `volume-1`.
+
+    Raises:
+        MaskError: several images are called X_something, as several sequences of a patient are.
+    """
+    begun: dict[Place, list[Place]] = defaultdict(list)
+    numbered: dict[Place, list[Place]] = defaultdict(list)
+    for folder, stem in images:
+        for mark in re.finditer(r"[._ -]", stem):
+            begun[folder, stem[: mark.start()]].append((folder, stem))
+        numbered[folder, _IMAGE_IN_FRONT.sub("", stem, count=1)].append((folder, stem))
+    named, several = dict(images), []
+    for folder, stem in masks:
+        found = begun.get((folder, stem), [])
+        if len(found) > 1:
+            several.append([name.removeprefix(stem) for _, name in found])
+        word = _MASK_IN_FRONT.match(stem)
+        found = found or (numbered.get((folder, stem[word.end() :]), []) if word else [])
+        if len(found) == 1 and found[0] in named:
+            named[folder, stem] = named.pop(found[0])
+    if several:
+        endings = sorted({ending for each in several for ending in each})
+        such = ", ".join(endings[:MAX_ENDINGS])
+        raise MaskError(
+            f"{count_of(len(several), 'mask')} {verb_of(len(several), 'has', 'have')} up to "
+            f"{max(map(len, several))} images each, by their names ({such}); one is read.",
+            "Give a CSV with the columns image and mask that names one image of each mask.",
+        )
+    if named.keys() == images.keys():
+        return images, []
+    return named, ["images and masks are called differently: paired by what their names share"]
+
+
+def _name_lone_images(masks: dict[Place, Path], images: dict[Place, Path]) -> None:
     """A file called `mask` or `seg` alone belongs to the one image of its folder."""
     for folder in [folder for folder, stem in masks if not stem]:
         alone = [at for at in images if at[0] == folder]

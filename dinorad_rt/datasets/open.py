@@ -17,12 +17,19 @@ from dinorad_rt.datasets.labels import Labels
 from dinorad_rt.datasets.pairs import Pairs, has_pairs, records_of_pairs
 from dinorad_rt.datasets.patients import found_patients
 from dinorad_rt.datasets.record import Record
-from dinorad_rt.datasets.rows import Columns, is_segmentation, records_of_table
+from dinorad_rt.datasets.rows import (
+    Columns,
+    has_labels,
+    has_masks,
+    is_segmentation,
+    records_of_table,
+)
 from dinorad_rt.datasets.segmentation import with_classes
 from dinorad_rt.datasets.splits import parse_split
 from dinorad_rt.datasets.table import Table, read_table, stem_of_table
 from dinorad_rt.errors import EmptyDataError, TableError
 from dinorad_rt.types import Split
+from dinorad_rt.words import count_of, verb_of
 
 TaskChoice = Literal["auto", "classification", "segmentation"]
 TABLE_NAME = "labels.csv"
@@ -79,7 +86,7 @@ def open_dataset(
         image_column, label_column, patient_column, split_column, mask_column, label_separator
     )
     masks = _Masks(tuple(class_names or ()) or None, tuple(mask_values or ()) or None, progress)
-    table = _table_of(path, task)
+    table, beside = _table_of(path, columns, task)
     if table is not None:
         root, name, records, labels = _of_table(table, path.is_dir(), columns, task, masks)
     elif columns.separator is not None:
@@ -96,6 +103,7 @@ def open_dataset(
         root, name = path, path.resolve().name
         segmented = task == "segmentation" or (task == "auto" and has_pairs(path))
         records, labels = _of_pairs(path, masks) if segmented else _of_folders(path)
+        labels = replace(labels, notes=(*labels.notes, *beside))
     listing = None if splits is None else Path(splits).expanduser()
     masked = labels.task == "segmentation"
     dataset = build_dataset(
@@ -160,8 +168,10 @@ def _without_telling_name(dataset: Dataset) -> Dataset:
     return replace(dataset, name=name, notes=(*dataset.notes, note))
 
 
-def _table_of(path: Path, task: TaskChoice) -> Table | None:
-    """The table that a path means; None for class folders."""
+def _table_of(
+    path: Path, columns: Columns, task: TaskChoice
+) -> tuple[Table | None, tuple[str, ...]]:
+    """The table that a path means, None for folders alone; and what to say of those left aside."""
     if not path.exists():
         raise EmptyDataError(f"{path} does not exist.", "Check the spelling of --data.")
     if path.is_file():
@@ -170,20 +180,36 @@ def _table_of(path: Path, task: TaskChoice) -> Table | None:
                 f"{path} is one file, no set of images.",
                 "Give a CSV (image, label, patient, split), or a folder.",
             )
-        return read_table(path)
+        return read_table(path), ()
     tables = sorted(
         entry
         for entry in path.iterdir()
         if entry.name.lower().endswith(_TABLE_SUFFIXES) and not entry.name.startswith(".")
     )
+    by_names = task == "segmentation" or (task == "auto" and has_pairs(path))
+    if tables and by_names and not columns.named and not any(_tells(one, task) for one in tables):
+        have = verb_of(len(tables), "tells", "tell")
+        return None, (f"{count_of(len(tables), 'table')} in the folder {have} no masks: not used",)
+    return _chosen(path, tables), ()
+
+
+def _tells(source: Path, task: TaskChoice) -> bool:
+    """Whether a table says what is wanted: masks, or for auto a class or findings."""
+    try:
+        table = read_table(source)
+    except (TableError, EmptyDataError):
+        return False
+    return has_masks(table) or (task == "auto" and has_labels(table))
+
+
+def _chosen(path: Path, tables: Sequence[Path]) -> Table | None:
+    """labels.csv, the only table of a folder, or one for each split; None without tables."""
     named = [entry for entry in tables if entry.name.lower() == TABLE_NAME]
     if named or len(tables) == 1:
         return read_table((named or tables)[0])
     by_split = {split: one for one in tables if (split := parse_split(stem_of_table(one)))}
     if len(by_split) > 1 and len(by_split) == len(tables):
         return _joined({split: read_table(entry) for split, entry in by_split.items()})
-    if tables and task == "segmentation" and has_pairs(path):
-        return None
     if tables:
         names = identifiers.listed([entry.name for entry in tables])
         raise TableError(

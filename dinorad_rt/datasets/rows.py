@@ -76,11 +76,23 @@ def is_segmentation(table: Table, columns: Columns, task: str) -> bool:
         return task != "classification"
     if columns.label is not None:
         return False
+    return has_masks(table) and not has_labels(table)
+
+
+def has_masks(table: Table) -> bool:
+    """Whether a table has a column of masks, by its name or by files under labels."""
+    label = table.find("label", None)
+    named = table.find("mask", None) is not None
+    return named or (label is not None and looks_like_paths(table.column(label)))
+
+
+def has_labels(table: Table) -> bool:
+    """Whether a table has a column of classes, or of 0 and 1 for findings."""
     label = table.find("label", None)
     if label is not None:
-        return looks_like_paths(table.column(label))
+        return not looks_like_paths(table.column(label))
     taken = {name for kind in ALIASES if (name := table.find(kind, None)) is not None}
-    return table.find("mask", None) is not None and not flag_columns(table, taken)
+    return bool(flag_columns(table, taken))
 
 
 def records_of_table(
