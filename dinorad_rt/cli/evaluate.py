@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from dinorad_rt.cli import options
+from dinorad_rt.cli import complete, options
 from dinorad_rt.cli.console import note, print_json, progress_bar, warn
 from dinorad_rt.cli.embed import describe_dataset
 from dinorad_rt.cli.groups import (
@@ -50,7 +50,9 @@ def evaluate(
     protocol: Annotated[
         str,
         typer.Option(
-            metavar="NAME", help=f"How the embeddings are judged: {', '.join(PROTOCOLS)}."
+            metavar="NAME",
+            help=f"How the embeddings are judged: {', '.join(PROTOCOLS)}.",
+            autocompletion=complete.protocols,
         ),
     ] = "knn",
     protocol_preset: Annotated[

@@ -76,7 +76,7 @@ def _backends() -> Rows:
 def _profiles() -> Rows:
     from dinorad_rt.engines.profile import list_profiles
 
-    return [{"name": p.name, "batch": str(p.batch)} for p in list_profiles()]
+    return [{"name": p.name, "batch": str(p.batch), "about": p.about} for p in list_profiles()]
 
 
 def _presets() -> Rows:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, TypeAlias
 
 import typer
 
+from dinorad_rt.cli import complete
 from dinorad_rt.errors import ProtocolError
 from dinorad_rt.limits import IMAGE_SIZES, SEEDS
 from dinorad_rt.words import verb_of
@@ -27,7 +28,11 @@ DATA, TABLE, ENGINE = "Data", "Tables and splits", "Engine"
 Model: TypeAlias = Annotated[
     str,
     typer.Option(
-        "--model", "-m", metavar="NAME", help="Backbone: a short name (vitl14) or any timm name."
+        "--model",
+        "-m",
+        metavar="NAME",
+        help="Backbone: a short name (vitl14) or any timm name.",
+        autocompletion=complete.models,
     ),
 ]
 Weights: TypeAlias = Annotated[
@@ -89,6 +94,7 @@ Backend: TypeAlias = Annotated[
     typer.Option(
         metavar="NAME",
         help="What runs the engine: auto (the fastest here), or one of `list backends`.",
+        autocompletion=complete.backends,
         rich_help_panel=ENGINE,
     ),
 ]
@@ -98,6 +104,7 @@ ProfileName: TypeAlias = Annotated[
         "--profile",
         metavar="NAME",
         help="Batch, streams and threads: one of `list profiles`, or a TOML file.",
+        autocompletion=complete.profiles,
         rich_help_panel=ENGINE,
     ),
 ]
@@ -114,6 +121,7 @@ DatasetName: TypeAlias = Annotated[
         "--dataset",
         metavar="NAME",
         help="A registered dataset: one of `list datasets`.",
+        autocompletion=complete.datasets,
         rich_help_panel=DATA,
     ),
 ]

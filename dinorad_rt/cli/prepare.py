@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dinorad_rt.cli import options
+from dinorad_rt.cli import complete, options
 from dinorad_rt.cli.console import note, print_json, seldom, warn
 from dinorad_rt.cli.embed import describe_dataset
 from dinorad_rt.cli.groups import MaskReading, MaskSource, grouped
@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 @grouped
 def prepare(
     dataset: Annotated[
-        str | None, typer.Argument(help="Name: one of `dinorad-rt list datasets`.")
+        str | None,
+        typer.Argument(
+            help="Name: one of `dinorad-rt list datasets`.", autocompletion=complete.datasets
+        ),
     ] = None,
     root: Annotated[
         Path | None,

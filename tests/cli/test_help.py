@@ -51,6 +51,28 @@ def test_who_leaves_a_range_is_told_it() -> None:
 
 
 @pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        ("eval --model vitl", ["vitl14", "vitl14_reg", "vitl16_in21k"]),
+        ("eval --protocol few", ["few-shot"]),
+        ("embed --dataset montg", ["montgomery"]),
+        ("prepare shen", ["shenzhen"]),
+        ("build --backend tensorrt-", ["tensorrt-rtx"]),
+        ("build --backend au", ["auto"]),
+        ("verify --profile la", ["latency"]),
+    ],
+)
+def test_the_shell_completes_names(words: str, names: list[str]) -> None:
+    asked = {
+        "_DINORAD_RT_COMPLETE": "complete_bash",
+        "COMP_WORDS": f"dinorad-rt {words}",
+        "COMP_CWORD": str(len(words.split())),
+    }
+    done = CliRunner().invoke(app, [], env=asked, prog_name="dinorad-rt")
+    assert done.output.split() == names
+
+
+@pytest.mark.parametrize(
     ("words", "meant"),
     [
         (["evl"], "eval"),
