@@ -133,8 +133,10 @@ def _ours(job: dict[str, Any]) -> tuple[float, int]:
         def num_batches(self) -> int:
             return int(job["steps"])
 
-        def train_batches(self, epoch: int, seed: int, start: int = 0) -> Iterator[Any]:
-            for number in range(start, job["steps"]):
+        def train_batches(
+            self, epoch: int, seed: int, start: int = 0, step: int = 1
+        ) -> Iterator[Any]:
+            for number in range(start, job["steps"], step):
                 yield batches[number % len(batches)]
 
         def loss(self, batch: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:

@@ -49,19 +49,14 @@ class TrainingImages(Dataset[Rows]):
         return {"pixels": torch.stack(images), "labels": self._bank.labels[index]}
 
 
-def training_batches(
-    data: TrainingImages, batch_size: int, place: tuple[int, int, int], workers: int
-) -> Iterator[Any]:
-    """Batches of an epoch, in its own order.
+def training_batches(data: TrainingImages, batches: list[list[int]], workers: int) -> Iterator[Any]:
+    """Batches of an epoch.
 
     Args:
         data: the epoch's samples.
-        batch_size: samples per batch.
-        place: seed, epoch, and number of the first batch that is wanted.
+        batches: indices of each, such as part of `epoch_order`.
         workers: processes that augment; 0 for this one.
     """
-    seed, epoch, start = place
-    batches = epoch_order(len(data), batch_size, seed, epoch)[start:]
     loader = DataLoader(data, batch_sampler=batches, num_workers=workers, collate_fn=collate)
     yield from loader
 

@@ -79,16 +79,19 @@ class ClassifyJob(AbstractJob):
         """Batches that hold all training samples."""
         return num_batches(len(self.train), self.recipe.settings.batch_size)
 
-    def train_batches(self, epoch: int, seed: int, start: int = 0) -> Iterator[Batch]:
+    def train_batches(
+        self, epoch: int, seed: int, start: int = 0, step: int = 1
+    ) -> Iterator[Batch]:
         """Augmented images, or features that a frozen backbone gave once."""
         size = self.recipe.settings.batch_size
+        wanted = epoch_order(len(self.train), size, seed, epoch)[start::step]
         if self._cached:
             features = self._frozen("train", self.train)
-            for indices in epoch_order(len(self.train), size, seed, epoch)[start:]:
+            for indices in wanted:
                 yield {"features": features[indices], "labels": self.train.labels[indices]}
             return
         data = TrainingImages(self.train, epoch, seed, self._augment, self.recipe.slices)
-        yield from training_batches(data, size, (seed, epoch, start), self._workers)
+        yield from training_batches(data, wanted, self._workers)
 
     def loss(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Cross-entropy, or its binary form for each label of a multi-label task."""
@@ -168,6 +171,11 @@ class ClassifyJob(AbstractJob):
     def _criterion(
         self, logits: torch.Tensor, labels: torch.Tensor, *, smooth: bool
     ) -> torch.Tensor:
+        """Mean over the samples, weighted by class or label.
+
+        PyTorch's own mean divides by the weights of a batch: with one image in it there would be
+        no weighting left, and accumulated batches would not train like a large one.
+        """
         share = self.recipe.label_smoothing if smooth else 0.0
         weights = self._weights.to(logits.device)
         if self.task == "multilabel":
@@ -177,7 +185,10 @@ class ClassifyJob(AbstractJob):
             )
         if not smooth:  # validation may show classes that training does not
             weights = torch.where(weights > 0, weights, 1.0)
-        return nn.functional.cross_entropy(logits, labels, weight=weights, label_smoothing=share)
+        total = nn.functional.cross_entropy(
+            logits, labels, weight=weights, label_smoothing=share, reduction="sum"
+        )
+        return total / len(labels)
 
 
 def _class_weights(labels: torch.Tensor, classes: int, task: Task) -> torch.Tensor:

@@ -67,8 +67,10 @@ class AbstractJob(ABC):
         """Batches that `train_batches` gives per epoch."""
 
     @abstractmethod
-    def train_batches(self, epoch: int, seed: int, start: int = 0) -> Iterator[Batch]:
-        """Batches of an epoch from number `start` on.
+    def train_batches(
+        self, epoch: int, seed: int, start: int = 0, step: int = 1
+    ) -> Iterator[Batch]:
+        """Every `step`-th batch of an epoch from number `start` on; no other is made.
 
         A batch is a function of (seed, epoch, its number) alone: so a resumed run sees what an
         uninterrupted one sees.

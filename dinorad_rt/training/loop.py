@@ -125,6 +125,8 @@ class _Loop:
             self.at, self.history = restore(state, self.stepper)
             where = f"epoch {self.at.epoch + 1}, step {self.at.step} of {self.total}"
             self.say(f"going on with the run in {self.out.name}: {where}")
+        if self.workers.is_main:
+            self._write_run()  # an earlier one may have been stopped between last.pt and train.json
         with self._events() as events:
             while not self.history.stopped:
                 began = time.perf_counter()
@@ -139,10 +141,7 @@ class _Loop:
         if self.workers.is_main:
             refuse_other_run(self.out, self.question, self._run_facts())
         self.workers.wait()
-        state = read_state(self.out, self.workers.device)
-        if self.workers.is_main and state is None:
-            self._write_run()
-        return state
+        return read_state(self.out, self.workers.device)
 
     def _train_epoch(self) -> None:
         """Steps from the present position to the epoch's end."""
@@ -169,10 +168,10 @@ class _Loop:
 
     def _groups(self) -> Iterator[list[Batch]]:
         """This process's batches, as many at once as one optimiser step takes."""
-        rank, world = self.workers.rank, self.workers.world
-        start = self.at.batch * world
-        batches = self.job.train_batches(self.at.epoch, self.settings.seed, start)
-        mine = islice(islice(batches, rank, None, world), self.per_epoch - self.at.batch)
+        world, at = self.workers.world, self.at
+        start = at.batch * world + self.workers.rank
+        batches = self.job.train_batches(at.epoch, self.settings.seed, start, world)
+        mine = islice(batches, self.per_epoch - at.batch)
         while group := list(islice(mine, self.settings.accumulate)):
             yield group
 

@@ -38,10 +38,10 @@ class ToyJob(AbstractJob):
     def num_batches(self) -> int:
         return SAMPLES // self.batch_size
 
-    def train_batches(self, epoch: int, seed: int, start: int = 0) -> Iterator[Any]:
+    def train_batches(self, epoch: int, seed: int, start: int = 0, step: int = 1) -> Iterator[Any]:
         generator = torch.Generator().manual_seed(seed * 1000 + epoch)
         order = torch.randperm(SAMPLES, generator=generator)
-        for number in range(start, self.num_batches()):
+        for number in range(start, self.num_batches(), step):
             self.seen.append((epoch, number))
             rows = order[number * self.batch_size : (number + 1) * self.batch_size]
             yield {"inputs": self.inputs[rows], "labels": self.labels[rows]}

@@ -32,8 +32,8 @@ class Job(AbstractJob):
     def num_batches(self) -> int:
         return 8
 
-    def train_batches(self, epoch: int, seed: int, start: int = 0) -> Iterator[Any]:
-        for number in range(start, 8):
+    def train_batches(self, epoch: int, seed: int, start: int = 0, step: int = 1) -> Iterator[Any]:
+        for number in range(start, 8, step):
             part = slice(4 * number, 4 * number + 4)
             yield {"inputs": self.inputs[part], "targets": self.targets[part]}
 

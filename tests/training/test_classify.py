@@ -29,8 +29,12 @@ from dinorad_rt.errors import (
 from dinorad_rt.files import only_writer
 from dinorad_rt.pipeline import EngineRequest
 from dinorad_rt.training.checkpoint import load_tuned
-from dinorad_rt.training.classify import Trained, train_classifier
+from dinorad_rt.training.classifier import Classifier
+from dinorad_rt.training.classify import Trained, train_classifier, training_spec
+from dinorad_rt.training.classify_data import TrainingImages
+from dinorad_rt.training.classify_job import ClassifyJob
 from dinorad_rt.training.evaluate import RunRequest, evaluate_run, logits_of, torch_inference
+from dinorad_rt.training.images import ImageBank
 from dinorad_rt.training.presets import ClassifyRecipe, classify_preset
 
 REQUEST = EngineRequest(model="test_vit", weights="random", image_size=32)
@@ -131,6 +135,42 @@ def test_multilabel_and_probe(images: Any, tmp_path: Path, cache: Path) -> None:
     assert trained.results is not None
     assert trained.results.metric("auroc", "oedema").value is not None
     assert load_tuned(tmp_path / "run").class_names == ("oedema", "mass")
+
+
+def test_rare_classes_weigh_alike_in_batches_of_any_size(dataset: Dataset, tmp_path: Path) -> None:
+    """Out of memory, users are told to take smaller batches and accumulate."""
+    rare = [s for s in dataset.of_split("train") if s.labels == (1,)][:5]
+    kept = tuple(s for s in dataset.samples if s.split != "train" or s.labels == (0,) or s in rare)
+    uneven = replace(dataset, samples=kept)
+    losses = [
+        run_of(
+            uneven, tmp_path / str(size), "linear", batch_size=size, accumulate=14 // size
+        ).history.losses
+        for size in (14, 2, 1)
+    ]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    assert losses[2] == pytest.approx(losses[0], rel=1e-4)
+
+
+def test_the_batches_of_one_process_are_made_alone(
+    dataset: Dataset, tmp_path: Path, backbone_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = recipe_of(batch_size=3)
+    backbone = backbone_of()
+    spec = training_spec(recipe, backbone)
+    banks = tuple(ImageBank(dataset.of_split(split), spec, workers=1) for split in ("train", "val"))
+    model = Classifier(backbone, recipe.head, 2)
+    job = ClassifyJob(model, recipe, "binary", (banks[0], banks[1]), {})
+    whole = list(job.train_batches(1, seed=3))
+    made: list[int] = []
+    plain = TrainingImages.__getitem__
+    monkeypatch.setattr(
+        TrainingImages, "__getitem__", lambda rows, index: made.append(index) or plain(rows, index)
+    )
+    part = list(job.train_batches(1, seed=3, start=1, step=2))
+    assert len(made) == sum(len(batch["labels"]) for batch in part) < len(banks[0])
+    for first, second in zip(whole[1::2], part, strict=True):
+        assert torch.equal(first["pixels"], second["pixels"])
 
 
 def test_a_volume_is_the_mean_of_its_slices(images: Any, tmp_path: Path, cache: Path) -> None:

@@ -14,7 +14,7 @@ from torch import nn
 from dinorad_rt.errors import DeviceMemoryError, DivergedError, OutputExistsError, TrainingError
 from dinorad_rt.files import only_writer
 from dinorad_rt.training.loop import fit
-from dinorad_rt.training.run_folder import write_best
+from dinorad_rt.training.run_folder import read_run, write_best, write_run
 from dinorad_rt.training.settings import TrainSettings
 
 SETTINGS = TrainSettings(epochs=4, batch_size=8, lr=0.02, ema=0.9, device="cpu")
@@ -93,6 +93,25 @@ def test_a_finished_run_is_answered_from_disk(toy_job: Any, tmp_path: Path) -> N
     facts = json.loads((tmp_path / "run/train.json").read_text())
     assert facts["history"]["stopped"] == "finished"
     assert facts["parameters"]["trained"] == sum(p.numel() for p in job.module.parameters())
+
+
+def test_a_run_killed_behind_its_last_state_tells_its_end(
+    toy_job: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The state is written before train.json, which then lacks the last epoch."""
+    wanted = fit(toy_job(), SETTINGS, tmp_path / "whole")
+
+    def killed(folder: Path, facts: Any) -> None:
+        if facts["history"]["stopped"]:
+            raise KeyboardInterrupt
+        write_run(folder, facts)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("dinorad_rt.training.loop.write_run", killed)
+        fit(toy_job(), SETTINGS, tmp_path / "run")
+    assert fit(toy_job(), SETTINGS, tmp_path / "run").losses == wanted.losses
+    told = read_run(tmp_path / "run")["history"]
+    assert (told["stopped"], len(told["epochs"])) == ("finished", SETTINGS.epochs)
 
 
 def test_another_run_in_the_folder_is_refused_by_name(toy_job: Any, tmp_path: Path) -> None:

@@ -99,11 +99,12 @@ class AbstractSegmentationJob(AbstractJob):
         """See `AbstractJob`."""
         return num_batches(self.plan.rows, self.plan.batch_size)
 
-    def train_batches(self, epoch: int, seed: int, start: int = 0) -> Iterator[Any]:
+    def train_batches(self, epoch: int, seed: int, start: int = 0, step: int = 1) -> Iterator[Any]:
         """Batches of {inputs, mask}."""
         plan, self._epoch = self.plan, epoch
+        wanted = range(start, self.num_batches(), step)
         return batches(
-            plan.rows, epoch, seed, size=plan.batch_size, start=start, workers=plan.workers
+            plan.rows, epoch, seed, size=plan.batch_size, wanted=wanted, workers=plan.workers
         )
 
     def loss(self, batch: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:

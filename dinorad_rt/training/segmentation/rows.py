@@ -6,7 +6,7 @@ Imported late: torch.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -125,21 +125,21 @@ def slice_index(samples: Sequence[Sample], masks: ArrayStore) -> list[tuple[str,
 
 
 def batches(
-    rows: AbstractRows, epoch: int, seed: int, *, size: int, start: int = 0, workers: int = 0
+    rows: AbstractRows, epoch: int, seed: int, *, size: int, wanted: Iterable[int], workers: int = 0
 ) -> Iterator[Item]:
-    """Batches of an epoch from number `start` on, in a random order.
+    """Batches of an epoch, whose items are in a random order.
 
     Args:
         rows: what to draw from.
         epoch, seed: decide the order and, with an item's number, what is random in it.
-        size: items per batch; a last smaller batch is left out, if there is a whole one.
+        size: items per batch; see `num_batches`.
+        wanted: numbers of the batches; no other is made.
         workers: processes that make items ahead; 0 makes them here.
     """
     order = np.random.default_rng([seed, epoch]).permutation(len(rows))
     seeds = np.random.default_rng([seed, epoch, 1]).integers(2**62, size=len(rows))
     planned = [
-        [(int(i), int(seeds[i])) for i in order[at * size : (at + 1) * size]]
-        for at in range(start, num_batches(rows, size))
+        [(int(i), int(seeds[i])) for i in order[at * size : (at + 1) * size]] for at in wanted
     ]
     loader = torch.utils.data.DataLoader(
         _Planned(rows),
@@ -152,7 +152,7 @@ def batches(
 
 
 def num_batches(rows: AbstractRows, size: int) -> int:
-    """Whole batches of an epoch, or the one that there is."""
+    """Whole batches of an epoch, or the one that there is: a last smaller one is left out."""
     return max(1, len(rows) // size)
 
 
