@@ -117,15 +117,20 @@ def held_lock(path: Path, waiting: Callable[[], object]) -> Iterator[None]:
     """Hold the lock file `path`; who comes second waits, after a call of `waiting`.
 
     The operating system drops the lock of a process that dies, so none is left behind.
+
+    Raises:
+        NoSpaceError: the disk is full.
+        OutputError: its folder cannot be written.
     """
     import filelock
 
     lock = filelock.FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        waiting()
-        lock.acquire()
+    with space_errors_named(path):
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            waiting()
+            lock.acquire()
     try:
         yield
     finally:

@@ -24,13 +24,18 @@ def cache_dir(kind: str) -> Path:
     """
     from dinorad_rt.files import space_errors_named
 
-    folder = _cache_root() / kind
+    folder = cache_root() / kind
     with space_errors_named(folder):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return folder
 
 
-def _cache_root() -> Path:
+def cache_root() -> Path:
+    """Folder of the whole cache; it need not be there.
+
+    Raises:
+        OutputError: this user has no place for one.
+    """
     try:
         root = os.environ.get(CACHE_VARIABLE)
         if root:

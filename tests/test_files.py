@@ -16,6 +16,7 @@ from dinorad_rt.files import (
     atomic_folder,
     atomic_path,
     claim_output_dir,
+    held_lock,
     only_writer,
     space_errors_named,
     write_once,
@@ -63,6 +64,15 @@ def test_a_folder_that_is_there_is_filled_and_stays_what_it_is(
         (part / "facts.json").write_text("other")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["facts.json", "graph"]
     assert (tmp_path / "facts.json").read_text() == "{}"
+
+
+def test_a_lock_that_cannot_be_made_names_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(OutputError, match=r"Cannot write key\.lock in .*file: "),
+        held_lock(tmp_path / "file" / "key.lock", lambda: None),
+    ):
+        pass
 
 
 def test_the_marker_of_a_folder_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from dinorad_rt.cli import options
 from dinorad_rt.cli.console import note, print_json, warn
-from dinorad_rt.paths import cache_dir
+from dinorad_rt.paths import cache_root
 from dinorad_rt.words import count_of
 
 EXIT_DAMAGED = 1
@@ -31,7 +31,7 @@ def list_cache(as_json: options.AsJson = False) -> None:
     from dinorad_rt.engines.inventory import disk_bytes, entries
 
     found = entries()
-    root = str(cache_dir("graphs").parent)
+    root = str(cache_root())
     if as_json:
         rows = [
             {"kind": e.kind, "name": e.name, "size": e.size, "used": e.used, "about": e.about}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -94,18 +95,27 @@ def engine_root() -> Path:
     """The folder of engines, for this user alone: an engine is code.
 
     Raises:
-        CacheError: the folder belongs to another user.
+        CacheError: the folder belongs to another user, or others may write into it.
     """
     root = cache_dir(KIND)
     facts = root.stat()
+    fix = "Choose a folder of your own: set DINORAD_RT_CACHE"
     if hasattr(os, "getuid") and facts.st_uid != os.getuid():
         raise CacheError(
             f"The cache of engines, {root}, belongs to another user. An engine is code: only your "
             "own are run.",
-            "Choose a folder of your own: set DINORAD_RT_CACHE",
+            fix,
         )
     if facts.st_mode & 0o077:
-        root.chmod(0o700)
+        try:
+            root.chmod(0o700)
+        except OSError as error:  # read-only, or a file system without permissions
+            if facts.st_mode & 0o022 and error.errno != errno.EROFS:
+                raise CacheError(
+                    f"Others may write into the cache of engines, {root}, and that cannot be "
+                    f"changed ({error.strerror}). An engine is code: only your own are run.",
+                    fix,
+                ) from error
     return root
 
 

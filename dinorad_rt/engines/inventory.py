@@ -5,18 +5,20 @@ Keys of pseudonyms and frozen splits are no cache: they are never listed and nev
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from dinorad_rt.engines.manifest import MANIFEST, Engine
-from dinorad_rt.errors import DinoradError
+from dinorad_rt.errors import DinoradError, OutputError
 from dinorad_rt.files import read_json
 from dinorad_rt.parts import remove_dead_parts
-from dinorad_rt.paths import cache_dir
+from dinorad_rt.paths import CACHE_VARIABLE, cache_root
 from dinorad_rt.progress import Say
 
 KINDS = (
@@ -111,30 +113,41 @@ def remove(chosen: Iterable[Entry], say: Say) -> int:
 
     Returns:
         Bytes that were freed.
-    """
-    import filelock
 
+    Raises:
+        OutputError: the cache may only be read.
+    """
     freed = 0
     for entry in chosen:
-        lock_path = entry.path.parent / f"{entry.name}.lock"
-        lock = filelock.FileLock(lock_path) if lock_path.exists() else None
         try:
-            if lock is not None:
-                lock.acquire(timeout=0)
-        except filelock.Timeout:
-            say(f"{entry.kind} {entry.name[:12]} is being built: left alone")
-            continue
-        try:
-            freed += _delete(entry.path)
-        finally:
-            if lock is not None:
-                lock.release()
+            freed += _remove(entry, say)
+        except OSError as error:
+            raise OutputError(
+                f"{entry.kind} {entry.name[:12]} cannot be deleted from {entry.path.parent}: "
+                f"{error.strerror}.",
+                "Delete it as a user who may write there, or choose another cache with the "
+                f"variable {CACHE_VARIABLE}.",
+            ) from error
     return freed
+
+
+def _remove(entry: Entry, say: Say) -> int:
+    import filelock
+
+    lock_path = entry.path.parent / f"{entry.name}.lock"
+    if not lock_path.exists():
+        return _delete(entry.path)
+    try:
+        with filelock.FileLock(lock_path, timeout=0):
+            return _delete(entry.path)
+    except filelock.Timeout:
+        say(f"{entry.kind} {entry.name[:12]} is being built: left alone")
+        return 0
 
 
 def remove_leftovers() -> int:
     """Delete what processes that are dead were writing; bytes freed."""
-    return sum(remove_dead_parts(cache_dir(kind)) for kind in KINDS)
+    return sum(remove_dead_parts(cache_root() / kind) for kind in KINDS)
 
 
 def touch(folder: Path) -> None:
@@ -146,22 +159,22 @@ def touch(folder: Path) -> None:
 
 
 def _paths(kind: str) -> list[Path]:
+    folder = cache_root() / kind  # not made here: a cache may be read-only
     return [
         path
-        for path in sorted(cache_dir(kind).iterdir())
+        for path in sorted(folder.iterdir() if folder.is_dir() else ())
         if not path.name.startswith(".") and path.suffix not in (".lock", ".part")
     ]
 
 
 def _entry(kind: str, path: Path) -> Entry:
-    files = [path] if path.is_file() else [item for item in path.rglob("*") if item.is_file()]
-    sizes = [item.stat() for item in files]
+    files = _stats(path)
     return Entry(
         kind=kind,
         name=path.name,
         path=path,
-        files={(item.st_dev, item.st_ino): item.st_size for item in sizes},
-        used=max((item.st_mtime for item in sizes), default=path.stat().st_mtime),
+        files={(item.st_dev, item.st_ino): item.st_size for item in files},
+        used=max((item.st_mtime for item in files), default=time.time()),
         about=_about(kind, path),
     )
 
@@ -189,10 +202,22 @@ def _open(entry: Entry) -> None:
 
 def _delete(path: Path) -> int:
     """Bytes that were freed: a file that is linked to from elsewhere frees none."""
-    files = [path] if path.is_file() else [item for item in path.rglob("*") if item.is_file()]
-    facts = [item.stat() for item in files]
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
-    return sum(item.st_size for item in facts if item.st_nlink == 1)
+    files = _stats(path)
+    try:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    except FileNotFoundError:  # somebody else is deleting it
+        return 0
+    return sum(item.st_size for item in files if item.st_nlink == 1)
+
+
+def _stats(path: Path) -> list[os.stat_result]:
+    """Facts of a file, or of the files in a folder; what vanishes meanwhile is left out."""
+    inside = [Path(folder, name) for folder, _, names in os.walk(path) for name in names]
+    found = []
+    for item in [path] if path.is_file() else inside:
+        with suppress(FileNotFoundError):
+            found.append(item.stat())
+    return found

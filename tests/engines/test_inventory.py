@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any
 import pytest
 
 from dinorad_rt.engines.build import get_or_build
-from dinorad_rt.engines.cache import build_lock, new_engine_folder
+from dinorad_rt.engines.cache import build_lock, engine_root, new_engine_folder
 from dinorad_rt.engines.inventory import (
     KINDS,
     Entry,
@@ -23,6 +25,7 @@ from dinorad_rt.engines.inventory import (
     surplus,
 )
 from dinorad_rt.engines.profile import Profile
+from dinorad_rt.errors import CacheError, OutputError
 from dinorad_rt.paths import cache_dir
 
 DAY = 86_400.0
@@ -116,6 +119,44 @@ def test_what_is_being_built_is_left_alone(cache: Path) -> None:
     assert said == ["engines key is being built: left alone"]
 
 
+def test_listing_makes_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tmp_path / "cache"
+    monkeypatch.setenv("DINORAD_RT_CACHE", str(root))
+    assert entries() == [] and remove_leftovers() == 0
+    assert not root.exists()
+
+
+def test_what_cannot_be_deleted_is_an_error_and_frees_nothing(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (cache_dir("engines") / "key").mkdir()
+    (cache_dir("engines") / "key" / "model.bin").write_bytes(b"x")
+    (cache_dir("engines") / "key.lock").touch()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", "model.bin")
+
+    monkeypatch.setattr(shutil, "rmtree", refuse)
+    with pytest.raises(OutputError, match="engines key cannot be deleted from .*Read-only"):
+        remove(entries(["engines"]), print)
+
+
+def test_what_vanishes_meanwhile_is_left_out(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (cache_dir("embeddings") / "key").mkdir()
+    for name in ("kept", "gone"):
+        (cache_dir("embeddings") / "key" / name).write_bytes(b"x" * 3)
+    stat = Path.stat
+
+    def vanishing(path: Path, **options: bool) -> os.stat_result:
+        if path.name == "gone":
+            path.unlink(missing_ok=True)
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", vanishing)
+    (entry,) = entries(["embeddings"])
+    assert entry.size == 3
+
+
 def test_what_dead_processes_left_goes(cache: Path) -> None:
     (cache_dir("engines") / ".key.0.parts").mkdir()
     (cache_dir("engines") / ".key.0.parts" / "half").write_bytes(b"x" * 7)
@@ -135,3 +176,33 @@ def test_the_folder_of_engines_is_for_its_user_alone(
         tiny_graph("fp32"), backend="onnxruntime", profile=Profile("test", batch=2, threads=1)
     )
     assert root.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX")
+@pytest.mark.parametrize(("mode", "number"), [(0o755, errno.EROFS), (0o755, errno.EPERM)])
+def test_a_folder_that_others_only_read_is_used_as_it_is(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, mode: int, number: int
+) -> None:
+    root = cache_dir("engines")
+    root.chmod(mode)
+    monkeypatch.setattr(Path, "chmod", _refusing(number))
+    assert engine_root() == root
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX")
+def test_a_folder_that_others_may_write_into_is_refused_if_it_must_stay_so(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache_dir("engines").chmod(0o777)
+    monkeypatch.setattr(Path, "chmod", _refusing(errno.EPERM))
+    with pytest.raises(CacheError, match="Others may write into the cache"):
+        engine_root()
+    monkeypatch.setattr(Path, "chmod", _refusing(errno.EROFS))
+    engine_root()  # nobody writes to what is read-only
+
+
+def _refusing(number: int) -> Callable[..., None]:
+    def chmod(path: Path, mode: int) -> None:
+        raise OSError(number, os.strerror(number), str(path))
+
+    return chmod
