@@ -7,6 +7,7 @@ as one that takes milliseconds: its spread is small, and a benchmark is to end.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 
 PATIENCE = 10.0
@@ -19,6 +20,8 @@ OVERHEAD_SECONDS = 4.0
 """Starting a process, loading an engine."""
 LONG_SECONDS = 2 * 3600.0
 """From here on a benchmark tells how it could be shorter."""
+BUILD_SHARE = 0.5
+"""Part of a limited time that may go into engines; without measurements they are of no use."""
 REACHED = 0.7
 """Part of the matrix product's speed that an engine is expected to reach."""
 
@@ -59,6 +62,27 @@ def _timed(call: float, seconds: float, least: int) -> float:
     return call * max(math.ceil(seconds / call), min(least, patient))
 
 
+class TimeLimit:
+    """The time that a benchmark may take, from now on.
+
+    Args:
+        minutes: None for as long as it takes.
+    """
+
+    def __init__(self, minutes: float | None) -> None:
+        self.minutes = minutes
+        self._seconds = math.inf if minutes is None else 60 * minutes
+        self._start = time.monotonic()
+
+    def has_room(self, seconds: float = 0.0, *, share: float = 1.0) -> bool:
+        """Whether `seconds` more end within this share of the time."""
+        return time.monotonic() - self._start + seconds <= share * self._seconds
+
+    def reason(self) -> str:
+        """Why something was left out."""
+        return f"no time left of --minutes {self.minutes:g}"
+
+
 class Remaining:
     """Time that a list of measurements still takes: the estimate, corrected by what is done.
 
@@ -83,9 +107,16 @@ class Remaining:
     @property
     def seconds(self) -> float:
         """What is left."""
+        return self._factor() * sum(self._expected[self._finished :])
+
+    @property
+    def next_seconds(self) -> float:
+        """What the next measurement will take."""
+        return self._factor() * self._expected[self._finished]
+
+    def _factor(self) -> float:
         planned = sum(self._expected[: self._finished])
-        factor = self._spent / planned if planned else 1.0
-        return factor * sum(self._expected[self._finished :])
+        return self._spent / planned if planned else 1.0
 
     def words(self) -> str:
         """`about 12 minutes`."""

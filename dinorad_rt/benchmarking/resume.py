@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from dinorad_rt.benchmarking.ceiling import Ceiling
+from dinorad_rt.benchmarking.cell import Cell
+from dinorad_rt.benchmarking.summary import FACTS
 from dinorad_rt.errors import OutputExistsError
 from dinorad_rt.files import read_json
 
@@ -21,17 +22,27 @@ class StoredRun:
     """What an earlier run left.
 
     Attributes:
-        runs: identity of a cell → its measurements.
+        rows: its cells with their facts and measurements, as `summarise` takes them.
         ceilings: the matrix products that were measured beside them.
     """
 
-    runs: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    rows: list[dict[str, Any]] = field(default_factory=list)
     ceilings: list[Ceiling] = field(default_factory=list)
 
+    def runs_of(self, row: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """The measurements of the same cell with the same engine."""
+        same = [
+            old
+            for old in self.rows
+            if old["cell"].as_dict() == row["cell"].as_dict()
+            and old["engine_key"] == row["engine_key"]
+        ]
+        return [run for old in same for run in old["runs"]]
 
-def identity(cell: Mapping[str, Any], engine_key: str) -> str:
-    """What makes two cells the same: what is measured, and with which engine."""
-    return json.dumps([dict(sorted(cell.items())), engine_key])
+    def others(self, rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """What was measured of cells that are not among `rows`."""
+        cells = [row["cell"].as_dict() for row in rows]
+        return [old for old in self.rows if old["runs"] and old["cell"].as_dict() not in cells]
 
 
 def stored_run(path: Path, plan: Mapping[str, Any], machine: Mapping[str, Any]) -> StoredRun:
@@ -50,7 +61,7 @@ def stored_run(path: Path, plan: Mapping[str, Any], machine: Mapping[str, Any]) 
     try:
         document = read_json(path)
         other = _differences(document, plan, machine)
-        rows = [(row, identity(_cell_of(row), str(row["engine_key"]))) for row in document["rows"]]
+        rows = [_row_of(row) for row in document["rows"]]
         ceilings = [Ceiling(**entry) for entry in document["ceilings"]]
     except (ValueError, KeyError, TypeError) as error:
         raise OutputExistsError(
@@ -63,12 +74,13 @@ def stored_run(path: Path, plan: Mapping[str, Any], machine: Mapping[str, Any]) 
             "could not be compared.",
             "Choose a new folder with --out.",
         )
-    return StoredRun({name: list(row["runs"]) for row, name in rows}, ceilings)
+    return StoredRun(rows, ceilings)
 
 
-def _cell_of(row: Mapping[str, Any]) -> dict[str, Any]:
+def _row_of(row: Mapping[str, Any]) -> dict[str, Any]:
     keys = ("model", "backend", "precision", "image_size", "batch", "mode")
-    return {key: row[key] for key in keys}
+    cell = Cell(**{key: row[key] for key in keys}, engine="")
+    return {"cell": cell, **{key: row[key] for key in FACTS}, "runs": list(row["runs"])}
 
 
 def _differences(

@@ -1,4 +1,4 @@
-"""A benchmark over models × backends × sizes × batches: random order, cool-down, repeats."""
+"""A benchmark over models × backends × sizes × batches: rounds in random order, with cool-down."""
 
 from __future__ import annotations
 
@@ -14,7 +14,13 @@ from typing import Any
 
 from dinorad_rt.benchmarking.ceiling import Ceiling, measure_ceiling
 from dinorad_rt.benchmarking.cell import Cell
-from dinorad_rt.benchmarking.pace import LONG_SECONDS, REACHED, Remaining, expected_seconds
+from dinorad_rt.benchmarking.pace import (
+    LONG_SECONDS,
+    REACHED,
+    Remaining,
+    TimeLimit,
+    expected_seconds,
+)
 from dinorad_rt.benchmarking.planned import (
     PlannedCell,
     built_rows,
@@ -23,12 +29,13 @@ from dinorad_rt.benchmarking.planned import (
     told_engines,
     words_of,
 )
-from dinorad_rt.benchmarking.resume import identity, stored_run
+from dinorad_rt.benchmarking.resume import stored_run
 from dinorad_rt.benchmarking.summary import low_precision, summarise
 from dinorad_rt.errors import EngineError
 from dinorad_rt.files import read_json, write_json
 from dinorad_rt.machine import machine_facts
 from dinorad_rt.progress import Say, silent
+from dinorad_rt.words import count_of
 
 SCHEMA = 2
 BENCH_FILE = "bench.json"
@@ -42,9 +49,10 @@ class SweepPlan:
         models, backends, precisions, image_sizes, batches: the axes. An image size of None is the
             backbone's own.
         weights: hub, random, auto or a path; speed does not depend on it, the report says it.
-        repeats: measurements of each cell, spread over the run in random order.
+        repeats: measurements of each cell: rounds over all cells, each in a random order.
         seconds: time of one measurement.
         cool_down: seconds of rest before each measurement.
+        minutes: nothing is begun that would end later; None for no limit.
         seed: of the order and of random weights.
         end_to_end: also measure from files to stored embeddings, with the largest batch.
         data: folder or CSV of images for that; None for the embedded phantoms.
@@ -59,6 +67,7 @@ class SweepPlan:
     repeats: int = 3
     seconds: float = 2.0
     cool_down: float = 0.5
+    minutes: float | None = None
     seed: int = 0
     end_to_end: bool = True
     data: Path | None = None
@@ -73,16 +82,22 @@ class SweepPlan:
 
 @dataclass
 class Sweep:
-    """The state of a run: cells with their facts, and every measurement so far."""
+    """The state of a run: cells with their facts, and every measurement so far.
+
+    `kept` are cells of an earlier run into the same folder that this one does not ask for.
+    """
 
     plan: SweepPlan
+    limit: TimeLimit
     rows: list[dict[str, Any]] = field(default_factory=list)
+    kept: list[dict[str, Any]] = field(default_factory=list)
     skipped: list[dict[str, str]] = field(default_factory=list)
     ceilings: list[Ceiling] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """The whole run as plain values: what `bench.json` holds."""
-        kinds = {row["weights"] for row in self.rows}
+        rows = [*self.rows, *self.kept]
+        kinds = {row["weights"] for row in rows}
         return {
             "schema": SCHEMA,
             "kind": "bench",
@@ -91,7 +106,7 @@ class Sweep:
             "plan": self.plan.as_dict(),
             "machine": machine_facts(),
             "ceilings": [ceiling.as_dict() for ceiling in self.ceilings],
-            "rows": [summarise(row, self.ceilings) for row in self.rows],
+            "rows": [summarise(row, self.ceilings) for row in rows],
             "skipped": self.skipped,
         }
 
@@ -99,7 +114,8 @@ class Sweep:
 def run_sweep(plan: SweepPlan, out: Path, *, say: Say = silent) -> dict[str, Any]:
     """Build every engine, measure every cell, and write `bench.json` after each measurement.
 
-    A run that was interrupted goes on: what `out` holds of the same cells is not measured again.
+    A run that was interrupted goes on: what `out` holds of the same cells is not measured again,
+    and what it holds of others stays.
 
     Args:
         plan: what to measure.
@@ -114,22 +130,34 @@ def run_sweep(plan: SweepPlan, out: Path, *, say: Say = silent) -> dict[str, Any
         OutputExistsError: `out` holds a run of another machine, other versions or other settings.
     """
     stored = stored_run(out / BENCH_FILE, plan.as_dict(), machine_facts())
-    sweep = Sweep(plan)
+    sweep = Sweep(plan, TimeLimit(plan.minutes))
     planned = planned_cells(plan, sweep.skipped, say)
     kinds = {(item.device, low_precision(item.cell.precision)) for item in planned}
     sweep.ceilings = _best([*stored.ceilings, *_ceilings(kinds, sweep, say)])
     if planned:
         _tell_plan(planned, sweep, say)
-    sweep.rows = list(built_rows(planned, sweep.skipped, say))
+    sweep.rows = list(built_rows(planned, sweep.limit, sweep.skipped, say))
     if not sweep.rows:
         reasons = "; ".join(sorted({entry["reason"] for entry in sweep.skipped}))
-        raise EngineError(f"Nothing could be measured: {reasons}", "See: dinorad-rt doctor")
+        raise EngineError(f"Nothing could be measured: {reasons}", _way_out(plan))
     for row in sweep.rows:
-        row["runs"] = list(stored.runs.get(identity(row["cell"].as_dict(), row["engine_key"]), ()))
+        row["runs"] = stored.runs_of(row)
+    sweep.kept = stored.others(sweep.rows)
+    if sweep.kept:
+        say(f"{count_of(len(sweep.kept), 'cell')} of an earlier run in {out} stay beside these")
     _measure_all(sweep, out, say)
+    if plan.minutes is not None and not any(row["runs"] for row in sweep.rows):
+        reasons = "; ".join(sorted({entry["reason"] for entry in sweep.skipped}))
+        raise EngineError(f"Nothing was measured: {reasons}", _way_out(plan))
     sweep.ceilings = _best([*sweep.ceilings, *_ceilings(kinds, sweep, say)])
     write_json(out / BENCH_FILE, sweep.as_dict())
     return read_json(out / BENCH_FILE)
+
+
+def _way_out(plan: SweepPlan) -> str:
+    if plan.minutes is None:
+        return "See: dinorad-rt doctor"
+    return "Give more --minutes; engines that are built stay in the cache. See: dinorad-rt doctor"
 
 
 def _tell_plan(planned: list[PlannedCell], sweep: Sweep, say: Say) -> None:
@@ -140,23 +168,28 @@ def _tell_plan(planned: list[PlannedCell], sweep: Sweep, say: Say) -> None:
     say(f"{told_engines(planned)}; then {repeats * len(planned)} measurements, {left.words()}")
     if left.seconds > LONG_SECONDS:
         say(
-            "shorter: fewer --repeats, --batch, --image-size or --model first; the same command "
-            "with more of them and the same --out adds to the run"
+            "shorter: --minutes 60, or fewer --repeats, --batch, --image-size or --model; what is "
+            "measured later with the same --out adds to the run"
         )
 
 
 def _measure_all(sweep: Sweep, out: Path, say: Say) -> None:
     plan = sweep.plan
-    order = [row for row in sweep.rows for _ in range(plan.repeats - len(row["runs"]))]
-    random.Random(plan.seed).shuffle(order)
+    order = _rounds(sweep.rows, plan)
     left = Remaining([_expected(r["cell"], r["macs"], r["device"], sweep) for r in order])
     say(f"{len(order)} measurements in random order, {left.words()}")
-    failed: set[str] = set()
+    given_up: set[str] = set()
     for number, row in enumerate(order, start=1):
         cell: Cell = row["cell"]
         name = describe(cell)
-        if name in failed:
+        if name in given_up:
             left.skip()
+            continue
+        if not sweep.limit.has_room(left.next_seconds):
+            given_up.add(name)
+            left.skip()
+            if not row["runs"]:
+                sweep.skipped.append({**words_of(cell), "reason": sweep.limit.reason()})
             continue
         say(f"[{number}/{len(order)}] {name}; {left.words()} left")
         start = time.monotonic()
@@ -164,11 +197,24 @@ def _measure_all(sweep: Sweep, out: Path, say: Say) -> None:
         try:
             row["runs"].append(_in_own_process(cell, plan.seconds))
         except EngineError as error:
-            failed.add(name)
+            given_up.add(name)
             say(error.problem)
             sweep.skipped.append({**words_of(cell), "reason": error.problem})
         write_json(out / BENCH_FILE, sweep.as_dict())
         left.done(time.monotonic() - start)
+    missing = sum(plan.repeats - len(row["runs"]) for row in sweep.rows)
+    if plan.minutes is not None and missing:
+        say(f"{missing} measurements are left; the same command goes on with them")
+
+
+def _rounds(rows: list[dict[str, Any]], plan: SweepPlan) -> list[dict[str, Any]]:
+    """Every cell once, in random order, before any comes again: a run that is cut has them all."""
+    chance = random.Random(plan.seed)
+    order = []
+    for turn in range(plan.repeats):
+        due = [row for row in rows if len(row["runs"]) <= turn]
+        order += chance.sample(due, len(due))
+    return order
 
 
 def _expected(cell: Cell, macs: int, device: str, sweep: Sweep) -> float:

@@ -48,6 +48,14 @@ def bench(
     repeats: Annotated[int, typer.Option(min=1, help="Measurements of each cell.")] = 3,
     seconds: Annotated[float, typer.Option(min=0.1, help="Length of one measurement.")] = 2.0,
     cool_down: Annotated[float, typer.Option(min=0, help="Rest before each, seconds.")] = 0.5,
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1,
+            help="Begin nothing that would end later, engines included; the fastest cells come "
+            "first, and the same command goes on.",
+        ),
+    ] = None,
     end_to_end: Annotated[
         bool,
         typer.Option(
@@ -71,7 +79,8 @@ def bench(
     """Measure engines side by side: random order, repeats, each in a process of its own.
 
     Writes bench.json, bench.md and a self-contained bench.html, with the machine's own
-    matrix-product ceiling measured in the same run. A run that was stopped goes on.
+    matrix-product ceiling measured in the same run. A run that was stopped goes on; what is
+    measured later with the same --out adds to it.
     """
     from dinorad_rt.benchmarking.sweep import BENCH_FILE, SweepPlan, run_sweep
     from dinorad_rt.files import claim_output_dir
@@ -89,6 +98,7 @@ def bench(
         repeats=repeats,
         seconds=seconds,
         cool_down=cool_down,
+        minutes=minutes,
         seed=seed,
         end_to_end=end_to_end,
         data=data,

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from dinorad_rt.benchmarking.resume import identity, stored_run
+from dinorad_rt.benchmarking.cell import Cell
+from dinorad_rt.benchmarking.resume import stored_run
+from dinorad_rt.benchmarking.summary import FACTS
 from dinorad_rt.errors import OutputExistsError
 from dinorad_rt.files import write_json
 
@@ -28,7 +30,8 @@ CEILING = {"device": "cpu", "precision": "fp32", "tflops": 1.0, "size": 8}
 def stored(tmp_path: Path) -> Path:
     """A run with two measurements of one cell."""
     path = tmp_path / "bench.json"
-    row = CELL | {"engine_key": "k", "runs": [{"images_per_s": 1.0}, {"images_per_s": 2.0}]}
+    facts = dict.fromkeys(FACTS, 1) | {"engine_key": "k"}
+    row = CELL | facts | {"runs": [{"images_per_s": 1.0}, {"images_per_s": 2.0}]}
     document = {"plan": PLAN, "machine": MACHINE, "rows": [row], "ceilings": [CEILING]}
     write_json(path, document)
     return path
@@ -36,13 +39,18 @@ def stored(tmp_path: Path) -> Path:
 
 def test_measurements_are_found_again(stored: Path) -> None:
     found = stored_run(stored, PLAN, MACHINE)
-    assert [run["images_per_s"] for run in found.runs[identity(CELL, "k")]] == [1.0, 2.0]
-    assert identity(CELL, "another engine") not in found.runs
+    cell = Cell(**CELL, engine="a folder")
+    runs = found.runs_of({"cell": cell, "engine_key": "k"})
+    assert [run["images_per_s"] for run in runs] == [1.0, 2.0]
+    assert found.runs_of({"cell": cell, "engine_key": "another engine"}) == []
     assert found.ceilings[0].tflops == 1.0
+    assert found.others([{"cell": cell}]) == []  # the same cell, whatever its engine
+    other = Cell(**CELL | {"batch": 2}, engine="")
+    assert [row["cell"].batch for row in found.others([{"cell": other}])] == [1]
 
 
 def test_nothing_there_is_a_fresh_start(tmp_path: Path) -> None:
-    assert stored_run(tmp_path / "bench.json", PLAN, MACHINE).runs == {}
+    assert stored_run(tmp_path / "bench.json", PLAN, MACHINE).rows == []
 
 
 @pytest.mark.parametrize(

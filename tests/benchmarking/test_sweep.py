@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from dinorad_rt.benchmarking import sweep
+from dinorad_rt.benchmarking import pace, sweep
 from dinorad_rt.benchmarking.ceiling import Ceiling
 from dinorad_rt.benchmarking.cell import Cell, measure_cell
 from dinorad_rt.benchmarking.sweep import SweepPlan, run_sweep
@@ -104,7 +106,61 @@ def test_a_long_run_tells_how_it_could_be_shorter(
     monkeypatch.setattr(sweep, "LONG_SECONDS", 1.0)
     said: list[str] = []
     run_sweep(_plan(images, batches=(1,), repeats=1), tmp_path, say=said.append)
-    assert any(line.startswith("shorter: fewer --repeats") for line in said)
+    assert any(line.startswith("shorter: --minutes 60") for line in said)
+
+
+def test_every_cell_comes_once_before_any_comes_again(
+    cache: Path, tmp_path: Path, images: Path, measured: list[Cell]
+) -> None:
+    run_sweep(_plan(images, repeats=3, end_to_end=False), tmp_path)
+    rounds = [measured[i : i + 4] for i in range(0, 12, 4)]
+    assert [len(set(cells)) for cells in rounds] == [4, 4, 4]
+    assert rounds[0] != rounds[1] or rounds[1] != rounds[2]
+
+
+def test_a_run_with_a_time_limit_ends_and_goes_on(
+    cache: Path, tmp_path: Path, images: Path, measured: list[Cell], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock jumps: building the first engine, or the first measurement, takes all the time."""
+    now = [0.0]
+    monkeypatch.setattr(pace, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    plan = _plan(images, repeats=1, minutes=1.0, end_to_end=False)
+
+    def slow_builds(line: str) -> None:
+        now[0] += 61.0 * line.startswith("building")
+
+    with pytest.raises(
+        EngineError, match="Nothing was measured: .*no time left of --minutes 1"
+    ) as no:
+        run_sweep(plan, tmp_path / "none", say=slow_builds)
+    assert "--minutes" in no.value.fix and measured == []
+    said: list[str] = []
+
+    def measure(cell: Cell, seconds: float) -> dict[str, Any]:
+        now[0] += 61.0
+        return measuring(cell, seconds)
+
+    measuring = sweep._in_own_process
+    monkeypatch.setattr(sweep, "_in_own_process", measure)
+    document = run_sweep(plan, tmp_path / "some", say=said.append)
+    assert len(measured) == 1 == sum(len(row["runs"]) for row in document["rows"])
+    assert [entry["reason"] for entry in document["skipped"]] == ["no time left of --minutes 1"] * 3
+    assert "3 measurements are left; the same command goes on with them" in said
+    document = run_sweep(replace(plan, minutes=None), tmp_path / "some")
+    assert len(measured) == 4 == sum(len(row["runs"]) for row in document["rows"])
+    assert document["skipped"] == []
+
+
+def test_what_another_question_measured_stays(
+    cache: Path, tmp_path: Path, images: Path, measured: list[Cell]
+) -> None:
+    plan = _plan(images, batches=(1,), repeats=1, end_to_end=False)
+    first = run_sweep(plan, tmp_path)
+    said: list[str] = []
+    both = run_sweep(replace(plan, batches=(2,)), tmp_path, say=said.append)
+    assert f"2 cells of an earlier run in {tmp_path} stay beside these" in said
+    assert [row["batch"] for row in both["rows"]] == [2, 2, 1, 1]
+    assert [row["runs"] for row in both["rows"][2:]] == [row["runs"] for row in first["rows"]]
 
 
 def test_what_does_not_run_here_is_left_out_and_said(
