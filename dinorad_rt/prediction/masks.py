@@ -13,6 +13,7 @@ from dinorad_rt.errors import DataError
 from dinorad_rt.files import atomic_path
 from dinorad_rt.optional import require
 from dinorad_rt.prediction.inputs import Item
+from dinorad_rt.reports.palette import rgb_of
 from dinorad_rt.studies.nifti import open_nifti
 from dinorad_rt.studies.quiet import quiet
 from dinorad_rt.studies.read import file_kind
@@ -155,13 +156,13 @@ def _segmentation(
     model: str,
     version: str,
 ) -> Any:
-    return hd.seg.Segmentation(
+    segmentation = hd.seg.Segmentation(
         source_images=sources,
         pixel_array=np.stack([mask == index for index in present], axis=-1),
         segmentation_type="BINARY",
         omit_empty_frames=bool(mask.any()),
         segment_descriptions=[
-            _description(hd, number, class_names[index], model, version)
+            _description(hd, (number, index), class_names[index], model, version)
             for number, index in enumerate(present, start=1)
         ],
         series_instance_uid=hd.UID(),
@@ -169,23 +170,37 @@ def _segmentation(
         sop_instance_uid=hd.UID(),
         instance_number=1,
         manufacturer="dinorad-rt",
-        manufacturer_model_name=model[:64],
+        manufacturer_model_name=_long_string(model),
         software_versions=__version__,
         device_serial_number="none",
         content_label="DINORAD_RT",
         content_description="Not for clinical use",
     )
+    if not all(text.isascii() for text in (model, *class_names)):
+        segmentation.SpecificCharacterSet = "ISO_IR 192"  # that of the series may lack letters
+    return segmentation
 
 
-def _description(hd: Any, number: int, name: str, model: str, version: str) -> Any:
+def _description(hd: Any, place: tuple[int, int], name: str, model: str, version: str) -> Any:
+    """A segment; its place is its number and its class, whose colour it has.
+
+    Viewers take the colour, and some do not open a segment without one.
+    """
+    number, index = place
     tissue, family = hd.sr.CodedConcept(*_TISSUE), hd.sr.CodedConcept(*_FAMILY)
     return hd.seg.SegmentDescription(
         segment_number=number,
-        segment_label=name[:64],
+        segment_label=_long_string(name),
         segmented_property_category=tissue,
         segmented_property_type=tissue,
         algorithm_type="AUTOMATIC",
         algorithm_identification=hd.AlgorithmIdentificationSequence(
-            name=model[:64], version=version[:64], family=family
+            name=_long_string(model), version=version[:64], family=family
         ),
+        display_color=hd.color.CIELabColor.from_rgb(*rgb_of(index)),
     )
+
+
+def _long_string(text: str) -> str:
+    """Text as DICOM's LO holds it: 64 letters, and no backslash, which parts values."""
+    return text.replace("\\", "/")[:64]

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dinorad_rt.files import atomic_path
-from dinorad_rt.reports.outlines import COLOURS
+from dinorad_rt.reports.palette import COLOURS, rgb_of
+from dinorad_rt.reports.viewing import picture_font, wrapped_words
 
 if TYPE_CHECKING:
+    import PIL.Image
+
     from dinorad_rt.studies.study import Study
 
 TILES = 9
@@ -23,6 +28,11 @@ LINE = 18
 """Height of a line of text in pixels."""
 WORDS = "Not for clinical use."
 LEAST_WIDTH = 200
+KEY_INDENT = 26
+FEW_KEYS = 6
+"""Classes of a legend up to which they stand below each other, for each column of it."""
+MOST_LETTERS = 80
+"""Of a class name in a legend."""
 _OPACITY = 0.45
 _WHITE = (255, 255, 255)
 
@@ -32,7 +42,7 @@ def write_overlay(path: Path, mask: np.ndarray, study: Study, class_names: Seque
 
     Slices are spread over those with a mask, or over all if there is none; each carries its number
     in the order of the display. A single image stands beside itself without the mask. Colours are
-    those of the report's pictures.
+    those of the report's pictures; the legend has each class's value in the mask.
 
     Args:
         path: ending in .png.
@@ -46,22 +56,44 @@ def write_overlay(path: Path, mask: np.ndarray, study: Study, class_names: Seque
     columns = int(np.ceil(np.sqrt(len(cells))))
     height, width = cells[0][1].shape[:2]
     down, right = height + LINE + GAP, width + GAP
-    rows = -(-len(cells) // columns)
-    names = class_names[1:]
-    size = (max(columns * right - GAP, LEAST_WIDTH), rows * down + LINE * (len(names) + 1))
-    picture = Image.new("RGB", size)
+    legend = _legend(class_names, max(columns * right - GAP, LEAST_WIDTH))
+    top = -(-len(cells) // columns) * down
+    picture = Image.new("RGB", (legend.width, top + legend.height))
     draw = ImageDraw.Draw(picture)
     for number, (words, tile) in enumerate(cells):
-        left, top = number % columns * right, number // columns * down
-        picture.paste(Image.fromarray(tile), (left, top))
-        draw.text((left + 2, top + height + 2), words, fill=_WHITE)
-    for row, name in enumerate(names):
-        top = rows * down + LINE * row
-        draw.rectangle((6, top + 2, 18, top + 14), fill=_rgb(row + 1))
-        draw.text((26, top + 2), name, fill=_WHITE)
-    draw.text((6, rows * down + LINE * len(names) + 2), WORDS, fill=_WHITE)
+        at = (number % columns * right, number // columns * down)
+        picture.paste(Image.fromarray(tile), at)
+        draw.text((at[0] + 2, at[1] + height + 2), words, fill=_WHITE, font=picture_font())
+    picture.paste(legend, (0, top))
     with atomic_path(path) as part:
         picture.save(part, format="PNG")
+
+
+def _legend(class_names: Sequence[str], width: int) -> PIL.Image.Image:
+    """Colour, value and name of each class, in as many columns as the width has room for."""
+    from PIL import Image, ImageDraw
+
+    keys = [f"{value} {_shortened(name)}" for value, name in enumerate(class_names)][1:]
+    wide = KEY_INDENT + ceil(max(map(picture_font().getlength, keys))) + 2 * GAP
+    width = max(width, wide)
+    beside = max(1, min(width // wide, len(keys) // FEW_KEYS))
+    below = -(-len(keys) // beside)
+    repeated = f"Colours repeat after {len(COLOURS)} classes. " if len(keys) > len(COLOURS) else ""
+    words = wrapped_words(repeated + WORDS, width - 12)
+    legend = Image.new("RGB", (width, LINE * (below + len(words))))
+    draw = ImageDraw.Draw(legend)
+    write = partial(draw.text, fill=_WHITE, font=picture_font())
+    for number, key in enumerate(keys):
+        left, top = number // below * (width // beside), LINE * (number % below)
+        draw.rectangle((left + 6, top + 2, left + 18, top + 14), fill=rgb_of(number + 1))
+        write((left + KEY_INDENT, top + 2), key)
+    for number, line in enumerate(words):
+        write((6, LINE * (below + number) + 2), line)
+    return legend
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= MOST_LETTERS else f"{name[: MOST_LETTERS - 1]}…"
 
 
 def _cells(mask: np.ndarray, study: Study) -> Iterator[tuple[str, np.ndarray]]:
@@ -89,7 +121,7 @@ def _tile(slice_: Study, mask: np.ndarray, side: int) -> np.ndarray:
     colour = np.repeat((grey * 255).astype(np.uint8)[..., None], 3, axis=2).astype(np.float64)
     for index in np.unique(mask[mask > 0]):
         where = mask == index
-        colour[where] = (1 - _OPACITY) * colour[where] + _OPACITY * np.asarray(_rgb(int(index)))
+        colour[where] = (1 - _OPACITY) * colour[where] + _OPACITY * np.asarray(rgb_of(int(index)))
     height, width = mask.shape
     tall, wide = (1.0, 1.0) if slice_.spacing is None else slice_.spacing[1:]
     size = (max(1, round(width * wide * side / (height * tall))), side)
@@ -110,11 +142,6 @@ def _grey(slice_: Study) -> np.ndarray:
     top, left = plan.rows.offset, plan.columns.offset
     grey: np.ndarray = Preprocessor(spec)(slice_)[0, top : top + height, left : left + width]
     return grey
-
-
-def _rgb(index: int) -> tuple[int, int, int]:
-    text = COLOURS[(index - 1) % len(COLOURS)].lstrip("#")
-    return int(text[:2], 16), int(text[2:4], 16), int(text[4:], 16)
 
 
 def _spread(indexes: np.ndarray, count: int) -> np.ndarray:

@@ -25,6 +25,7 @@ from dinorad_rt.files import atomic_path
 from dinorad_rt.prediction.bundle import LOGITS, Bundle
 from dinorad_rt.prediction.inputs import Item
 from dinorad_rt.preprocessing.reference import picture_of
+from dinorad_rt.reports.viewing import picture_font, wrapped_words
 
 if TYPE_CHECKING:
     import torch
@@ -37,7 +38,7 @@ IN_PYTORCH: tuple[Method, ...] = ("gradients", "attention")
 READING: dict[Method, str] = {
     "occlusion": "Orange speaks for it, blue against it.",
     "gradients": "Orange speaks for it, blue against it.",
-    "attention": "Orange: where attention gathers, whatever the class.",
+    "attention": "Orange: where attention gathers, the same for every class.",
 }
 Infer = Callable[[np.ndarray], np.ndarray]
 """(rows, 3, H, W) float32 → (rows, classes) logits."""
@@ -179,7 +180,7 @@ def integrated_gradients(
 
 
 def attention(module: Module, pixels: np.ndarray) -> Attribution:
-    """Where the class token looks, through all blocks; 0 where it looks least.
+    """Where the class token looks, through all blocks, beyond an even share; 0 below one.
 
     Args:
         module: (rows, 3, H, W) → (rows, classes), of a vision transformer.
@@ -194,9 +195,9 @@ def attention(module: Module, pixels: np.ndarray) -> Attribution:
     shares = attention_map(attentions(module, pixels), (height, width))
     note = (
         f"The class token takes {shares.min():.1f} to {shares.max():.1f} times an even share from "
-        "a patch; the map is the same for every class."
+        "a patch; coloured is what is above 1."
     )
-    return Attribution((shares - shares.min()).astype(np.float32), note)
+    return Attribution(np.maximum(shares - 1, 0).astype(np.float32), note)
 
 
 @dataclass(frozen=True)
@@ -290,12 +291,14 @@ def write_saliency(
         Image.fromarray(tile).resize((_SIDE, _SIDE), Image.Resampling.BILINEAR)
         for tile in saliency_tiles(bundle.preprocessing, pixels, found)
     ]
-    picture = Image.new("RGB", (2 * _SIDE, _SIDE + 18 * len(lines) + 8))
+    words = [part for line in lines for part in wrapped_words(line, 2 * _SIDE - 12)]
+    picture = Image.new("RGB", (2 * _SIDE, _SIDE + 18 * len(words) + 8))
     for index, tile in enumerate(tiles):
         picture.paste(tile, (index * _SIDE, 0))
     draw = ImageDraw.Draw(picture)
-    for row, line in enumerate(lines):
-        draw.text((6, _SIDE + 4 + 18 * row), line, fill=(255, 255, 255))
+    for row, line in enumerate(words):
+        at = (6, _SIDE + 4 + 18 * row)
+        draw.text(at, line, fill=(255, 255, 255), font=picture_font())
     with atomic_path(path) as part:
         picture.save(part, format="PNG")
 

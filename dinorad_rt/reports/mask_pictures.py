@@ -17,8 +17,9 @@ from dinorad_rt.metrics.cases import CaseTable
 from dinorad_rt.metrics.specs import measured
 from dinorad_rt.reports.answering import Model, opened_model
 from dinorad_rt.reports.mask_numbers import cases_of
-from dinorad_rt.reports.outlines import outlined_png, style_of
+from dinorad_rt.reports.outlines import outlined_png
 from dinorad_rt.reports.page import Key, Page, Picture
+from dinorad_rt.reports.palette import style_of
 from dinorad_rt.reports.runs import Run
 from dinorad_rt.reports.table import unit_of
 from dinorad_rt.reports.viewing import seen_slice, shown_study

@@ -1,8 +1,7 @@
 """A mask drawn as outlines over its image: what lies below stays visible.
 
-Colours are the light ones of Okabe and Ito (https://jfly.uni-koeln.de/color/), which people who see
-no red or green tell apart, each on a dark rim, so that it shows on bone and on air. From the
-seventh class on the lines are dashed, then dotted.
+Each line lies on a dark rim, so that it shows on bone and on air. Colours are those of `palette`;
+from the seventh class on the lines are dashed, then dotted.
 """
 
 from __future__ import annotations
@@ -11,19 +10,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from dinorad_rt.reports.palette import COLOURS, place_of, rgb_of, style_of
 from dinorad_rt.reports.viewing import png_bytes
 
-COLOURS = ("#E69F00", "#56B4E9", "#CC79A7", "#009E73", "#F0E442", "#D55E00")
-LINES = ("solid", "dashed", "dotted")
 SIDE = 400
 """Longer side of a picture in pixels."""
 _GREYS = 200
 _DASHES = {"dashed": (14, 9), "dotted": (6, 3)}
-
-
-def style_of(index: int) -> tuple[str, str]:
-    """Colour and kind of line of class `index`, 1 being the first after the background."""
-    return COLOURS[(index - 1) % len(COLOURS)], LINES[(index - 1) // len(COLOURS) % len(LINES)]
 
 
 def outlined_png(
@@ -88,7 +81,7 @@ def _on_grey(grey: np.ndarray, lines: dict[int, np.ndarray]) -> np.ndarray:
     if rim is not None:
         result[rim] = result[rim] // 4
     for index, line in lines.items():
-        result[line & _pattern(index, line.shape)] = _GREYS + (index - 1) % len(COLOURS)
+        result[line & _pattern(index, line.shape)] = _GREYS + place_of(index)
     return result
 
 
@@ -98,7 +91,7 @@ def _on_colour(picture: np.ndarray, lines: dict[int, np.ndarray]) -> np.ndarray:
     if rim is not None:
         result[rim] = result[rim] // 4
     for index, line in lines.items():
-        result[line & _pattern(index, line.shape)] = _rgb(style_of(index)[0])
+        result[line & _pattern(index, line.shape)] = rgb_of(index)
     return result
 
 
@@ -126,9 +119,5 @@ def _pattern(index: int, shape: tuple[int, ...]) -> np.ndarray:
 def _palette() -> list[int]:
     greys = np.rint(np.linspace(0, 255, _GREYS)).astype(int)
     return [int(v) for grey in greys for v in (grey, grey, grey)] + [
-        channel for colour in COLOURS for channel in _rgb(colour)
+        channel for index in range(1, len(COLOURS) + 1) for channel in rgb_of(index)
     ]
-
-
-def _rgb(colour: str) -> tuple[int, int, int]:
-    return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)

@@ -43,12 +43,16 @@ METHODS = {
     "again; coloured is how much the log-odds of its answer move.",
     "gradients": "Integrated gradients of the answer's logit along the line from a black image to "
     "this one, meaned over patches.",
-    "attention": "Attention rollout: where the class token looks through all blocks. It is the "
-    "same for every class, so it speaks neither for nor against the answer.",
+    "attention": "Attention rollout: where the class token looks through all blocks, the same for "
+    "every class. Plain background often gathers attention, too.",
 }
 NO_EXPLANATION = (
     "A saliency map shows what moved this model's answer on this image. It is no explanation of a "
     "diagnosis, and it does not show where a finding is."
+)
+NO_REASON = (
+    "An attention map shows where this model looked on this image, not what moved its answer. It "
+    "is no explanation of a diagnosis, and it does not show where a finding is."
 )
 TITLES = {True: "Most confident right answers", False: "Most confident wrong answers"}
 SIDE = 400
@@ -120,7 +124,7 @@ def add_saliency(page: Page, run: Run, request: GalleryRequest, say: Say) -> Non
     gradients = request.saliency in IN_PYTORCH
     with opened_model(run, request.sources, gradients=gradients, say=say) as model:
         words = "the program of the checkpoint, in PyTorch" if gradients else model.words
-        page.paragraph(NO_EXPLANATION)
+        page.paragraph(NO_REASON if request.saliency == "attention" else NO_EXPLANATION)
         page.paragraph(f"{METHODS[request.saliency]} Asked was {words}.", soft=True)
         page.legend(_keys(request.saliency))
         off = 0
@@ -144,7 +148,7 @@ def add_saliency(page: Page, run: Run, request: GalleryRequest, say: Say) -> Non
 
 def _keys(method: Method) -> list[Key]:
     if method == "attention":
-        return [Key(_hex(POSITIVE), "filled", "attention gathers here, whatever the class")]
+        return [Key(_hex(POSITIVE), "filled", "more than an even share of attention")]
     return [
         Key(_hex(POSITIVE), "filled", "speaks for the answer"),
         Key(_hex(NEGATIVE), "filled", "speaks against it"),
@@ -227,7 +231,7 @@ def _pictures(item: Drawn, run: Run, method: Method) -> Iterator[Picture]:
         "Image", _png(view), f"Test image with the {kind} answer {name}, as the model saw it"
     )
     yield Picture(
-        "Saliency",
+        "Attention" if method == "attention" else "Saliency",
         _png(painted),
         f"The same under its map: {highest} lies {place}",
     )

@@ -107,12 +107,13 @@ def test_an_exported_program_is_asked_like_the_live_model() -> None:
         np.testing.assert_allclose(mine, theirs, atol=1e-5)
 
 
-def test_the_map_is_0_where_the_class_token_looks_least_and_the_note_has_the_shares() -> None:
+def test_the_map_is_what_is_above_an_even_share_and_the_note_has_the_shares() -> None:
     model, pixels = vit(), image()
     found = saliency.attention(model, pixels)
     shares = attention_map(timms_own(model, pixels), (SIZE, SIZE))
     assert found.values.min() == 0 and found.values.dtype == np.float32
-    np.testing.assert_allclose(found.values, shares - shares.min(), atol=1e-3)
+    np.testing.assert_allclose(found.values, np.maximum(shares - 1, 0), atol=1e-3)
+    assert 0.2 < (found.values > 0).mean() < 0.8  # else the picture would be tinted all over
     assert f"{shares.min():.1f} to {shares.max():.1f} times" in found.note
 
 

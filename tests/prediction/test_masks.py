@@ -7,6 +7,7 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK
 from PIL import Image
@@ -17,7 +18,8 @@ from dinorad_rt.prediction.inputs import Item, find_items
 from dinorad_rt.prediction.masks import write_dicom_seg, write_nifti
 from dinorad_rt.prediction.overlays import GAP, LINE, SIDE_OF_IMAGE, SIDE_OF_SLICE, write_overlay
 from dinorad_rt.prediction.segment import volumes_ml
-from dinorad_rt.reports.outlines import COLOURS
+from dinorad_rt.reports.palette import COLOURS, rgb_of
+from dinorad_rt.reports.viewing import picture_font, wrapped_words
 from dinorad_rt.studies.study import Study
 from dinorad_rt.training.segmentation.grid import undisplayed
 
@@ -238,3 +240,69 @@ def test_a_single_image_stands_beside_its_overlay(tmp_path: Path) -> None:
     assert coloured.mean() == pytest.approx(20 * 20 / (40 * 30), rel=0.1)
     key = picture[SIDE_OF_IMAGE + LINE + GAP + 8, 12]
     assert COLOURS[0] == "#" + "".join(f"{value:02X}" for value in key)
+
+
+def test_a_legend_has_room_for_many_classes_and_for_long_names(tmp_path: Path) -> None:
+    """Each class keeps its colour, also beside many; what does not fit in width goes below."""
+    study = Study(np.zeros((1, 40, 30)), spacing=(1.0, 1.0, 1.0))
+    mask = np.zeros((1, 40, 30), np.uint8)
+    mask[0, 5:15, 5:25], mask[0, 25:35, 5:25] = 1, 19
+    shapes = {}
+    for number, name in ((20, "c"), (20, "x" * 300), (104, "c"), (1, "肝")):
+        path = tmp_path / f"{number}{name[:2]}.png"
+        write_overlay(path, mask, study, ("background", *[name] * max(number, 20))[: number + 1])
+        shapes[number, name[:2]] = np.asarray(Image.open(path)).astype(int)
+    few, long, many = shapes[20, "c"], shapes[20, "xx"], shapes[104, "c"]
+    below = SIDE_OF_IMAGE + LINE + GAP
+    wide = round(SIDE_OF_IMAGE * 30 / 40)
+    assert few.shape == (below + LINE * (7 + 1), 2 * wide + GAP, 3)  # three columns
+    assert long.shape == (below + LINE * (20 + 1), 2 * wide + GAP, 3)
+    assert many.shape[0] < below + LINE * 20 and many[-LINE:, :400].max() > 200
+    for index, row, column in ((1, 0, 0), (19, 4, 2)):
+        left = column * (few.shape[1] // 3) + 12
+        assert tuple(few[below + LINE * row + 8, left]) == rgb_of(index)
+    painted = few[:SIDE_OF_IMAGE, wide + GAP :]
+    for row, index in ((10, 1), (30, 19)):
+        found = painted[SIDE_OF_IMAGE * row // 40, wide // 2]
+        np.testing.assert_allclose(found, 0.45 * np.asarray(rgb_of(index)), atol=2)
+
+
+def test_letters_of_names_are_drawn_one_by_one(tmp_path: Path) -> None:
+    """A font that lacks letters draws the same box for each of them."""
+    font = picture_font()
+    boxes = {bytes(font.getmask(letter)) for letter in "äößéñłжЖπ–"}
+    assert len(boxes) == 10
+    words = "The class token takes 0.6 to 1.7 times an even share from a patch. " * 3
+    lines = wrapped_words(words, 300)
+    assert " ".join(lines) == words.strip() and max(map(font.getlength, lines)) <= 300
+    assert wrapped_words("x" * 200, 300) == ["x" * 200] and wrapped_words("", 9) == [""]
+
+
+def test_segments_have_the_colours_and_the_names_of_their_classes(
+    ct_item: Item, tmp_path: Path
+) -> None:
+    """Also behind a class that is absent, and beside a patient whose name is in Latin-1."""
+    hd = pytest.importorskip("highdicom")
+    sources = []
+    for file in ct_item.files:
+        dataset = pydicom.dcmread(file)
+        dataset.SpecificCharacterSet, dataset.PatientName = "ISO_IR 100", "Müller^Jörg"
+        sources.append(tmp_path / file.name)
+        dataset.save_as(sources[-1])
+    (item,) = (one for one in find_items(tmp_path) if len(one.files) > 1)
+    mask = np.zeros(read(item).pixels.shape, np.uint8)
+    mask[:, 2:9, 2:9], mask[:, 12:20, 2:9] = 2, 3
+    names = ("background", "absent", "Größe – 肝臓 <b>печень</b>", "left\\right")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        write_dicom_seg(tmp_path / "seg.dcm", mask, item, names, model="Modell Ö", version="1")
+    found = hd.seg.segread(tmp_path / "seg.dcm")
+    assert [one.SegmentLabel for one in found.SegmentSequence] == [names[2], "left/right"]
+    assert str(found.PatientName) == "Müller^Jörg" and found.ManufacturerModelName == "Modell Ö"
+    for segment, index in zip(found.SegmentSequence, (2, 3), strict=True):
+        colour = hd.color.CIELabColor.from_dicom_value(segment.RecommendedDisplayCIELabValue)
+        np.testing.assert_allclose(colour.to_rgb(), rgb_of(index), atol=1)
+    write_dicom_seg(
+        tmp_path / "plain.dcm", mask, item, ("bg", "a", "b", "c"), model="m", version="1"
+    )
+    assert pydicom.dcmread(tmp_path / "plain.dcm").SpecificCharacterSet == "ISO_IR 100"

@@ -21,7 +21,8 @@ from dinorad_rt.reports.answering import Model, Sources, opened_model
 from dinorad_rt.reports.gallery import GalleryRequest, gallery_for
 from dinorad_rt.reports.mask_numbers import class_tables, dice_of_patients, mask_drawings
 from dinorad_rt.reports.material import Material, read_material
-from dinorad_rt.reports.outlines import COLOURS, outlines, style_of
+from dinorad_rt.reports.outlines import outlines
+from dinorad_rt.reports.palette import COLOURS
 from tests.reports.fake_masks import CLASSES, SECRET, SPEC, judged, thresholds, write_images
 from tests.reports.fake_runs import fake_run
 from tests.reports.hiding import hide
@@ -234,7 +235,6 @@ def test_small_structures_keep_their_outline() -> None:
     found = outlines(mask, (320, 400))
     assert found.keys() == {1, 2} and found[1].any()
     assert found[2][:, :2].all() and not found[2][10:-10, 3].any()
-    assert style_of(1)[1] == "solid" and style_of(7) == (COLOURS[0], "dashed")
 
 
 def test_a_model_that_is_nowhere_is_asked_for(material: Material, cache: Path) -> None:

@@ -15,6 +15,7 @@ from PIL import Image
 from dinorad_rt.datasets.dataset import Dataset
 from dinorad_rt.datasets.open import open_dataset
 from dinorad_rt.embeddings.provenance import dataset_facts
+from dinorad_rt.prediction.saliency import Attribution
 from dinorad_rt.preprocessing.spec import PreprocessSpec
 from dinorad_rt.reports import saliency_pictures
 from dinorad_rt.reports.answering import Model
@@ -158,6 +159,21 @@ def test_right_and_wrong_answers_are_explained(
         alternative = str(image["alt"])
         if answer.target == 1:  # what is bright speaks for it; of the other class it speaks against
             assert alternative.endswith("lies at the top left of the picture")
+
+
+def test_attention_is_not_said_to_move_the_answer(
+    material: Material, dataset: Dataset, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = Attribution(np.eye(SIZE, dtype=np.float32), "The class token takes 0.5 to 2.0 times.")
+    monkeypatch.setattr(saliency_pictures, "attribute", lambda *_: found)
+    tree = Tree(text := pictures_of(material, GalleryRequest(dataset, 1, saliency="attention")))
+    assert "not what moved its answer" in text and "speaks" not in text
+    assert [words for words in tree.texts["p"] if words in ("Image", "Attention")] == [
+        *("Image", "Attention"),
+        *("Image", "Attention"),
+    ]
+    assert "more than an even share of attention" in tree.texts["li"]
+    assert str(tree.named("img")[1]["alt"]).startswith("The same under its map: most attention")
 
 
 def test_the_map_lies_where_the_answer_comes_from(
