@@ -36,6 +36,9 @@ _PHOTOMETRIC = (
 )
 """What is turned into grey or RGB. YBR_PARTIAL, HSV and CMYK would be taken for RGB as they are."""
 
+_NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
+"""Transfer syntaxes without compression, of which single frames can be read."""
+
 _PIXEL_ATTRIBUTES = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _PACKAGES = {
     "1.2.840.10008.1.2.4.50": "pylibjpeg[libjpeg]",
@@ -103,10 +106,12 @@ def decode(dataset: Dataset, path: Path, frame: int | None) -> np.ndarray:
     pixels_module = require("pydicom.pixels", "reading DICOM")
     _check_size(dataset, path, frame)
     _check_frames(dataset, path, frame)
+    shifted = _is_shifted(dataset)
     whole = dataset.get("BitsStored") == dataset.get("BitsAllocated")  # else unused bits are cut
     try:
         source = path if _can_seek(dataset, frame) else dataset
-        pixels = pixels_module.pixel_array(source, index=frame, view_only=whole)
+        options = {"correct_unused_bits": False} if shifted else {"view_only": whole}
+        pixels = pixels_module.pixel_array(source, index=frame, **options)
     except BaseException as error:
         if not is_decoder_failure(error):
             raise
@@ -118,6 +123,8 @@ def decode(dataset: Dataset, path: Path, frame: int | None) -> np.ndarray:
             "The file is damaged or cut short: fetch it again.",
         ) from error
     native: np.ndarray = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+    if shifted:
+        native = _low_bits(native, dataset)
     plane = 3 if int(dataset.get("SamplesPerPixel", 1)) > 1 else 2
     return native if native.ndim == plane + 1 else native[None]
 
@@ -172,10 +179,28 @@ def missing_decoder(dataset: Dataset, path: Path) -> DinoradError | None:
     )
 
 
+def _is_shifted(dataset: Dataset) -> bool:
+    """True if stored bits end above the lowest bit of their cell, as in ACR-NEMA's times."""
+    allocated, stored = _number(dataset, "BitsAllocated"), _number(dataset, "BitsStored")
+    if "PixelData" not in dataset or allocated not in (8, 16, 32):
+        return False
+    plain = str(dataset.file_meta.TransferSyntaxUID) in (*_NATIVE, "1.2.840.10008.1.2.5")
+    return plain and stored <= int(dataset.get("HighBit") or 0) < allocated
+
+
+def _low_bits(cells: np.ndarray, dataset: Dataset) -> np.ndarray:
+    """Values of bits that end at HighBit; as they are where a wrong HighBit says so of low ones."""
+    allocated, stored = _number(dataset, "BitsAllocated"), _number(dataset, "BitsStored")
+    unsigned = cells.view(f"u{cells.dtype.itemsize}")
+    is_low = int(unsigned.max(initial=0)) < 1 << stored
+    end = stored if is_low else _number(dataset, "HighBit") + 1
+    moved: np.ndarray = (cells << (allocated - end)) >> (allocated - stored)
+    return moved
+
+
 def _can_seek(dataset: Dataset, frame: int | None) -> bool:
     """True if one frame of an uncompressed file can be read without the others."""
-    native = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
-    return frame is not None and str(dataset.file_meta.TransferSyntaxUID) in native
+    return frame is not None and str(dataset.file_meta.TransferSyntaxUID) in _NATIVE
 
 
 def _check_size(dataset: Dataset, path: Path, frame: int | None) -> None:
