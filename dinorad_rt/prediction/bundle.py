@@ -18,7 +18,7 @@ import numpy as np
 
 from dinorad_rt.errors import BundleError
 from dinorad_rt.export.manifest import Graph
-from dinorad_rt.files import read_json, sha256_file
+from dinorad_rt.files import read_json, sha256_file, sha256_json
 from dinorad_rt.metrics.calibration import Activation, OperatingPoint
 from dinorad_rt.preprocessing.spec import PreprocessSpec
 from dinorad_rt.types import Task
@@ -30,6 +30,7 @@ GRAPH_FOLDER = "graph"
 LOGITS = "logits"
 Kind = Literal["classification", "segmentation"]
 _NEEDED = {"files", "name", "kind", "task", "class_names", "activation", "preprocessing"}
+_DECIDING = ("class_names", "activation", "preprocessing", "calibration", "operating_points")
 _AGAIN = "Make it again: dinorad-rt bundle RUN --out DIR"
 
 
@@ -108,6 +109,11 @@ class Bundle:
         """Class → threshold, where one was chosen on validation images."""
         points = self.facts.get("operating_points") or {}
         return {name: OperatingPoint(**values) for name, values in points.items()}
+
+    @property
+    def deciding_digest(self) -> str:
+        """SHA-256 of all beside the graph that decides an answer: bundles of one run may differ."""
+        return sha256_json({name: self.facts.get(name) for name in _DECIDING})
 
     @property
     def weights_kind(self) -> str:

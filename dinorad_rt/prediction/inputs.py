@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
+from dinorad_rt.datasets.traces import trace_of
 from dinorad_rt.embeddings.decode import WITHOUT_NUMBERS, Bad, is_without_numbers
 from dinorad_rt.errors import EmptyDataError, MissingPackageError
 from dinorad_rt.files import sha256_json
@@ -117,8 +118,8 @@ def _named(item: Item, root: Path) -> Item:
 
 
 def fingerprint(items: Sequence[Item]) -> str:
-    """SHA-256 over keys and sizes of all items: tells whether a folder is still the same."""
-    return sha256_json([[item.key, [file.stat().st_size for file in item.files]] for item in items])
+    """SHA-256 over keys and traces of all items: tells whether a folder is still the same."""
+    return sha256_json([[item.key, [trace_of(file) for file in item.files]] for item in items])
 
 
 def ahead(

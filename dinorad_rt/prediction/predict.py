@@ -132,6 +132,7 @@ def _predict(
         "graph_sha256": bundle.graph.sha256,
         "engine_key": engine.key,
         "weights_kind": bundle.weights_kind,
+        "classes_and_calibration": bundle.deciding_digest,
         "items": fingerprint(items),
         "masks": list(options.masks),
         "overlays": options.overlays,

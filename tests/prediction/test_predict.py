@@ -134,6 +134,15 @@ def test_other_questions_and_foreign_folders_are_left_alone(
     (folder / "new.png").write_bytes((folder / "Doe^John" / "00.png").read_bytes())
     with pytest.raises(OutputExistsError, match="items"):
         predict_with(bundle, folder, tmp_path / "out")
+    (folder / "new.png").unlink()
+    for facts in ({"calibration": {"temperature": [2.0]}}, {"class_names": ["benign", "cancer"]}):
+        with pytest.raises(OutputExistsError, match="classes_and_calibration"):
+            predict_with(bundle_of(**facts), folder, tmp_path / "out")
+    (folder / "Doe^John" / "v.nii.gz").write_bytes(
+        (folder / "Doe^John" / "v.nii.gz").read_bytes()[:-8] + b"8 others"
+    )
+    with pytest.raises(OutputExistsError, match="items"):
+        predict_with(bundle, folder, tmp_path / "out")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.txt").write_text("years")
     with pytest.raises(OutputExistsError, match="something else"):
