@@ -19,7 +19,7 @@ from dinorad_rt.metrics.cases import CASES_FILE
 from dinorad_rt.pipeline import build_engine, resolve_precision
 from dinorad_rt.progress import Say, silent
 from dinorad_rt.reports.results import PREDICTIONS_FILE, RESULTS_FILE
-from dinorad_rt.training.checkpoint import TunedModel, load_tuned
+from dinorad_rt.training.checkpoint import TunedModel, load_tuned, other_data_notes
 from dinorad_rt.training.export import LOGITS, export_tuned
 from dinorad_rt.training.judged import judge_scores
 from dinorad_rt.training.scores import probabilities
@@ -316,10 +316,7 @@ def _notes(found: Logits, gate: TaskGate | None, tuned: TunedModel, dataset: Dat
             f"{gate.difference:+.5f} [{gate.low:+.5f}, {gate.high:+.5f}], the same class for "
             f"{gate.agreement:.1%}: {gate.verdict} ({gate.reason})."
         )
-    if dataset.fingerprint != tuned.facts["data"]["fingerprint"]:
-        notes.append(
-            f"This is other data than the run was trained on ({tuned.facts['data']['name']})."
-        )
+    notes += other_data_notes(tuned, dataset)
     if found.failed:
         unread = count_of(len(found.failed), "image or slice", "images or slices")
         notes.append(f"{unread} could not be read, missing here: {found.failed[0]}")

@@ -59,7 +59,10 @@ class AbstractJob(ABC):
         """
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Groups for the optimiser; `lr_scale` multiplies the learning rate of a group."""
+        """Groups for the optimiser; `lr_scale` multiplies the learning rate of a group.
+
+        The gradient is clipped as a whole, that of a group which says `alone` by itself.
+        """
         return [{"params": [p for p in self.module.parameters() if p.requires_grad]}]
 
     @abstractmethod

@@ -73,6 +73,8 @@ def _fit(
                 model = _regression(x, labels[:, index], strength)
                 weight[index], bias[index] = model.coef_[0], model.intercept_[0]
         return weight, bias
+    if len(np.unique(labels)) < 2:  # a rare class may lie between the samples that are looked at
+        return weight, bias
     model = _regression(x, labels, strength)
     if len(model.classes_) == 2:  # one logit: half of it to each side
         for place, sign in zip(model.classes_, (-0.5, 0.5), strict=True):

@@ -51,6 +51,8 @@ class Stepper:
         self.trained: list[nn.Parameter] = [p for group in groups for p in group["params"]]
         if not self.trained:
             raise TrainingError("Nothing is to be trained: no parameter requires a gradient.", "")
+        together = [p for group in groups if not group.get("alone") for p in group["params"]]
+        self._clipped = [together, *(g["params"] for g in groups if g.pop("alone", False))]
         self.optimizer = _optimizer(groups, settings, workers.device)
         self.scaler = torch.amp.GradScaler(
             workers.device.type, enabled=settings.precision == "fp16"
@@ -90,7 +92,8 @@ class Stepper:
             self._untried = False
         if self._settings.clip_norm is not None:
             self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.trained, self._settings.clip_norm)
+            for parameters in self._clipped:
+                nn.utils.clip_grad_norm_(parameters, self._settings.clip_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)

@@ -151,6 +151,14 @@ def test_the_head_starts_as_the_logistic_regression(task: Any) -> None:
     torch.testing.assert_close(folded, logits, atol=1e-4, rtol=1e-4)
 
 
+def test_a_head_starts_at_zero_where_one_class_is_seen_alone() -> None:
+    """Of a large split every few samples are looked at, and a rare class may lie between them."""
+    x = np.random.default_rng(1).standard_normal((6, 3)).astype(np.float32)
+    head = LinearHead(3, 2)
+    start_from_probe(head, (x, np.zeros(6, int)), (x, np.arange(6) % 2), "binary")
+    assert not head.weight.any() and not head.bias.any()
+
+
 def test_the_schedule_is_pytorchs_cosine_after_a_linear_warm_up() -> None:
     settings = TrainSettings(warmup=0.1, final_lr=0.0)
     parameter = torch.nn.Parameter(torch.zeros(1))

@@ -203,11 +203,14 @@ def write_results(results: Results, cases: Sequence[Case], folder: Path) -> None
 
 
 def volumes_of(samples: Sequence[Sample]) -> list[list[Sample]]:
-    """Samples of one file or series, in their order; others alone."""
-    groups: dict[str, list[Sample]] = {}
+    """Samples of one file or series, in their order; others alone.
+
+    A table may number the series of each patient anew, so they are one patient's each.
+    """
+    groups: dict[tuple[str, str], list[Sample]] = {}
     for sample in samples:
-        key = sample.series or (str(sample.path) if sample.frame is not None else sample.sample_id)
-        groups.setdefault(key, []).append(sample)
+        one = sample.series or (str(sample.path) if sample.frame is not None else sample.sample_id)
+        groups.setdefault((sample.patient, one), []).append(sample)
     return list(groups.values())
 
 

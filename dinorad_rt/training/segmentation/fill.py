@@ -111,6 +111,22 @@ def check_dense(engine: Engine, blocks: int) -> None:
         )
 
 
+def half_tokens(tokens: np.ndarray, blocks: int) -> np.ndarray:
+    """The last blocks of patch tokens (rows, blocks, N, dim) as float16.
+
+    Raises:
+        EngineError: tokens beyond float16.
+    """
+    with np.errstate(over="ignore"):
+        half = tokens[:, -blocks:].astype(np.float16)
+    if not np.isfinite(half).all():
+        raise EngineError(
+            "The engine gave patch tokens that are NaN, infinite or too large for float16.",
+            "Take a wider precision: --precision mixed or fp32",
+        )
+    return half
+
+
 def fill_greys(
     store: ArrayStore,
     samples: Sequence[Sample],
@@ -184,7 +200,7 @@ class _TokenSink:
 
     def take(self, batch: Batch, outputs: Rows | None) -> None:
         """Keep a batch's tokens; write what is complete."""
-        tokens = None if outputs is None else self._half(outputs["patch_tokens"])
+        tokens = None if outputs is None else half_tokens(outputs["patch_tokens"], self._blocks)
         at = 0
         for row in batch.rows:
             if row.reason:
@@ -195,16 +211,6 @@ class _TokenSink:
                 at += 1
             if row.last:
                 self._finish(row.sample)
-
-    def _half(self, tokens: np.ndarray) -> np.ndarray:
-        with np.errstate(over="ignore"):
-            half = tokens[:, -self._blocks :].astype(np.float16)
-        if not np.isfinite(half).all():
-            raise EngineError(
-                "The engine gave patch tokens that are NaN, infinite or too large for float16.",
-                "Take a wider precision: --precision mixed or fp32",
-            )
-        return half
 
     def _finish(self, index: int) -> None:
         ident = self._samples[index].sample_id

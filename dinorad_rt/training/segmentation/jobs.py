@@ -144,13 +144,13 @@ class AbstractSegmentationJob(AbstractJob):
         return {**best, "epoch": float(self._epoch + 1), **named}
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """One group for each candidate of a search, at its own rate."""
+        """One group for each candidate of a search, at its own rate, as if it were alone."""
         rates = self._rates()
         if not rates:
             return super().parameter_groups()
         members = self.module.decoder.members  # type: ignore[union-attr]
         return [
-            {"params": list(member.parameters()), "lr_scale": rate / self.plan.lr}
+            {"params": list(member.parameters()), "lr_scale": rate / self.plan.lr, "alone": True}
             for rate, member in zip(rates, members, strict=True)  # type: ignore[arg-type]
         ]
 

@@ -14,6 +14,7 @@ from dinorad_rt.files import read_json
 from dinorad_rt.metrics.segmentation import TOLERANCE
 from dinorad_rt.pipeline import build_engine
 from dinorad_rt.progress import Say, silent
+from dinorad_rt.training.checkpoint import other_data_notes
 from dinorad_rt.training.segmentation.evaluate import judge_cases, segment_cases, write_results
 from dinorad_rt.training.segmentation.load import segmenter_of
 from dinorad_rt.training.segmentation.predict import AnySegmenter, graph_segmenter
@@ -87,6 +88,7 @@ def evaluate_segmenter(
         cases, dataset, settings=settings, provenance=provenance, tolerance=tolerance, seed=seed
     )
     results.timings["segment_s"] = segmented
+    results.notes.extend(other_data_notes(tuned, dataset))
     if gate is not None:
         results.notes.append(
             f"Task gate on {count_of(gate.volumes, 'validation case')}: Dice of the engine minus "

@@ -12,6 +12,7 @@ from dinorad_rt.progress import Progress
 from dinorad_rt.training.seeds import seed_of
 from dinorad_rt.training.segmentation.arrays import ArrayStore
 from dinorad_rt.training.segmentation.augment import Augment
+from dinorad_rt.training.segmentation.fill import half_tokens
 
 if TYPE_CHECKING:
     from dinorad_rt.datasets.dataset import Sample
@@ -39,6 +40,9 @@ def fill_view(
         engine, spec, blocks: as in `fill.fill_tokens`.
         augment: of slices.
         progress: called with (done, total) samples.
+
+    Raises:
+        EngineError: tokens beyond float16.
     """
     from dinorad_rt.engines.build import open_runner
 
@@ -53,8 +57,7 @@ def fill_view(
         for done, ident in enumerate(todo, start=1):
             pairs = list(_augmented(ident, (number, place[ident]), plain, augment))
             pixels = np.stack([(image - mean) / std for image, _ in pairs]).astype(np.float32)
-            found = runner.infer(pixels)["patch_tokens"][:, -blocks:]
-            tokens.write(ident, found.astype(np.float16))
+            tokens.write(ident, half_tokens(runner.infer(pixels)["patch_tokens"], blocks))
             masks.write(ident, np.stack([mask for _, mask in pairs]))
             if progress is not None:
                 progress(done, len(todo))

@@ -20,6 +20,7 @@ from dinorad_rt.training.segmentation.fill import (
     check_dense,
     fill_greys,
     fill_masks,
+    half_tokens,
     question_of,
 )
 
@@ -70,10 +71,12 @@ def test_masks_of_another_length_are_refused(cache: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e6])
-def test_tokens_beyond_float16_are_an_error(value: float, cache: Path) -> None:
-    sink = _TokenSink(ArrayStore.open({"test": str(value)}), [sample("a")], 1, None)
+def test_tokens_beyond_float16_are_an_error(value: float) -> None:
+    tokens = np.full((1, 5, 4, 2), value, np.float32)
+    tokens[:, :3] = 1.0
+    assert half_tokens(tokens[:, :3], 2).shape == (1, 2, 4, 2)
     with pytest.raises(EngineError, match="too large for float16"):
-        sink.take(batch(Row(0, None)), {"patch_tokens": np.full((1, 5, 4, 2), value, np.float32)})
+        half_tokens(tokens, 2)
 
 
 def test_engines_without_enough_tokens_are_refused() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from dinorad_rt.datasets.dataset import Dataset
+from dinorad_rt.datasets.dataset import Dataset, Sample
 from dinorad_rt.datasets.masks import read_mask
 from dinorad_rt.datasets.open import open_dataset
 from dinorad_rt.errors import EmptyDataError, LabelError, MaskError, ProtocolError, UnknownNameError
@@ -23,7 +23,12 @@ from dinorad_rt.training.checkpoint import load_tuned
 from dinorad_rt.training.run_folder import read_best
 from dinorad_rt.training.segmentation.arrays import ArrayStore
 from dinorad_rt.training.segmentation.decoders import Candidates, build_decoder
-from dinorad_rt.training.segmentation.evaluate import judge_cases, segment_cases, segment_group
+from dinorad_rt.training.segmentation.evaluate import (
+    judge_cases,
+    segment_cases,
+    segment_group,
+    volumes_of,
+)
 from dinorad_rt.training.segmentation.fill import question_of
 from dinorad_rt.training.segmentation.load import segmenter_of
 from dinorad_rt.training.segmentation.predict import SliceSegmenter, segment_study
@@ -143,6 +148,28 @@ def test_a_search_trains_one_decoder_per_rate_and_the_best_again(
     assert len(trained.history.losses) > 4 * 4 * 7 // 8, "validation images are trained on too"
 
 
+def test_a_search_clips_each_decoder_by_itself(volumes: Dataset, loop: Loop) -> None:
+    """One gradient that explodes must not shorten the steps of the others."""
+    from dinorad_rt.training.parallel import Workers
+    from dinorad_rt.training.segmentation.prepare import prepare
+    from dinorad_rt.training.segmentation.work import Work
+    from dinorad_rt.training.stepper import Stepper
+
+    settings = dataclasses.replace(TOKENS, learning_rates=(1.0, 0.1))
+    chosen = loop(optimizer="sgd", momentum=0.0, weight_decay=0.0, clip_norm=1e-2)
+    request = dataclasses.replace(ENGINE, model="test_vit", weights="random", image_size=64)
+    work = Work(settings, chosen, volumes, request, None, lambda _: None, None, stage="search")
+    job = prepare(work).job
+    before = {name: value.clone() for name, value in job.module.state_dict().items()}
+    job.train_mode()
+    Stepper(job, chosen, Workers("cpu")).step([next(job.train_batches(0, 0))], 1.0, lambda _: 0)
+    after = job.module.state_dict()
+    for index, rate in enumerate(settings.learning_rates):
+        names = [name for name in after if f"members.{index}." in name]
+        moved = torch.cat([(after[name] - before[name]).flatten() for name in names]).norm()
+        assert float(moved) == pytest.approx(1e-2 * rate, rel=0.01)
+
+
 def build_candidates(rates: tuple[float, ...]) -> Candidates:
     """As `prepare` makes them."""
     torch.manual_seed(0)
@@ -159,6 +186,15 @@ def test_tokens_are_computed_once(volumes: Dataset, loop: Loop, tmp_path: Path) 
         )
     assert sum(text.startswith("computing patch tokens of 6") for text in said) == 1
     assert_same_weights(tmp_path / "a", tmp_path / "b")
+
+
+def test_series_that_are_numbered_anew_for_each_patient_are_no_common_volume() -> None:
+    def sample(name: str, patient: str, series: str | None) -> Sample:
+        return Sample(name, Path(name), patient, "test", (), series=series)
+
+    rows = [("a1", "a", "1"), ("b1", "b", "1"), ("a2", "a", "1"), ("c1", "c", None)]
+    found = volumes_of([sample(*row) for row in rows])
+    assert [[one.sample_id for one in group] for group in found] == [["a1", "a2"], ["b1"], ["c1"]]
 
 
 def test_a_perfect_segmenter_is_perfect_on_the_files_own_grid(volumes: Dataset) -> None:
