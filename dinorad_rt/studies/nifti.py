@@ -26,6 +26,10 @@ MAX_UNNAMED = 2 << 30
 """Largest file without one of the suffixes that is read."""
 
 _SUFFIXES = (".nii", ".nii.gz", ".nii.bz2", ".hdr", ".img", ".hdr.gz", ".img.gz", ".mgh", ".mgz")
+_GUESSED = (
+    "the file does not say where left and right are: its columns are taken to run from right to "
+    "left, as ANALYZE has it"
+)
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])
 
 
@@ -61,12 +65,20 @@ def open_nifti(path: Path) -> Any:
         MissingPackageError: a format needs a package that is not installed.
     """
     nibabel = require("nibabel", "reading NIfTI")
-    if path.suffix.lower() in ITK_SUFFIXES or is_itk(head_of(path)):
+    head, name = head_of(path), path.name.lower()
+    if path.suffix.lower() in ITK_SUFFIXES or is_itk(head):
         from dinorad_rt.studies.voxels import open_volume
 
         return open_volume(path)
+    if path.suffix.lower() == ".img" and not _header_of(path):
+        raise UnreadableFileError(
+            f"{path} holds bare pixels: the .hdr file with their size is not beside it.",
+            "Put the pair into one folder; bare pixels (JSRT, for one) must be saved as PNG, "
+            "NIfTI or NumPy first.",
+        )
     try:
-        named = path.name.lower().endswith(_SUFFIXES)
+        packed = head.startswith(b"\x1f\x8b")  # browsers unpack files and keep their names
+        named = name.endswith(_SUFFIXES) and packed == name.endswith((".gz", ".mgz"))
         image = nibabel.load(path) if named else _opened_by_content(nibabel, path)
     except UnreadableFileError:
         raise
@@ -83,8 +95,13 @@ def open_nifti(path: Path) -> Any:
     return image
 
 
+def _header_of(path: Path) -> bool:
+    """True if the header of a pair lies beside its voxels."""
+    return any(path.with_suffix(suffix).is_file() for suffix in (".hdr", ".HDR"))
+
+
 def _opened_by_content(nibabel: Any, path: Path) -> Any:
-    """A single-file NIfTI whose name says nothing, which nibabel would refuse; read to memory."""
+    """A single-file NIfTI whose name says nothing or a wrong thing, which nibabel would refuse."""
     import gzip
 
     with path.open("rb") as file:
@@ -183,6 +200,7 @@ def _study(
     problems = []
     if times > 1:
         problems.append(f"{times} volumes of {count_of(depth, 'slice')}, one after another in time")
+    problems += _orientation_problems(image)
     units, why = _units(data, rescale)
     shifted = affine.copy()
     shifted[:3, 3] += affine[:3, 2] * ((frame or 0) % depth)
@@ -218,6 +236,31 @@ def _place(affine: np.ndarray) -> tuple[dict[str, Any], list[str]]:
     }
     sheared = not np.allclose(orientation.T @ orientation, np.eye(3), atol=0.01)
     return place, ["the voxel axes are not at right angles"] if sheared else []
+
+
+def _orientation_problems(image: Any) -> list[str]:
+    """Why left and right may be swapped: no orientation in the file, or two that contradict."""
+    if not hasattr(image, "get_sform"):
+        if "Analyze" not in type(image).__name__:
+            return []
+        matrix = image.file_map.get("mat")  # of SPM
+        return [] if matrix and Path(str(matrix.filename)).is_file() else [_GUESSED]
+    try:
+        forms = [image.get_sform(coded=True)[0], image.get_qform(coded=True)[0]]
+    except ValueError:  # a quaternion of no rotation, which is not asked for where sform is there
+        return []
+    told = [form for form in forms if form is not None]
+    if not told:
+        return [_GUESSED]
+    codes = require("nibabel", "reading NIfTI").aff2axcodes
+    first, *others = [codes(form) for form in told]
+    if others in ([], [first]) or None in first:
+        return []
+    axes = "".join(first), "".join(code or "?" for code in others[0])
+    return [
+        f"sform and qform contradict: axes {axes[0]} and {axes[1]}. The sform is followed; other "
+        "programs may swap left and right"
+    ]
 
 
 def _units(data: np.ndarray, rescale: tuple[float, float]) -> tuple[Units, list[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 from pathlib import Path
 
 import nibabel
@@ -161,3 +162,47 @@ def test_slices_of_a_time_series_know_their_place(shared_data: Path) -> None:
         np.testing.assert_allclose(one.origin, whole.slice(5).origin)
         np.testing.assert_allclose(again.origin, whole.slice(5).origin)
         assert np.array_equal(one.slice(0).pixels, one.pixels)
+
+
+def test_a_wrong_suffix_does_not_matter(tmp_path: Path) -> None:
+    """Browsers unpack what they fetch, and leave the name as it was."""
+    nibabel.save(
+        nibabel.Nifti1Image(np.arange(24, dtype=np.int16).reshape(2, 3, 4), np.eye(4)),
+        tmp_path / "a.nii",
+    )
+    plain = (tmp_path / "a.nii").read_bytes()
+    (tmp_path / "unpacked.nii.gz").write_bytes(plain)
+    (tmp_path / "packed.nii").write_bytes(gzip.compress(plain))
+    expected = read_study(tmp_path / "a.nii").pixels
+    for name in ("unpacked.nii.gz", "packed.nii"):
+        assert np.array_equal(read_study(tmp_path / name).pixels, expected)
+
+
+@pytest.mark.parametrize(
+    ("sform", "qform", "told"),
+    [
+        ((1, 1, 1), (1, 1, 1), ""),
+        ((1, 1, 1), None, ""),
+        ((1, 1, 2), (1, 1, 1.5), ""),
+        ((1, 1, 1), (-1, -1, 1), "axes RAS and LPS"),
+        (None, None, "does not say where left and right are"),
+    ],
+)
+def test_left_and_right_that_are_not_certain_are_told(
+    tmp_path: Path,
+    sform: tuple[float, ...] | None,
+    qform: tuple[float, ...] | None,
+    told: str,
+) -> None:
+    image = nibabel.Nifti1Image(np.zeros((2, 3, 4), np.float32), np.eye(4))
+    image.set_sform(None if sform is None else np.diag([*sform, 1.0]), 0 if sform is None else 4)
+    image.set_qform(None if qform is None else np.diag([*qform, 1.0]), 0 if qform is None else 1)
+    nibabel.save(image, tmp_path / "a.nii")
+    problems = read_study(tmp_path / "a.nii").problems
+    assert len(problems) == bool(told) and all(told in problem for problem in problems)
+
+
+def test_bare_pixels_are_told_from_pairs(tmp_path: Path) -> None:
+    (tmp_path / "JPCLN001.IMG").write_bytes(bytes(range(256)) * 32)
+    with pytest.raises(UnreadableFileError, match="bare pixels"):
+        read_study(tmp_path / "JPCLN001.IMG")
