@@ -16,6 +16,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -193,6 +194,7 @@ class AbstractRunner(ABC):
         return None
 
     def _stream(self, batches: Iterator[np.ndarray]) -> Iterator[Rows]:
+        self._check_free()  # again: another stream may have begun since this one was asked for
         flight: deque[tuple[Any, int, bool]] = deque()
         parts: list[Rows] = []
         self._streaming = True
@@ -208,9 +210,10 @@ class AbstractRunner(ABC):
             while flight:
                 yield from self._finish_oldest(flight, parts)
         finally:
-            for ticket, _, _ in flight:  # left early: nothing may still run on freed memory
-                self._collect(ticket)
             self._streaming = False
+            for ticket, _, _ in flight:  # left early: nothing may still run on freed memory
+                with suppress(Exception):  # of results that nobody waits for any more
+                    self._collect(ticket)
 
     def _finish_oldest(
         self, flight: deque[tuple[Any, int, bool]], parts: list[Rows]

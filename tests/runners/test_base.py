@@ -150,6 +150,35 @@ def test_error_of_the_source_or_the_engine_reaches_the_caller() -> None:
     assert threaded.unloaded
 
 
+def test_a_second_stream_waits_for_the_end_of_the_first() -> None:
+    """Both would share the engine's buffers."""
+    with _Counting() as runner:
+        first, second = (runner.infer_stream(_batches(4, 4)) for _ in range(2))
+        next(first)
+        with pytest.raises(EngineError, match="unfinished infer_stream"):
+            next(second)
+        next(first)
+        assert next(first, None) is None and runner.flying == 0
+
+
+def test_a_runner_works_again_after_several_calls_failed() -> None:
+    """The first error is told, every call is waited for, and the next stream may begin."""
+
+    class Failing(_Counting):
+        def _collect(self, ticket: np.ndarray) -> Rows:
+            rows = super()._collect(ticket)
+            if np.isnan(ticket).any():
+                raise OSError(f"call {self.calls}")
+            return rows
+
+    bad = np.full((4, 3, 2, 2), np.nan, np.float32)
+    with Failing() as runner:
+        with pytest.raises(OSError, match="call 3"):
+            list(runner.infer_stream([bad, bad, bad, bad]))
+        assert runner.flying == 0
+        assert len(runner.infer(_batches(1)[0])["patch_mean"]) == 1
+
+
 @pytest.mark.parametrize(
     ("batch", "message"),
     [
