@@ -22,6 +22,7 @@
     │   ├── BackendMissingError       the backend is not installed on this machine
     │   ├── BuildError                the backend refused the graph
     │   │   └── ProofError            the engine is not in the precision asked for
+    │   ├── NoMemoryError             an engine does not fit into the memory that is free now
     │   └── CacheError                an engine on disk is not what its manifest says
     ├── ParityError                   the gate: numbers differ more than the recipe allows
     ├── TrainingError                 a job that cannot be trained as asked
@@ -152,6 +153,10 @@ class BuildError(EngineError):
 
 class ProofError(BuildError):
     """An engine is not in the precision that was asked for."""
+
+
+class NoMemoryError(EngineError):
+    """An engine does not fit into the memory that is free now; the message says what does."""
 
 
 class CacheError(EngineError):

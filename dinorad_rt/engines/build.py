@@ -50,8 +50,8 @@ def get_or_build(
 
     Raises:
         BackendMissingError: the backend cannot be used here.
-        EngineError: it does not keep the graph's precision, the profile does not fit, or the
-            memory does not suffice.
+        EngineError: it does not keep the graph's precision, or the profile does not fit.
+        NoMemoryError: the memory that is free does not suffice.
         BuildError: the backend refused the graph.
         ParityError: the engine's numbers differ from the graph's; nothing is cached.
         CacheError: the cached engine is damaged.

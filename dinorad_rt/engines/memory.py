@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dinorad_rt.errors import EngineError
+from dinorad_rt.errors import NoMemoryError
 
 if TYPE_CHECKING:
     from dinorad_rt.export.manifest import Graph
@@ -42,7 +42,7 @@ def check_memory(graph: Graph, plan: Plan) -> None:
     """Refuse an engine that surely does not fit, and name the batch that does.
 
     Raises:
-        EngineError: with what is needed, what is there, and the way out.
+        NoMemoryError: with what is needed, what is there, and the way out.
     """
     if plan.device.get("kind") != "cpu" or not graph.path.is_file():
         return  # on a GPU the backend asks the device itself
@@ -52,7 +52,7 @@ def check_memory(graph: Graph, plan: Plan) -> None:
         return
     fits = largest_batch(graph, available, calls)
     way = f"Set batch = {fits} or less in the profile." if fits else "Use a smaller backbone."
-    raise EngineError(
+    raise NoMemoryError(
         f"A {plan.backend} engine of {graph.model} with a batch of {plan.batch} and {calls} calls "
         f"in flight takes about {needed / 2**30:.1f} GiB; {available / 2**30:.1f} GiB are free.",
         f"{way} Fewer streams, a smaller --image-size or a lower precision take less too.",

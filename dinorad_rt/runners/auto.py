@@ -11,12 +11,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dinorad_rt.errors import BackendMissingError, DinoradError
+from dinorad_rt.errors import (
+    BackendMissingError,
+    CacheError,
+    DinoradError,
+    NoMemoryError,
+    OutputError,
+)
 from dinorad_rt.files import read_json, sha256_json, write_json
 from dinorad_rt.machine import machine_digest, usable_cores
 from dinorad_rt.paths import cache_dir
 from dinorad_rt.progress import Say, silent
-from dinorad_rt.runners.precision import PRECISION_OF, low_type
+from dinorad_rt.runners.precision import PRECISION_OF, PROGRAM_PRECISIONS, low_type
 from dinorad_rt.runners.registry import LISTING, get_backend, list_backends, open_runner
 
 if TYPE_CHECKING:
@@ -64,6 +70,8 @@ def choose_backend(graph: Graph, profile: Profile, progress: Say | None = None) 
 
     Raises:
         BackendMissingError: no backend can run the graph here; says why for each.
+        CacheError, OutputError: a cached engine is damaged, or the cache cannot be written: that
+            says nothing about a backend.
     """
     say = progress or silent
     states = {state.backend: state for state in list_backends()}
@@ -78,18 +86,20 @@ def choose_backend(graph: Graph, profile: Profile, progress: Say | None = None) 
     excluded |= {name: f"no {precision} here" for name in usable if name not in native}
     excluded |= dict.fromkeys((name for name in native if name in slow), SLOW_BUILD)
     native = [name for name in native if name not in excluded]
-    if not native and "pytorch" in usable:
+    if not native and "pytorch" in usable and precision in PROGRAM_PRECISIONS:
         reason = f"no backend has {precision} arithmetic on this machine; PyTorch emulates it"
         del excluded["pytorch"]
         return Choice("pytorch", reason, excluded=excluded)
-    engines = _engines(graph, profile, native, excluded, say)
+    engines, lasting = _engines(graph, profile, native, excluded, say)
     if not engines:
         why = "; ".join(f"{name}: {text}" for name, text in excluded.items())
         raise BackendMissingError(
             f"No backend can run {graph.model} in {graph.precision} here. {why}", f"See {LISTING}"
         )
     choice = _measure(engines, excluded, say)
-    write_json(stored, {key: getattr(choice, key) for key in ("backend", "measured", "excluded")})
+    if lasting:
+        document = {key: getattr(choice, key) for key in ("backend", "measured", "excluded")}
+        write_json(stored, document)
     return choice
 
 
@@ -132,17 +142,21 @@ def _recall(stored: Path) -> Choice | None:
 
 def _engines(
     graph: Graph, profile: Profile, names: list[str], excluded: dict[str, str], say: Say
-) -> dict[str, Engine]:
+) -> tuple[dict[str, Engine], bool]:
+    """The engines of those that can, and whether the others will be refused another time too."""
     from dinorad_rt.engines.build import get_or_build
 
-    engines = {}
+    engines, lasting = {}, True
     for name in names:
         try:
             engines[name] = get_or_build(graph, backend=name, profile=profile, progress=say)
+        except (CacheError, OutputError):
+            raise
         except DinoradError as error:
             excluded[name] = error.problem
+            lasting = lasting and not isinstance(error, NoMemoryError)
             say(f"{name} does not take part: {error.problem}")
-    return engines
+    return engines, lasting
 
 
 def _measure(engines: Mapping[str, Engine], excluded: Mapping[str, str], say: Say) -> Choice:

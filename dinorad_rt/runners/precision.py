@@ -20,6 +20,8 @@ _OF_PRECISION: dict[str, LowType] = {
     "bf16": "bfloat16",
     "int8": "int8",
 }
+PROGRAM_PRECISIONS = ("fp32", "bf16", "fp16")
+"""Of what runs a graph's program: INT8 is written into the ONNX file alone."""
 PRECISION_OF: dict[LowType, str] = {low: name for name, low in _OF_PRECISION.items()}
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dinorad_rt.errors import EngineError
+from dinorad_rt.errors import EngineError, NoMemoryError
 from dinorad_rt.files import atomic_path, sha256_json
 from dinorad_rt.machine import gpu_facts
 from dinorad_rt.paths import cache_dir
@@ -201,7 +201,7 @@ class TensorRTRunner(AbstractRunner):
         """Raise before anything is taken if the largest bucket does not fit.
 
         Raises:
-            EngineError: with what is needed, what is free, and the bucket that would fit.
+            NoMemoryError: with what is needed, what is free, and the bucket that would fit.
         """
         free = buffers.free_bytes()
         shapes = (self.input_shape, *self.outputs.values())
@@ -213,7 +213,7 @@ class TensorRTRunner(AbstractRunner):
             return
         fits = [rows for rows, need in zip(self._buckets, needs, strict=True) if need <= free]
         advice = f"a batch of {fits[-1]} fits" if fits else "use a smaller batch"
-        raise EngineError(
+        raise NoMemoryError(
             f"The {self.backend} engine needs {needs[-1] / 2**20:.0f} MiB of GPU memory beside its "
             f"weights for batches of {self.batch} in {self.look_ahead} streams; "
             f"{free / 2**20:.0f} MiB are free.",

@@ -10,7 +10,14 @@ from typing import Any
 import pytest
 
 from dinorad_rt.engines.profile import Profile
-from dinorad_rt.errors import BackendMissingError, ParityError
+from dinorad_rt.errors import (
+    BackendMissingError,
+    CacheError,
+    DinoradError,
+    NoMemoryError,
+    NoSpaceError,
+    ParityError,
+)
 from dinorad_rt.runners import auto
 from dinorad_rt.runners.auto import choose_backend, measure_rate
 from dinorad_rt.runners.base import Availability
@@ -116,6 +123,44 @@ def test_a_backend_that_fails_the_gate_takes_no_part(
     choice = choose_backend(tiny_graph("fp32"), PROFILE)
     assert choice.backend == "onnxruntime"
     assert choice.excluded["openvino"] == "cosine 0.5"
+
+
+@pytest.mark.parametrize("error", [CacheError("damaged"), NoSpaceError("full")])
+def test_what_says_nothing_of_a_backend_ends_the_choice(
+    tiny_graph: Callable[[str], Any],
+    cache: Path,
+    rates: dict[str, float],
+    monkeypatch: pytest.MonkeyPatch,
+    error: DinoradError,
+) -> None:
+    """A full disk must not decide for ever what runs here."""
+
+    def build(graph: Any, *, backend: str, **_: Any) -> str:
+        raise error
+
+    monkeypatch.setattr("dinorad_rt.engines.build.get_or_build", build)
+    with pytest.raises(type(error)):
+        choose_backend(tiny_graph("fp32"), PROFILE)
+
+
+def test_a_backend_without_memory_may_take_part_another_time(
+    tiny_graph: Callable[[str], Any],
+    cache: Path,
+    rates: dict[str, float],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    free = {"bytes": 0}
+
+    def build(graph: Any, *, backend: str, **_: Any) -> str:
+        if backend == "openvino" and not free["bytes"]:
+            raise NoMemoryError("openvino takes 3 GiB; 0 are free")
+        return backend
+
+    monkeypatch.setattr("dinorad_rt.engines.build.get_or_build", build)
+    choice = choose_backend(tiny_graph("fp32"), PROFILE)
+    assert choice.backend == "onnxruntime" and "3 GiB" in choice.excluded["openvino"]
+    free["bytes"] = 1 << 40
+    assert choose_backend(tiny_graph("fp32"), PROFILE).backend == "openvino"
 
 
 def test_fp16_without_hardware_goes_to_pytorch_and_says_so(
