@@ -132,7 +132,6 @@ def _int8_graph(
     from dinorad_rt.export.calibration import calibration_images
     from dinorad_rt.export.onnx_export import export_onnx
     from dinorad_rt.export.quantise import quantise_graph
-    from dinorad_rt.machine import has_gpu
 
     out, say = where
     if request.calibration is not None:
@@ -144,7 +143,7 @@ def _int8_graph(
         )
     graph = export_onnx(backbone, precision="fp32", dense=request.dense, progress=say)
     images = calibration_images(graph, calibration, preprocessing)
-    signed = request.backend.startswith("tensorrt") or (request.backend == "auto" and has_gpu())
+    signed = request.backend.startswith("tensorrt")
     return quantise_graph(
         graph, images, out=out, keep_fp32=request.keep_fp32, signed=signed, progress=say
     )

@@ -19,7 +19,15 @@ from dinorad_rt.optional import is_installed, version_of
 from dinorad_rt.progress import Say
 from dinorad_rt.runners.base import AbstractRunner, Availability, Plan
 from dinorad_rt.runners.inductor_runner import PACKAGE, InductorCudaRunner, InductorRunner, quiet
-from dinorad_rt.runners.precision import PRECISION_OF, cpu_device, low_type, unproven
+from dinorad_rt.runners.precision import (
+    PRECISION_OF,
+    PROGRAM_PRECISIONS,
+    cpu_device,
+    keeps_fp32,
+    low_type,
+    refuse_precision,
+    unproven,
+)
 from dinorad_rt.words import error_line
 
 if TYPE_CHECKING:
@@ -53,9 +61,7 @@ def is_available() -> Availability:
         devices=devices if installed else (),
         reason=reason if installed else "the package torch is not installed",
         install="pip install torch" if not installed else "apt install g++ (or set CXX)",
-        precisions=(("fp32", "bf16", "fp16") if has_gpu() else cpu_precisions())
-        if installed
-        else (),
+        precisions=(PROGRAM_PRECISIONS if has_gpu() else cpu_precisions()) if installed else (),
     )
 
 
@@ -67,7 +73,7 @@ def plan(graph: Graph, profile: Profile) -> Plan:
     and later also time products that fetch through the tensor memory accelerator).
 
     Raises:
-        EngineError: a device that is not here, or an unknown option.
+        EngineError: a device that is not here, an unknown option, or an INT8 graph.
     """
     options = _options(profile)
     cuda = torch_has_gpu()
@@ -79,6 +85,7 @@ def plan(graph: Graph, profile: Profile) -> Plan:
             f"Inductor cannot run on {device!r} here.", "Use device = 'cpu' in the profile."
         )
     low = low_type(graph)
+    refuse_precision(NAME, graph, low, PROGRAM_PRECISIONS)
     slow = device == "cpu" and PRECISION_OF[low] not in cpu_precisions()
     note = f"this processor has no {PRECISION_OF[low]} arithmetic: PyTorch emulates it, slowly"
     return Plan(
@@ -111,7 +118,7 @@ def build(graph: Graph, plan: Plan, folder: Path, *, say: Say | None = None) -> 
     program = _program(graph, plan)
     proof = _products(program)
     low = str(plan.settings["matrix_type"])
-    allowed = {low, "float32"} if plan.precision == "mixed" else {low}
+    allowed = {low, "float32"} if keeps_fp32(graph) else {low}
     if low not in proof or not set(proof) <= allowed:
         raise unproven(NAME, graph, low, proof)
     if say is not None:
@@ -174,7 +181,7 @@ def _program(graph: Graph, plan: Plan) -> Any:
 
 
 def _products(program: Any) -> dict[str, int]:
-    """Matrix products of a program by the type of their last matrix; attention counts as two."""
+    """Matrix products of a program by the type of their first matrix; attention counts as two."""
     counts: Counter[str] = Counter()
     for node in program.graph.nodes:
         if node.op != "call_function":

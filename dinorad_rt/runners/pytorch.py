@@ -18,7 +18,14 @@ from dinorad_rt.machine import cpu_precisions, gpu_facts, has_gpu, torch_has_gpu
 from dinorad_rt.optional import is_installed, version_of
 from dinorad_rt.progress import Say
 from dinorad_rt.runners.base import AbstractRunner, Availability, Plan, Rows, pad_rows
-from dinorad_rt.runners.precision import PRECISION_OF, cpu_device, low_type, unproven
+from dinorad_rt.runners.precision import (
+    PRECISION_OF,
+    PROGRAM_PRECISIONS,
+    cpu_device,
+    low_type,
+    refuse_precision,
+    unproven,
+)
 from dinorad_rt.runners.threaded import AbstractThreadedRunner
 
 if TYPE_CHECKING:
@@ -28,7 +35,6 @@ if TYPE_CHECKING:
 
 NAME = "pytorch"
 _PROGRAM = "model.pt2"
-_GPU_PRECISIONS = ("fp32", "bf16", "fp16")
 
 
 def is_available() -> Availability:
@@ -43,7 +49,7 @@ def is_available() -> Availability:
         devices=devices if installed else (),
         reason="" if installed else "the package torch is not installed",
         install="pip install torch",
-        precisions=(_GPU_PRECISIONS if has_gpu() else cpu_precisions()) if installed else (),
+        precisions=(PROGRAM_PRECISIONS if has_gpu() else cpu_precisions()) if installed else (),
     )
 
 
@@ -53,7 +59,7 @@ def plan(graph: Graph, profile: Profile) -> Plan:
     Options of the profile: `device`, `cpu` or `cuda` (default: cuda where PyTorch sees one).
 
     Raises:
-        EngineError: a device that is not here.
+        EngineError: a device that is not here, or an INT8 graph.
     """
     cuda = torch_has_gpu()
     device = str(profile.options_for(NAME).get("device", "cuda" if cuda else "cpu"))
@@ -62,6 +68,7 @@ def plan(graph: Graph, profile: Profile) -> Plan:
             f"PyTorch cannot run on {device!r} here.", "Use device = 'cpu' in the profile."
         )
     low = low_type(graph)
+    refuse_precision(NAME, graph, low, PROGRAM_PRECISIONS)
     slow = device == "cpu" and PRECISION_OF[low] not in cpu_precisions()
     note = f"this processor has no {PRECISION_OF[low]} arithmetic: PyTorch emulates it, slowly"
     return Plan(

@@ -59,7 +59,7 @@ def require_backend(name: str) -> Backend:
         fix = f"See what runs here: {LISTING}"
         if state.can_build:
             fix = "Build for other machines with --targets"
-        elif state.install and not (state.devices or "no GPU" in state.reason):
+        elif state.install and "no GPU" not in state.reason:
             fix = f"Install it: {state.install}"
         raise BackendMissingError(
             f"The backend {name} cannot be used here: {state.reason or 'it is not installed'}.",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from dinorad_rt.errors import BuildError
 from dinorad_rt.runners.base import Plan
-from dinorad_rt.runners.precision import unproven
+from dinorad_rt.runners.precision import keeps_fp32, unproven
 
 if TYPE_CHECKING:
     from dinorad_rt.export.manifest import Graph
@@ -86,8 +86,7 @@ def check_products(
         BuildError: none has the wanted type, or others have another one.
     """
     wanted = str(plan.settings["matrix_type"])
-    mixed = plan.precision == "mixed" or bool(graph.manifest.get("keep_fp32"))
-    others = set(found) - {wanted} - ({"float32"} if mixed or fused else set())
+    others = set(found) - {wanted} - ({"float32"} if keeps_fp32(graph) or fused else set())
     if fused:
         others -= {"other"}
     if wanted not in found or others:

@@ -12,9 +12,9 @@ import pytest
 
 from dinorad_rt.engines.build import get_or_build, open_runner
 from dinorad_rt.engines.profile import Profile
-from dinorad_rt.errors import BackendMissingError, BuildError, EngineError
+from dinorad_rt.errors import BackendMissingError, BuildError, EngineError, ProofError
 from dinorad_rt.machine import has_gpu
-from dinorad_rt.runners import inductor
+from dinorad_rt.runners import inductor, pytorch
 
 PROFILE = Profile(
     "test", batch=3, threads=2, options={"inductor": {"device": "cpu", "max_autotune": False}}
@@ -91,8 +91,32 @@ def test_bad_requests_are_refused(
         plan = inductor.plan(graph, PROFILE)
         inductor.build(replace(graph, folder=tmp_path), plan, tmp_path)
     monkeypatch.setattr(inductor, "_compiler", lambda: None)
-    with pytest.raises(BackendMissingError, match=r"no C\+\+ compiler"):
+    with pytest.raises(BackendMissingError, match=r"no C\+\+ compiler") as caught:
         get_or_build(graph, backend="inductor", profile=PROFILE)
+    assert "g++" in caught.value.fix
+
+
+def test_products_in_fp32_stand_beside_others_where_they_were_asked_for(
+    tiny_graph: Callable[[str], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    monkeypatch.setattr(torch._inductor, "aoti_compile_and_package", lambda *_, **__: None)
+    monkeypatch.setattr(inductor, "_products", lambda _: {"bfloat16": 89, "float32": 8})
+    graph = tiny_graph("bf16")
+    plan = inductor.plan(graph, PROFILE)
+    with pytest.raises(ProofError, match="89 in bfloat16, 8 in float32"):
+        inductor.build(graph, plan, tmp_path)
+    kept = replace(graph, manifest=graph.manifest | {"keep_fp32": ["blocks.3"]})
+    inductor.build(kept, plan, tmp_path)
+
+
+@pytest.mark.parametrize("backend", [inductor, pytorch])
+def test_a_program_is_never_int8(tiny_graph: Callable[[str], Any], backend: Any) -> None:
+    graph = tiny_graph("fp32")
+    graph = replace(graph, manifest=graph.manifest | {"precision": "int8"})
+    with pytest.raises(EngineError, match="cannot run int8"):
+        backend.plan(graph, PROFILE)
 
 
 @pytest.mark.gpu
