@@ -26,7 +26,7 @@ from dinorad_rt.engines.cache import (
 from dinorad_rt.engines.gate import check_engine
 from dinorad_rt.engines.manifest import MANIFEST, Engine
 from dinorad_rt.errors import BackendMissingError, EngineError, OutputExistsError
-from dinorad_rt.files import write_json
+from dinorad_rt.files import atomic_folder, write_json
 from dinorad_rt.machine import gpu_facts
 from dinorad_rt.progress import Say, silent
 from dinorad_rt.runners.base import Plan
@@ -222,9 +222,9 @@ def _copy(engine: Engine, target: Path) -> Path:
         raise OutputExistsError(
             f"{target} holds another engine.", "Choose another folder with --out, or remove it."
         )
-    target.mkdir(parents=True)
-    for name in (*engine.files, MANIFEST):
-        place_file(engine.folder / name, target, name)
+    with atomic_folder(target) as part:
+        for name in (*engine.files, MANIFEST):
+            place_file(engine.folder / name, part, name)
     return target
 
 
