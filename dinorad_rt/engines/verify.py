@@ -136,6 +136,7 @@ def verify(
         DinoradError: what is no answer to a check: unknown names, missing packages, no data.
     """
     checks: list[Check] = []
+    step = "export"
     weights_kind = "" if graph is None else graph.weights_kind
     try:
         backbone = None if graph is not None else load(request)
@@ -144,10 +145,11 @@ def verify(
         preset = "dinorad" if data is None else data.preprocessing
         graph = graph or graph_for(request, say=say, calibration=dataset, preprocessing=preset)
         checks.append(export_parity(graph, backbone, say))
+        step = "build"
         engine = build_engine(graph, backend=request.backend, profile=request.profile, say=say)
         checks += engine_checks(graph, engine, say)
     except (ParityError, LintError, BuildError) as error:
-        checks.append(failed_check(error, "build" if graph is not None else "export"))
+        checks.append(failed_check(error, step))
         return Verification(
             request.model, request.precision, request.backend, weights_kind, tuple(checks)
         )
@@ -180,7 +182,6 @@ def export_parity(graph: Graph, backbone: Backbone | None, say: Say) -> Check:
     """
     from dinorad_rt.export.parity import check_graph
     from dinorad_rt.export.program import load_program
-    from dinorad_rt.export.recipe import load_recipe
 
     when = "as measured when it was exported"
     numbers = graph.manifest.get("parity", {})

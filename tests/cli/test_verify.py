@@ -210,6 +210,26 @@ def test_a_planted_fault_is_caught_and_named(
     assert not list((cache / "engines").glob("*/engine.json"))
 
 
+def test_a_stored_graph_that_is_not_its_backbone_any_more_is_blamed_on_the_export(
+    run: Callable[..., tuple[int, dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("--backend", "openvino")[0] == 0
+    honest = loading.load_backbone
+
+    def load(*arguments: Any, **options: Any) -> Any:
+        backbone = honest(*arguments, **options)
+        module: Any = backbone.module
+        with torch.no_grad():
+            module.blocks[3].mlp.fc1.weight.zero_()
+        return backbone
+
+    monkeypatch.setattr(loading, "load_backbone", load)
+    code, report = run("--backend", "openvino")
+    assert code == 1
+    assert list(_checks(report)) == ["export parity"]
+    assert "first leaves the limit in blocks.3" in _checks(report)["export parity"]["text"]
+
+
 def _dataset(folder: Path, count: int) -> Path:
     """Two classes of textures, every image its own patient."""
     random = np.random.default_rng(0)
