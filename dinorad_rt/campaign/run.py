@@ -101,6 +101,7 @@ class _Running:
         self._called: Counter[str] = Counter()
         self._cached: set[tuple[str, ...]] = set()
         self._failed: dict[str, Failed] = {}
+        self._reasons: dict[str, str] = {}
         self._last_told = time.monotonic()
         if not (out / STUDY_FILE).exists():
             self._save()
@@ -157,7 +158,7 @@ class _Running:
         if not folders:
             return ()
         names = {cell.key: self._name(cell) for cell in self._cells}
-        failures = tuple(f"{names.get(k, k)}: {why.public}" for k, why in self._failed.items())
+        failures = {names.get(key, key): why.public for key, why in self._failed.items()}
         extras = Extras(self._study.title, plots=self._study.plots, failures=failures)
         material = read_material(folders, self._study.benches)
         return write_report(material, self._out / REPORT, extras, say=self._say)
@@ -233,8 +234,10 @@ class _Running:
             self._say(f"  {event['text']}")
 
     def _fail(self, key: str, name: str, why: Failed) -> None:
+        first = self._reasons.setdefault(why.why, name)
         self._failed[key] = why
-        self._say(f"failed: {name}: {' '.join(why.why.split())}")
+        told = " ".join(why.why.split()) if first == name else f"as {first}"
+        self._say(f"failed: {name}: {told}")
 
     def _save(self) -> None:
         rows = [

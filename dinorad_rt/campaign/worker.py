@@ -58,7 +58,7 @@ def public_words(error: DinoradError) -> str:
     """What may be said of an error in a report: no path, no file name, nothing of the data."""
     kind = (type(error).__doc__ or f"{type(error).__name__}.").splitlines()[0]  # no words under -OO
     if isinstance(error, (DataError, OutputError, WeightsError)):
-        return f"{kind} The screen showed which."
+        return f"{kind} The screen showed the details."
     return f"{kind} {_PATHS.sub('(path)', error.problem)}"
 
 

@@ -61,7 +61,8 @@ def compare(
     if as_json:
         print_json({"comparisons": [item.as_dict() for _, found in answers for item in found]})
         return
-    from dinorad_rt.reports.table import comparison_table, print_table
+    from dinorad_rt.reports.comparison import comparison_table
+    from dinorad_rt.reports.table import print_table
 
     for question, found in answers:
         print_table(comparison_table(found, question))

@@ -45,6 +45,11 @@ class Question:
     unit: str = ""
     judged: str = "image"
 
+    @property
+    def margin_words(self) -> str:
+        """The margin with its unit: `±0.02`, `±1 mm`."""
+        return f"±{self.margin:g} {self.unit}".rstrip()
+
     def permutations(self, values: int) -> int:
         """Permutations of so many values each."""
         return int(min(self.resamples, max(999, _PERMUTED_VALUES // max(values, 1))))
@@ -91,6 +96,18 @@ class Comparison:
     margin: float = MARGIN
     unit: str = ""
     unpaired: int = 0
+
+    @property
+    def differs(self) -> bool:
+        """A difference is shown: the corrected p-value and the interval agree on it."""
+        if self.low is None or self.high is None or self.p_holm is None:
+            return False
+        return self.p_holm < 1 - LEVEL and (self.low > 0 or self.high < 0)
+
+    @property
+    def is_open(self) -> bool:
+        """Neither a difference nor equivalence is shown, though both are defined."""
+        return self.difference is not None and not (self.differs or self.equivalent)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -170,17 +187,19 @@ def verdict(found: Comparison, question: Question, pairs: int) -> str:
     )
     if found.unpaired:
         numbers += f" ({found.unpaired} of them with a value in one run only)"
-    margin = f"±{question.margin:g}" + (f" {question.unit}" if question.unit else "")
-    if p_value < 1 - LEVEL and (found.low > 0 or found.high < 0):
+    if found.differs:
         higher = found.difference > 0
         better = higher != spec.lower_is_better
         word = "better" if better else "worse"
         return f"{found.second} is {word} than {found.first}: {numbers}."
     if found.equivalent:
-        return f"{found.second} and {found.first} are equivalent within {margin}: {numbers}."
+        return (
+            f"{found.second} and {found.first} are equivalent within "
+            f"{question.margin_words}: {numbers}."
+        )
     return (
         f"No difference is shown between {found.second} and {found.first}, nor that they are "
-        f"equivalent within {margin}: {numbers}."
+        f"equivalent within {question.margin_words}: {numbers}."
     )
 
 

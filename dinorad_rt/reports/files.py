@@ -6,17 +6,21 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from dinorad_rt.reports.markdown import pipe_table
 from dinorad_rt.reports.mask_numbers import class_tables
 from dinorad_rt.reports.material import Material
-from dinorad_rt.reports.runs import Run
+from dinorad_rt.reports.runs import Run, TestSet
 from dinorad_rt.reports.sections import (
+    GO_ON,
     RANDOM,
+    failure_lines,
     leaderboard_rows,
     leaderboard_words,
     notes_on,
+    overview_first,
     published_rows,
     study_tables,
 )
@@ -87,7 +91,10 @@ def _exact(value: float | None) -> str:
 
 
 def to_markdown(
-    title: str, material: Material, published: Sequence[Published], failures: Sequence[str] = ()
+    title: str,
+    material: Material,
+    published: Sequence[Published],
+    failures: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
     """The tables of the report.
 
@@ -95,32 +102,38 @@ def to_markdown(
         title: of the report.
         material: its runs.
         published: numbers of others to show beside them.
-        failures: what could not be run, one sentence each.
+        failures: what could not be run: cell or dataset → why.
     """
     lines = [f"# {markdown_text(title)}", ""]
     if any(run.results.is_random for run in material.runs):
         lines += [f"> **{RANDOM}.**", ""]
     if failures:
-        lines += ["## Failed", "", *_bullets(failures), ""]
-    for test_set in material.test_sets:
-        lines += [f"## {markdown_text(test_set.name)}", ""]
-        lines += [
-            f"{test_set.count_words}; 95 % intervals by patient. {leaderboard_words(test_set)}."
-        ]
-        excluded = test_set.results.excluded_classes
-        if excluded:
-            lines += ["", f"Not in the macro mean: {markdown_text(excluded_words(excluded))}."]
-        lines += ["", *pipe_table(leaderboard_rows(test_set)), ""]
-        if test_set.results.task == "segmentation":
-            for counted, rows in class_tables(test_set).items():
-                lines += [f"Masks by class, {counted}:", "", *pipe_table(rows), ""]
-        lines += [*_bullets(notes_on(test_set)), ""]
-    lines += ["## Models by datasets and protocols", ""]
+        lines += ["## Failed", "", *_bullets(failure_lines(failures)), "", GO_ON, ""]
+    overview = ["## Models by datasets and protocols", ""]
     for protocol, rows in study_tables(material, published).items():
-        lines += [f"### {markdown_text(protocol)}", "", *pipe_table(rows), ""]
+        overview += [f"### {markdown_text(protocol)}", "", *pipe_table(rows), ""]
+    sets = [line for test_set in material.test_sets for line in _test_set_lines(test_set)]
+    lines += [*overview, *sets] if overview_first(material) else [*sets, *overview]
     if published:
         lines += ["## Published by others", "", *pipe_table(published_rows(published)), ""]
     return "\n".join(lines)
+
+
+def _test_set_lines(test_set: TestSet) -> list[str]:
+    """Leaderboard and notes of the runs on one test set."""
+    lines = [
+        f"## {markdown_text(test_set.name)}",
+        "",
+        f"{test_set.count_words}; 95 % intervals by patient. {leaderboard_words(test_set)}.",
+    ]
+    excluded = test_set.results.excluded_classes
+    if excluded:
+        lines += ["", f"Not in the macro mean: {markdown_text(excluded_words(excluded))}."]
+    lines += ["", *pipe_table(leaderboard_rows(test_set)), ""]
+    if test_set.results.task == "segmentation":
+        for counted, rows in class_tables(test_set).items():
+            lines += [f"Masks by class, {counted}:", "", *pipe_table(rows), ""]
+    return [*lines, *_bullets(notes_on(test_set)), ""]
 
 
 def _bullets(lines: Iterable[str]) -> list[str]:

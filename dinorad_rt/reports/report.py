@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -36,13 +36,13 @@ class Extras:
     Attributes:
         title: of the page.
         plots: formats of the plots that are also written as files: svg, pdf, png.
-        failures: what could not be run, one sentence each.
+        failures: what could not be run: cell or dataset → why.
         gallery: adds the part with pictures, if any.
     """
 
     title: str = "dinorad-rt report"
     plots: tuple[str, ...] = ()
-    failures: tuple[str, ...] = ()
+    failures: Mapping[str, str] = field(default_factory=dict)
     gallery: Callable[[Page], None] | None = None
 
 
@@ -98,18 +98,17 @@ def _page(
     made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     page.paragraph(f"Made by dinorad-rt {__version__}, {made}.", soft=True)
     sections.add_head(page, material)
-    if extras.failures:
-        page.heading("Failed")
-        failed = count_of(len(extras.failures), "cell")
-        page.warning(f"{failed} could not be run; the others are below.")
-        page.bullets(extras.failures)
+    sections.add_failures(page, extras.failures)
+    if sections.overview_first(material):
+        sections.add_study_table(page, material, published)
     shown: list[Drawing] = []
     for test_set in material.test_sets:
         say(f"drawing {test_set.name}: {count_of(len(test_set.runs), 'run')}")
         drawings = [*mask_drawings(test_set), *drawings_of(test_set)]
         shown += drawings
         sections.add_test_set(page, test_set, drawings)
-    sections.add_study_table(page, material, published)
+    if not sections.overview_first(material):
+        sections.add_study_table(page, material, published)
     shown += _add_pareto(page, material)
     sections.add_published(page, published)
     if extras.gallery is not None:

@@ -33,7 +33,8 @@ TASKS = {
 CHOICE = "* "
 """How a note begins that belongs to the marked setting of a table."""
 NAMED_RUNS = 3
-"""Of a note that is not of all runs."""
+"""Of a note that is not of all runs, and of a reason why several failed."""
+GO_ON = "Run the same command again to go on: what is finished is kept."
 ALSO = ("average_precision", "balanced_accuracy", "jaccard", "hd95", "nsd")
 
 
@@ -57,6 +58,34 @@ def add_head(page: Page, material: Material) -> None:
             "Runs on different test images stand apart: their numbers cannot be ranked together.",
             soft=True,
         )
+
+
+def add_failures(page: Page, failures: Mapping[str, str]) -> None:
+    """What could not be run and why, if anything."""
+    if not failures:
+        return
+    page.heading("Failed")
+    page.warning(f"{_failed(failures)} could not be run; the others are below.")
+    page.bullets(failure_lines(failures))
+    page.paragraph(GO_ON, soft=True)
+
+
+def _failed(failures: Mapping[str, str]) -> str:
+    return count_of(len(failures), "cell or dataset", "cells or datasets")
+
+
+def failure_lines(failures: Mapping[str, str]) -> list[str]:
+    """Each reason once, with what failed for it."""
+    reasons: dict[str, list[str]] = {}
+    for name, why in failures.items():
+        reasons.setdefault(why, []).append(name)
+    return [f"{_few(names)}: {why}" for why, names in reasons.items()]
+
+
+def _few(names: Sequence[str]) -> str:
+    """The first of some names, and how many others there are."""
+    more = len(names) - NAMED_RUNS
+    return "; ".join(names[:NAMED_RUNS]) + (f"; and {count_of(more, 'other')}" if more > 0 else "")
 
 
 def add_test_set(page: Page, test_set: TestSet, drawings: Sequence[Drawing]) -> None:
@@ -141,11 +170,14 @@ def notes_on(test_set: TestSet) -> list[str]:
                 runs.setdefault(note, []).append(run)
     notes = []
     for note, noted in runs.items():
-        names = [f"{run.label}, {run.results.protocol}" for run in noted[:NAMED_RUNS]]
-        more = len(noted) - len(names)
-        whose = "; ".join(names) + (f"; and {count_of(more, 'other')}" if more else "")
+        whose = _few([f"{run.label}, {run.results.protocol}" for run in noted])
         notes.append(note if len(noted) == len(test_set.runs) else f"{whose}: {note}")
     return notes
+
+
+def overview_first(material: Material) -> bool:
+    """Of several test sets the study table is looked for first; of one the leaderboard says it."""
+    return len(material.test_sets) > 1
 
 
 def add_study_table(page: Page, material: Material, published: Sequence[Published]) -> None:
@@ -164,13 +196,9 @@ def _judged_by(material: Material, protocol: str) -> str:
         run.headline()
         for test_set in material.test_sets
         for run in test_set.runs
-        if _study_name(run) == protocol
+        if run.results.protocol == protocol
     ]
     return ", ".join(dict.fromkeys(title_of(value.name) for value in values if value))
-
-
-def _study_name(run: Run) -> str:
-    return f"{run.results.protocol} {run.variant}".strip()
 
 
 def study_tables(
@@ -178,28 +206,37 @@ def study_tables(
 ) -> dict[str, list[dict[str, Any]]]:
     """Protocol → one row per model, one column per dataset; published values in rows of their own.
 
-    A model's few-shot values for the whole training set stand with the linear probe: there the
-    study's few-shot curve ends in it.
+    Where runs of one model and protocol differ in their settings, each has a row, and those of one
+    setting stand together. A model's few-shot values for the whole training set stand with the
+    linear probe: there the study's few-shot curve ends in it.
     """
-    tables: dict[str, dict[str, dict[str, Any]]] = {}
+    tables: dict[str, dict[tuple[str, str], dict[str, Any]]] = {}
     for test_set in material.test_sets:
         for run in test_set.runs:
-            protocol = _study_name(run)
-            row = tables.setdefault(protocol, {}).setdefault(run.name, {})
+            rows = tables.setdefault(run.results.protocol, {})
+            row = rows.setdefault((run.name, run.variant), {})
             row[test_set.name] = interval(run.headline())
     for item in published:
         protocol = "linear" if item.protocol == "few-shot" else item.protocol
         if protocol in tables and ALL in item.values:
-            row = tables[protocol].setdefault(f"{item.model}, published by others", {})
+            row = tables[protocol].setdefault((f"{item.model}, published by others", ""), {})
             row[item.dataset] = f"{measured(item.metric, item.values[ALL])} (published)"
     return {protocol: _aligned(rows) for protocol, rows in sorted(tables.items())}
 
 
-def _aligned(rows: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Rows with the same columns, ours first."""
+def _aligned(rows: Mapping[tuple[str, str], Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows with the same columns, ours first; settings have one if any differ."""
     columns = sorted({column for row in rows.values() for column in row})
-    ordered = sorted(rows, key=lambda name: ("published" in name, name))
-    return [{"model": name, **{c: rows[name].get(c) for c in columns}} for name in ordered]
+    varied = any(variant for _, variant in rows)
+    ordered = sorted(rows, key=lambda key: ("published" in key[0], key[1], key[0]))
+    return [
+        {
+            "model": name,
+            **({"settings": variant or None} if varied else {}),
+            **{c: rows[name, variant].get(c) for c in columns},
+        }
+        for name, variant in ordered
+    ]
 
 
 def add_published(page: Page, published: Sequence[Published]) -> None:

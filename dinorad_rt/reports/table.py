@@ -7,15 +7,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from dinorad_rt.metrics.specs import difference_interval, measured_interval, titled
-from dinorad_rt.reports.terminal import BLANK, RowsTable, ValueCell, plain_cell, plain_table
+from dinorad_rt.metrics.specs import measured_interval, titled
+from dinorad_rt.reports.terminal import RowsTable, ValueCell, plain_cell, plain_table
 from dinorad_rt.words import count_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-    from dinorad_rt.metrics.compare import Comparison, Question
     from dinorad_rt.reports.results import MetricValue, Results
 
 COLUMNS = (
@@ -120,43 +119,6 @@ def _classes_table(
         counts = [plain_cell(positive)] if len(classes) > 1 else []
         table.add_row(plain_cell(class_name or whole), *counts, *map(_cell, cells))
     return table
-
-
-def comparison_table(comparisons: Sequence[Comparison], question: Question) -> RenderableType:
-    """Pairs of runs with the difference, its interval and p-values; each verdict below."""
-    from rich.console import Group
-
-    what = titled(question.metric) + (f" of {question.class_name}" if question.class_name else "")
-    what += f" in {question.unit}" if question.unit else ""
-    tests = {
-        "p": "p_value",
-        "p Holm": "p_holm",
-        "p DeLong": "p_delong",  # of AUROC only
-        "p permutation": "p_permutation",
-        f"p equivalent ±{question.margin:g}": "p_equivalence",
-    }
-    done = {
-        name: field
-        for name, field in tests.items()
-        if any(getattr(item, field) is not None for item in comparisons)
-    }
-    rows = []
-    for item in comparisons:
-        difference = "undefined"
-        if item.difference is not None and item.low is not None and item.high is not None:
-            difference = difference_interval(question.metric, item.difference, item.low, item.high)
-        value, bracket, interval = difference.partition(" [")
-        row = {"first": item.first, "second": item.second}
-        row["difference [95 % CI]"] = value + bracket + interval.replace(" ", BLANK)
-        for name, field in done.items():
-            p = getattr(item, field)
-            row[name] = "" if p is None else f"<{BLANK}0.001" if p < 0.001 else f"{p:.3f}"
-        rows.append(row)
-    holm = ("p",) if "p Holm" in done else ()  # which says the same, corrected
-    spare = ("p permutation", "p DeLong", f"p equivalent ±{question.margin:g}", *holm)
-    title = f"{what}: second minus first, on the same patients"
-    table = rows_table(title, rows, spare)
-    return Group(table, *(plain_cell(f"· {item.verdict}") for item in comparisons))
 
 
 def _title(results: Results) -> str:

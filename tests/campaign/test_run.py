@@ -88,10 +88,14 @@ def test_a_killed_cell_is_a_row_and_the_rest_goes_on(
     kill = tmp_path / "kill-vits14"
     kill.touch()
     out = tmp_path / "out"
-    outcome = run_study(study, out=out)
+    said: list[str] = []
+    outcome = run_study(study, out=out, say=said.append)
     assert len(outcome.failed) == 2 and len(outcome.done) == 2
     assert all("killed" in why for why in outcome.failed.values())
-    assert "was killed" in (out / "report" / "report.html").read_text()
+    first, second = (line for line in said if line.startswith("failed: "))
+    assert "was killed" in first and second.endswith(f": as {next(iter(outcome.failed))}")
+    page = (out / "report" / "report.html").read_text()
+    assert page.count("was killed") == 1 and "2 cells or datasets could not be run" in page
     states = [row["state"] for row in json.loads((out / "study.json").read_text())["cells"]]
     assert states == ["failed", "failed", "done", "done"]
     kill.unlink()
@@ -242,5 +246,5 @@ def test_a_worker_starts_again_after_it_died(log: Path, tmp_path: Path) -> None:
 def test_a_failed_cell_is_told_without_docstrings_too(monkeypatch: pytest.MonkeyPatch) -> None:
     for kind in (DataError, ProtocolError):  # as PYTHONOPTIMIZE=2 leaves them
         monkeypatch.setattr(kind, "__doc__", None)
-    assert public_words(DataError("/data/x")) == "DataError. The screen showed which."
+    assert public_words(DataError("/data/x")) == "DataError. The screen showed the details."
     assert public_words(ProtocolError("k is 0.")) == "ProtocolError. k is 0."

@@ -20,8 +20,9 @@ from dinorad_rt.errors import DataError, ProtocolError
 from dinorad_rt.metrics.answers import Comparison, Question
 from dinorad_rt.metrics.segmentation import case_scores
 from dinorad_rt.protocols.knn import KNNSettings, evaluate_knn
+from dinorad_rt.reports.comparison import comparison_table
 from dinorad_rt.reports.results import Results
-from dinorad_rt.reports.table import comparison_table, to_text
+from dinorad_rt.reports.table import to_text
 from dinorad_rt.training.segmentation.evaluate import Case, judge_cases, write_results
 
 CLASSES = ("background", "liver", "spleen")
@@ -76,6 +77,39 @@ def test_narrow_tables_break_neither_words_nor_numbers(columns: int) -> None:
     assert "< 0.001" in text
     wide = to_text(comparison_table([found], question), 160)
     assert "Left out" in text and "permutation" in text and "Left out" not in wide
+
+
+def pair(first: str, second: str, low: float, high: float, p: float) -> Comparison:
+    """A comparison of distances whose interval and p-value say what they say."""
+    middle = (low + high) / 2
+    others = (None, None, low > -1 and high < 1, 0.5, 50, 40, f"{first} and {second}.")
+    return Comparison(first, second, 5.0, 5.0 + middle, middle, low, high, p, p, *others)
+
+
+def test_the_margin_of_distances_has_its_unit() -> None:
+    question = Question("hd95", margin=1.0, unit="mm", judged="case")
+    text = to_text(comparison_table([pair("a", "b", -3, 2, 0.5)], question))
+    assert "p equivalent ±1 mm" in text and "5.00, 4.50" in text
+    plain = to_text(comparison_table([pair("a", "b", -3, 2, 0.5)], Question()))
+    assert "p equivalent ±0.02" in plain and "mm" not in plain
+
+
+def test_of_many_pairs_without_an_answer_one_sentence_tells() -> None:
+    question = Question("hd95", margin=1.0, unit="mm")
+    unsure = [pair("a", name, -3, 2, 0.5) for name in "bcd"]
+    worse, same = pair("a", "e", 1, 4, 0.01), pair("a", "f", -0.5, 0.5, 0.9)
+    unlucky = pair("a", "g", 0.1, 4, 0.06)  # Holm's correction took the difference away
+    few = to_text(comparison_table([*unsure, worse], question))
+    assert few.count("· ") == 4 and "Of the" not in few
+    many = to_text(comparison_table([*unsure, worse, unlucky, same], question))
+    lines = [line for line in many.splitlines() if line.startswith("· ")]
+    assert lines == [
+        "· a and e.",
+        "· a and f.",
+        "· Of the 4 other pairs no difference is shown, nor that they are equivalent within ±1 mm.",
+    ]
+    none = to_text(comparison_table([*unsure, unlucky], question))
+    assert "· Of the 4 pairs no difference" in none
 
 
 @pytest.mark.parametrize("columns", [60, 80])

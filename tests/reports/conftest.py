@@ -29,6 +29,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def report(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of those runs."""
     out = tmp_path_factory.mktemp("report")
-    extras = Extras(title="A <test> & more", plots=("svg", "pdf"), failures=("x: it failed",))
+    extras = Extras(title="A <test> & more", plots=("svg", "pdf"), failures={"x": "it failed"})
     write_report(read_material([runs]), out, extras)
     return out

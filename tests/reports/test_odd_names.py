@@ -28,7 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("odd")
     for task in ("multiclass", "binary"):
         fake_run(out / "runs" / task, task=task, dataset=DATASET, class_names=CLASSES)
-    extras = Extras(title="- a | b\n# c", failures=("# x | y\nz: <b>why</b>",))
+    extras = Extras(title="- a | b\n# c", failures={"# x | y\nz": "<b>why</b>"})
     write_report(read_material([out / "runs"]), out / "report", extras)
     return out / "report"
 

@@ -22,9 +22,15 @@ from dinorad_rt.reports.material import read_material
 from dinorad_rt.reports.page import Page
 from dinorad_rt.reports.report import Extras, write_report
 from dinorad_rt.reports.run_sections import provenance_facts
-from dinorad_rt.reports.sections import notes_on, study_tables
+from dinorad_rt.reports.sections import (
+    GO_ON,
+    add_failures,
+    failure_lines,
+    notes_on,
+    study_tables,
+)
 from dinorad_rt.reports.study_numbers import PUBLISHED, published_for
-from tests.reports.fake_runs import fake_bench, fake_run
+from tests.reports.fake_runs import fake_bench, fake_results, fake_run
 from tests.reports.page_tree import Tree, assert_self_contained
 
 
@@ -88,6 +94,57 @@ def test_random_weights_and_failures_are_said_aloud(report: Path, page: Tree) ->
     assert "weights: random" in text and "1 of 5 runs" in text
     assert "weights: random" in (report / "report.md").read_text(encoding="utf-8")
     assert any("it failed" in item for item in page.texts["li"])
+
+
+def test_each_reason_of_failures_stands_once() -> None:
+    failures = {f"cell {number}": "It is lost." for number in range(5)} | {"x": "It failed."}
+    assert failure_lines(failures) == [
+        "cell 0; cell 1; cell 2; and 2 others: It is lost.",
+        "x: It failed.",
+    ]
+    page = Page("t")
+    add_failures(page, failures)
+    assert "6 cells or datasets could not be run" in page.render() and GO_ON in page.render()
+    add_failures(nothing := Page("t"), {})
+    assert "<h2" not in nothing.render()
+
+
+def test_settings_of_one_protocol_share_a_table(tmp_path: Path) -> None:
+    """Those of one setting stand together, whatever the model."""
+    for model in ("vits14", "vitb14"):
+        for ks in ((3,), (3, 7)):
+            results = fake_results(model, ks=ks)
+            results.settings["ks"] = list(ks)
+            results.write(tmp_path / model / str(len(ks)))
+    fake_run(tmp_path / "three", "vits14", task="multiclass", dataset="three")
+    material = read_material([tmp_path])
+    (rows,) = study_tables(material, ()).values()
+    assert [list(row) for row in rows] == [["model", "settings", "three", "toy"]] * 5
+    assert [(row["settings"], row["model"]) for row in rows] == [
+        (None, "vits14"),
+        ("ks 3", "vitb14"),
+        ("ks 3", "vits14"),
+        ("ks 3, 7", "vitb14"),
+        ("ks 3, 7", "vits14"),
+    ]
+    assert rows[0]["three"].value is not None and rows[0]["toy"] is None
+    write_report(material, tmp_path / "out")
+    assert "| vits14 | ks 3, 7 |" in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_of_several_test_sets_the_overview_comes_first(
+    runs: Path, report: Path, page: Tree, tmp_path: Path
+) -> None:
+    write_report(read_material([runs / "a", runs / "b"]), tmp_path)
+    alone = Tree((tmp_path / "report.html").read_text(encoding="utf-8"))
+    overview = "Models by datasets and protocols"
+    for tree, text, others in (
+        (page, (report / "report.md").read_text(), ["Failed", overview]),
+        (alone, (tmp_path / "report.md").read_text(), ["toy", overview]),
+    ):
+        assert tree.texts["h2"][:2] == others
+        heads = [line.removeprefix("## ") for line in text.splitlines() if line.startswith("## ")]
+        assert heads[:2] == others
 
 
 def test_the_csv_equals_results_json(runs: Path, report: Path) -> None:
