@@ -203,9 +203,9 @@ def _with_checksums(data: bytearray) -> bytes:
 
 
 def suffix(data: bytes, reader: str) -> str:
-    """File name suffix, where the reader's library goes by it."""
+    """File name suffix, where the reader or its library goes by it."""
     if reader != "nifti":
-        return ""
+        return ".mat" if reader == "matlab" else ""
     return ".nii.gz" if data[:2] == b"\x1f\x8b" else ".nii"
 
 

@@ -62,13 +62,21 @@ def read_mat(path: Path, frame: int | None = None) -> Study:
     A patient key is taken from `cjdata/PID` (the brain tumour set of Cheng 2015).
 
     Raises:
-        UnreadableFileError: an older MATLAB format, or no single image in the file.
+        UnreadableFileError: an older MATLAB format, HDF5 of another program, or no single image in
+            the file.
     """
     with path.open("rb") as file:
-        if file.read(10) == b"MATLAB 5.0":
-            raise UnreadableFileError(
-                f"{path} is a MATLAB file older than 7.3.", "In MATLAB: save(name, '-v7.3')."
-            )
+        begins = file.read(10)
+    if begins == b"MATLAB 5.0":
+        raise UnreadableFileError(
+            f"{path} is a MATLAB file older than 7.3.", "In MATLAB: save(name, '-v7.3')."
+        )
+    if begins != b"MATLAB 7.3" and path.suffix.lower() != ".mat":
+        raise UnreadableFileError(
+            f"{path} is an HDF5 file of a program that is not known: the order of its axes would "
+            "be a guess.",
+            "Save the image as NIfTI or .npy; mnc2nii or nibabel turn MINC into NIfTI.",
+        )
     h5py = require("h5py", "reading MATLAB 7.3 files")
     with h5py.File(path, "r") as file:
         found = _numeric_datasets(h5py, file, "", 4)

@@ -86,9 +86,14 @@ def _volumes_of(members: list[SliceHeader]) -> list[Series]:
 
 
 def _without_copies(members: list[SliceHeader]) -> tuple[list[SliceHeader], list[str]]:
+    """One file of each SOP instance; files of one UID that differ in place or number are kept.
+
+    Some programs that anonymise give one UID to all slices.
+    """
     unique: dict[Hashable, SliceHeader] = {}
     for header in members:
-        unique.setdefault((header.sop or header.path, header.patient, header.shape), header)
+        same = (header.sop or header.path, header.patient, header.shape)
+        unique.setdefault((*same, header.position, header.instance), header)
     copies = len(members) - len(unique)
     problems = [f"copies of other files left out: {copies}"] if copies else []
     return list(unique.values()), problems

@@ -75,7 +75,10 @@ def _with_pillow(data: bytes, path: Path, frame: int | None) -> Study:
         deep = _decode_deep(data) if data[:2] in (b"II", b"MM") else None
         if deep is not None:
             return _study([deep], {"format": "TIFF"})
-        raise
+        raise UnreadableFileError(
+            f"{path} begins like an image, but its content cannot be decoded.",
+            "Fetch it again, or save it as PNG.",
+        ) from None
     except image_module.DecompressionBombError as error:
         raise _too_large(path) from error
     with image:

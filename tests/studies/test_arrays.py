@@ -93,6 +93,9 @@ def test_matlab_volumes_and_links(tmp_path: Path) -> None:
         file["image"] = h5py.ExternalLink(str(tmp_path / "a.mat"), "/vol")
     with pytest.raises(UnreadableFileError, match="no single image"):
         read_study(tmp_path / "b.mat")
+    (tmp_path / "a.mat").rename(tmp_path / "a.h5")
+    with pytest.raises(UnreadableFileError, match="HDF5 file of a program that is not known"):
+        read_study(tmp_path / "a.h5")
 
 
 def test_old_matlab_files_are_told(tmp_path: Path) -> None:

@@ -235,3 +235,9 @@ def test_a_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     for name in ("a.png", "a.jpg"):
         with pytest.raises(UnreadableFileError, match="megapixels"):
             read_study(tmp_path / name)
+
+
+def test_what_only_begins_like_an_image_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"\xff\xd8\xff\xf7" + bytes(200))
+    with pytest.raises(UnreadableFileError, match="begins like an image"):
+        read_study(tmp_path / "a.jpg")

@@ -52,6 +52,11 @@ def test_gaps_duplicates_and_tilt_are_told(write_stack: Any) -> None:
     np.testing.assert_allclose(affine @ [2, 0, 0, 1], [0, 10 * np.tan(np.radians(15)), 10, 1])
 
 
+def test_slices_that_were_all_given_one_uid_are_no_copies(write_stack: Any) -> None:
+    study = read_study(write_stack("s", [0.0, 5.0, 10.0], SOPInstanceUID="1.2.3"))
+    assert study.num_slices == 3 and not study.problems
+
+
 def test_copies_are_left_out(write_stack: Any) -> None:
     folder = write_stack("s", [0.0, 5.0])
     shutil.copy(next(folder.iterdir()), folder / "copy.dcm")
