@@ -22,7 +22,14 @@ from dinorad_rt.protocols.linear_probe import scores_of, targets_of
 from dinorad_rt.protocols.logistic import LogisticSettings, chosen_logistic, features_of
 from dinorad_rt.protocols.selection import choose, with_validation
 from dinorad_rt.protocols.settings import AbstractSettings
-from dinorad_rt.protocols.shots import By, random_subset, served, study_subset, units_per_class
+from dinorad_rt.protocols.shots import (
+    By,
+    random_subset,
+    served,
+    study_subset,
+    unit_of,
+    units_per_class,
+)
 
 if TYPE_CHECKING:
     from dinorad_rt.embeddings.table import DatasetInfo, EmbeddingTable
@@ -191,7 +198,7 @@ def evaluate_few_shot(
         provenance=provenance,
     )
     results.timings["train_s"] = trained
-    results.notes.extend([*notes, *_short_classes(hot, fitting, tuple(sizes), dataset, settings)])
+    results.notes.extend([*notes, *_drawing_notes(hot, fitting, tuple(sizes), dataset, settings)])
     return results
 
 
@@ -263,24 +270,33 @@ _HEADS: dict[str, Callable[[Parts, DatasetInfo, FewShotSettings, int], np.ndarra
 }
 
 
-def _short_classes(
+def _drawing_notes(
     hot: np.ndarray,
     table: EmbeddingTable,
     shots: tuple[int, ...],
     dataset: DatasetInfo,
     settings: FewShotSettings,
 ) -> list[str]:
-    """Classes that cannot give as many shots as the others."""
+    """Classes that cannot give as many shots as the others, and who is drawn for none."""
     if settings.subsets == "study" and dataset.task != "multilabel":
         return []
     counts = units_per_class(hot, table.patients, settings.by)
+    (drawn,) = units_per_class(hot.any(axis=1, keepdims=True), table.patients, settings.by)
+    every = len(np.unique(unit_of(table.patients, settings.by)))
+    notes = []
+    if drawn < every:
+        notes.append(
+            f"{every - drawn} of {every} training {settings.by}s show none of the classes: shots "
+            "are drawn for a class, so no head has seen one of them."
+        )
     short = [
         f"{name} ({count})"
         for name, count in zip(dataset.class_names, counts, strict=True)
         if count < max(shots)
     ]
-    if not short:
-        return []
-    return [
-        f"Fewer than {max(shots)} training {settings.by}s, so all they have: {', '.join(short)}."
-    ]
+    if short:
+        notes.append(
+            f"Fewer than {max(shots)} training {settings.by}s, so all they have: "
+            f"{', '.join(short)}."
+        )
+    return notes

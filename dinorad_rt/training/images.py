@@ -5,6 +5,7 @@ Imported late: it needs torch.
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -23,7 +24,8 @@ from dinorad_rt.preprocessing.spec import PreprocessSpec
 from dinorad_rt.progress import Progress
 
 MEMORY_SHARE = 4
-"""Images of one split may fill 1/4 of the machine's memory; what is over lies in a file."""
+"""Images of one split may fill 1/4 of the machine's memory, in all processes together; what is over
+lies in a file."""
 
 
 class ImageBank:
@@ -151,4 +153,5 @@ def normalise(images: torch.Tensor, spec: PreprocessSpec) -> torch.Tensor:
 def _memory_limit() -> int:
     from dinorad_rt.machine import memory_gib
 
-    return int(memory_gib() * 2**30 / MEMORY_SHARE)
+    beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # each process holds its own
+    return int(memory_gib() * 2**30 / MEMORY_SHARE / beside)

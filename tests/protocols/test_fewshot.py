@@ -166,3 +166,4 @@ def test_shots_that_add_nothing_are_not_run(make_table: Make) -> None:
     results = evaluate_few_shot(train, val, test, info, FewShotSettings(resamples=20, repeats=1))
     assert max(results.settings["shots"]) < 16
     assert any("given all it has" in note for note in results.notes)
+    assert any(note.startswith("4 of 20 training patients show none") for note in results.notes)

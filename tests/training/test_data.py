@@ -43,6 +43,15 @@ def test_the_bank_holds_what_preprocessing_gives(spec: PreprocessSpec, samples: 
     )
 
 
+def test_the_processes_of_a_machine_share_its_memory(
+    samples: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = SPEC.image_size**2 * 4
+    monkeypatch.setattr("dinorad_rt.machine.memory_gib", lambda: 4 * 8 * row / 2**30)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert len(ImageBank(samples, SPEC, workers=1)._held) == 4
+
+
 def test_what_does_not_fit_into_memory_is_the_same_from_the_file(samples: Any) -> None:
     whole = ImageBank(samples, SPEC, workers=1)
     spilled = ImageBank(samples, SPEC, workers=1, limit=3 * 24 * 24 * 4)
