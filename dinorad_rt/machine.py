@@ -7,6 +7,7 @@ import os
 import platform
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ PACKAGES = (
     "pydicom",
     "scikit-learn",
 )
-_GPU_FIELDS = ("name", "compute_cap", "driver_version", "memory.total")
+_GPU_FIELDS = ("name", "compute_cap", "driver_version", "memory.total", "uuid")
 
 
 def machine_facts() -> dict[str, Any]:
@@ -151,14 +152,37 @@ def gpu_facts() -> dict[str, str]:
     return dict(gpus[0]) if gpus else {}
 
 
+def visible_gpus(uuids: Sequence[str]) -> list[int]:
+    """Places of the GPUs that CUDA_VISIBLE_DEVICES leaves, in its order: the first is cuda:0.
+
+    Numbers are those of the driver, as with CUDA_DEVICE_ORDER=PCI_BUS_ID; without that variable
+    CUDA counts from the fastest, where a machine has GPUs of several kinds. Parts of a GPU (MIG)
+    are not listed by the driver, so with them every GPU counts.
+
+    Args:
+        uuids: of all GPUs, in the order of the driver.
+    """
+    wanted = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if wanted is None or "MIG-" in wanted:
+        return list(range(len(uuids)))
+    found = []
+    for text in map(str.strip, wanted.split(",")):
+        by_number = [int(text)] if text.isdecimal() and int(text) < len(uuids) else []
+        by_name = [at for at, uuid in enumerate(uuids) if text and uuid.startswith(text)]
+        if not (place := by_number or by_name):
+            break  # CUDA passes over what follows as well
+        found.append(place[0])
+    return found
+
+
 @functools.cache
 def _gpus() -> tuple[tuple[tuple[str, str], ...], ...]:
-    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
-        return ()
     text = _output_of("nvidia-smi", f"--query-gpu={','.join(_GPU_FIELDS)}", "--format=csv,noheader")
     keys = ("name", "compute_capability", "driver", "memory")
     rows = [[part.strip() for part in line.split(",")] for line in text.splitlines()]
-    return tuple(tuple(zip(keys, row, strict=True)) for row in rows if len(row) == len(keys))
+    rows = [row for row in rows if len(row) == len(_GPU_FIELDS)]
+    chosen = [rows[place] for place in visible_gpus([row[-1] for row in rows])]
+    return tuple(tuple(zip(keys, row[:-1], strict=True)) for row in chosen)
 
 
 def _cpuinfo() -> list[str]:

@@ -43,6 +43,13 @@ def error_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[0] if lines else ''}"
 
 
+def ending_words(code: int) -> str:
+    """How a process ended, by its exit code; negative codes are signals."""
+    if code == -9:
+        return "was killed, most often because memory was full"
+    return f"ended with signal {-code}" if code < 0 else f"ended with exit code {code}"
+
+
 def valid_text(text: str) -> str:
     """Text that every file takes: names of files that are no UTF-8 lose the letters in question.
 

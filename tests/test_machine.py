@@ -59,12 +59,40 @@ def test_hidden_gpu_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_gpus_are_read_from_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    line = "NVIDIA H200, 9.0, 580.1, 143771 MiB"
-    monkeypatch.setattr(machine, "_output_of", lambda *command: line)
-    machine._gpus.cache_clear()
-    try:
-        assert machine.has_gpu()
-        assert machine.gpu_facts()["compute_capability"] == "9.0"
-    finally:
+    lines = (
+        "NVIDIA T4, 7.5, 580.1, 15360 MiB, GPU-11\nNVIDIA H200, 9.0, 580.1, 143771 MiB, GPU-22\n"
+    )
+    monkeypatch.setattr(machine, "_output_of", lambda *command: lines)
+    for visible, capability in ((None, "7.5"), ("1", "9.0"), ("GPU-22,0", "9.0"), ("7", None)):
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        if visible is not None:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
         machine._gpus.cache_clear()
+        try:
+            assert machine.has_gpu() == (capability is not None)
+            assert machine.gpu_facts().get("compute_capability") == capability
+            assert "GPU-" not in str(machine.machine_facts()["gpus"])  # names no machine
+        finally:
+            machine._gpus.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("variable", "places"),
+    [
+        ("0,1", [0, 1]),
+        ("1, 0", [1, 0]),
+        ("GPU-b", [1]),
+        ("1,-1,0", [1]),
+        ("0,5,1", [0]),
+        ("", []),
+        ("-1", []),
+        ("NoDevFiles", []),
+        ("MIG-4f1c", [0, 1]),
+    ],
+)
+def test_visible_gpus_are_those_of_cuda(
+    monkeypatch: pytest.MonkeyPatch, variable: str, places: list[int]
+) -> None:
+    """As the CUDA C++ Programming Guide says of CUDA_VISIBLE_DEVICES."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", variable)
+    assert machine.visible_gpus(["GPU-a1", "GPU-b2"]) == places

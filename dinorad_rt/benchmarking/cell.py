@@ -16,9 +16,10 @@ import numpy as np
 
 from dinorad_rt.benchmarking.clocks import read_clocks
 from dinorad_rt.benchmarking.energy import measure_energy
-from dinorad_rt.benchmarking.latency import measure_latency
+from dinorad_rt.benchmarking.latency import measure_latency, rehearse
 from dinorad_rt.benchmarking.memory import peak_mb, read_memory
 from dinorad_rt.benchmarking.pace import ENGINE_CALLS, THROUGHPUT_CALLS, is_enough
+from dinorad_rt.errors import DinoradError
 
 if TYPE_CHECKING:
     from dinorad_rt.engines.manifest import Engine
@@ -88,8 +89,7 @@ def _engine_alone(cell: Cell, engine: Engine, seconds: float) -> dict[str, Any]:
         runner.infer(pixels)
         first_ms = (time.perf_counter() - start) * 1e3
         clocks = [read_clocks()]
-        with measure_energy() as energy:
-            measured, images = _measure(cell, runner, pixels, seconds)
+        measured = _measure(cell, runner, pixels, seconds)
         running = read_memory()
         if cell.mode == "latency":
             measured["engine_ms"] = _engine_only(runner, seconds / 2)
@@ -99,8 +99,6 @@ def _engine_alone(cell: Cell, engine: Engine, seconds: float) -> dict[str, Any]:
         "load_s": load_s,
         "first_ms": first_ms,
         **measured,
-        "joules_per_image": energy.per_image(images),
-        "energy_note": energy.reason,
         "clocks": clocks,
         "memory_mb": memory | {"peak": peak_mb()},
     }
@@ -110,13 +108,10 @@ def _files_to_store(cell: Cell, engine: Engine, seconds: float) -> dict[str, Any
     from dinorad_rt.benchmarking.end_to_end import measure_end_to_end
 
     clocks = [read_clocks()]
-    with measure_energy() as energy:
-        measured = measure_end_to_end(engine, Path(cell.data) if cell.data else None, seconds)
+    measured = measure_end_to_end(engine, Path(cell.data) if cell.data else None, seconds)
     clocks.append(read_clocks())
     return {
         **measured,
-        "joules_per_image": energy.per_image(measured["read"]),
-        "energy_note": energy.reason,
         "clocks": clocks,
         "memory_mb": {"running": read_memory(), "peak": peak_mb()},
     }
@@ -124,15 +119,23 @@ def _files_to_store(cell: Cell, engine: Engine, seconds: float) -> dict[str, Any
 
 def _measure(
     cell: Cell, runner: AbstractRunner, pixels: np.ndarray, seconds: float
-) -> tuple[dict[str, Any], int]:
+) -> dict[str, Any]:
+    """Speed and energy of the same calls; what warms up counts for neither."""
     gc.disable()
     try:
-        if cell.mode == "latency":
-            latency = measure_latency(lambda: runner.infer(pixels), seconds=seconds)
-            total = sum(latency.milliseconds) / 1e3
-            images = len(latency.milliseconds) * len(pixels)
-            return {"latency_ms": latency.as_dict(), "images_per_s": images / total}, images
-        return _throughput(runner, pixels, seconds)
+        if cell.mode != "latency":
+            return _throughput(runner, pixels, seconds)
+
+        def call() -> None:
+            runner.infer(pixels)
+
+        rehearse(call, seconds=seconds)
+        with measure_energy() as energy:
+            latency = measure_latency(call, seconds=seconds, warm_up=0)
+        total = sum(latency.milliseconds) / 1e3
+        images = len(latency.milliseconds) * len(pixels)
+        speed = {"latency_ms": latency.as_dict(), "images_per_s": images / total}
+        return speed | energy.facts(images)
     finally:
         gc.enable()
 
@@ -144,23 +147,22 @@ def _engine_only(runner: AbstractRunner, seconds: float) -> dict[str, Any] | Non
     return measure_latency(call, seconds=seconds, least=ENGINE_CALLS, warm_up=1).as_dict()
 
 
-def _throughput(
-    runner: AbstractRunner, pixels: np.ndarray, seconds: float
-) -> tuple[dict[str, Any], int]:
+def _throughput(runner: AbstractRunner, pixels: np.ndarray, seconds: float) -> dict[str, Any]:
     """Images per second of a full pipeline: the first results, while it fills, do not count."""
     stream = runner.infer_stream(itertools.repeat(pixels))
     fill = runner.look_ahead + 1
     for _ in range(fill):
         next(stream)
     calls, elapsed = 0, 0.0
-    start = time.perf_counter()
-    while not is_enough(calls, elapsed, seconds=seconds, least=THROUGHPUT_CALLS):
-        next(stream)
-        calls += 1
-        elapsed = time.perf_counter() - start
+    with measure_energy() as energy:
+        start = time.perf_counter()
+        while not is_enough(calls, elapsed, seconds=seconds, least=THROUGHPUT_CALLS):
+            next(stream)
+            calls += 1
+            elapsed = time.perf_counter() - start
     stream.close()  # type: ignore[attr-defined]
     images = calls * len(pixels)
-    return {"images_per_s": images / elapsed, "calls": calls}, images
+    return {"images_per_s": images / elapsed, "calls": calls} | energy.facts(images)
 
 
 def _pixels(engine: Engine) -> np.ndarray:
@@ -171,7 +173,11 @@ def _pixels(engine: Engine) -> np.ndarray:
 
 def main(arguments: Mapping[str, Any]) -> None:
     """Measure one cell described by JSON and print JSON: the entry of the worker process."""
-    print(json.dumps(measure_cell(Cell(**arguments["cell"]), float(arguments["seconds"]))))
+    try:
+        measured = measure_cell(Cell(**arguments["cell"]), float(arguments["seconds"]))
+    except DinoradError as error:
+        sys.exit(" ".join(error.problem.splitlines()))
+    print(json.dumps(measured))
 
 
 if __name__ == "__main__":

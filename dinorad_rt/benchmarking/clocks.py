@@ -15,8 +15,8 @@ def read_clocks() -> dict[str, Any]:
     """Clocks in MHz, temperatures in °C and reasons for throttling, as far as readable.
 
     Returns:
-        `cpu_mhz` (median over cores) or None; `gpus`: one entry each with `sm_mhz`, `memory_mhz`,
-        `temperature_c`, `throttle` (names of active reasons).
+        `cpu_mhz` (median over cores) or None; `gpus`: the first visible one, if any, with `sm_mhz`,
+        `memory_mhz`, `temperature_c`, `throttle` (names of active reasons).
     """
     return {"cpu_mhz": _cpu_mhz(), "gpus": _gpus()}
 
@@ -38,15 +38,10 @@ def _cpu_mhz() -> float | None:
 
 
 def _gpus() -> list[dict[str, Any]]:
-    return ask_nvml(_every_gpu, [])
+    return ask_nvml(lambda pynvml, handle: [_gpu(pynvml, handle)], [])
 
 
-def _every_gpu(pynvml: Any) -> list[dict[str, Any]]:
-    return [_gpu(pynvml, index) for index in range(pynvml.nvmlDeviceGetCount())]
-
-
-def _gpu(pynvml: Any, index: int) -> dict[str, Any]:
-    handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+def _gpu(pynvml: Any, handle: Any) -> dict[str, Any]:
     reasons = pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle)
     names = {
         name.removeprefix("nvmlClocksThrottleReason"): getattr(pynvml, name)

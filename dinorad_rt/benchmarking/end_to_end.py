@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dinorad_rt.benchmarking.energy import measure_energy
 from dinorad_rt.errors import EngineError
 
 if TYPE_CHECKING:
@@ -28,8 +29,8 @@ def measure_end_to_end(engine: Engine, data: Path | None, seconds: float) -> dic
 
     Returns:
         `loader_per_s`: images decoded and preprocessed per second. `images_per_s`: of the whole,
-        without loading the engine. `images`: measured, `read`: in all, rehearsal included.
-        `files`: what they are, such as "DICOM".
+        without loading the engine. `images`: measured. `files`: what they are, such as "DICOM".
+        `joules_per_image`, `energy_note`: of the whole, loading the engine included.
 
     Raises:
         DinoradError: the data or the engine cannot be used.
@@ -42,13 +43,14 @@ def measure_end_to_end(engine: Engine, data: Path | None, seconds: float) -> dic
     count = min(MOST, max(least, round(rehearsal[0] / rehearsal[1] * seconds)))
     work = _repeated(dataset, count)
     loader_images, loader_s = _load_only(work, engine)
-    images, embed_s = _embed(work, engine)
+    with measure_energy() as energy:
+        images, embed_s = _embed(work, engine)
     return {
         "loader_per_s": loader_images / loader_s,
         "images_per_s": images / embed_s,
         "images": images,
-        "read": rehearsal[0] + loader_images + images,
         "files": _kind(dataset),
+        **energy.facts(images),
     }
 
 

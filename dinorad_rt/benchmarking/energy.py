@@ -1,4 +1,4 @@
-"""Energy over a window: NVIDIA's cumulative counter, or RAPL where the system lets us read it.
+"""Energy over a window: RAPL where the system lets us read it, and the GPU's cumulative counter.
 
 Counters are read at both ends of the window, never sampled: one sample of the power draw tells of
 the window before.
@@ -35,6 +35,10 @@ class Energy:
     def per_image(self, images: int) -> dict[str, float]:
         """Joules per image, by source."""
         return {name: value / images for name, value in self.joules.items()}
+
+    def facts(self, images: int) -> dict[str, Any]:
+        """`joules_per_image`, and `energy_note`: why a counter is missing."""
+        return {"joules_per_image": self.per_image(images), "energy_note": self.reason}
 
 
 @contextmanager
@@ -75,12 +79,8 @@ def _rapl() -> dict[str, tuple[float, float]]:
 
 
 def _nvml() -> dict[str, tuple[float, float]]:
-    return ask_nvml(_gpu_energies, {})
+    return ask_nvml(_gpu_energy, {})
 
 
-def _gpu_energies(pynvml: Any) -> dict[str, tuple[float, float]]:
-    handles = map(pynvml.nvmlDeviceGetHandleByIndex, range(pynvml.nvmlDeviceGetCount()))
-    return {
-        f"gpu{index}": (pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3, float("inf"))
-        for index, handle in enumerate(handles)
-    }
+def _gpu_energy(pynvml: Any, handle: Any) -> dict[str, tuple[float, float]]:
+    return {"gpu": (pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3, float("inf"))}

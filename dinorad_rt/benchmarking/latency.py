@@ -65,11 +65,7 @@ def measure_latency(
         warm_up: untimed calls at most; one at least, unless 0.
         clock: in seconds, monotonic.
     """
-    start = clock()
-    for _ in range(warm_up):
-        call()
-        if clock() - start >= seconds:
-            break
+    rehearse(call, seconds=seconds, calls=warm_up, clock=clock)
     values: list[float] = []
     begin = end = clock()
     while not is_enough(len(values), end - begin, seconds=seconds, least=least):
@@ -78,3 +74,18 @@ def measure_latency(
         end = clock()
         values.append((end - start) * 1e3)
     return Latency(tuple(values))
+
+
+def rehearse(
+    call: Callable[[], object],
+    *,
+    seconds: float,
+    calls: int = WARM_UP,
+    clock: Callable[[], float] = time.perf_counter,
+) -> None:
+    """Call `calls` times untimed, but not again after `seconds`."""
+    start = clock()
+    for _ in range(calls):
+        call()
+        if clock() - start >= seconds:
+            break

@@ -10,7 +10,7 @@ from dinorad_rt.benchmarking.nvml import ask_nvml
 
 
 def read_memory() -> dict[str, float | None]:
-    """What this process holds now and held at most, and what the first GPU holds.
+    """What this process holds now and held at most, and what the first visible GPU holds.
 
     Returns:
         `resident`, `peak` and `gpu` in MB; `gpu` counts every process and is None without one.
@@ -47,10 +47,9 @@ def peak_mb() -> float:
 
 
 def gpu_mb() -> float | None:
-    """Memory of the first GPU that is taken, by any process; None without a readable GPU."""
+    """Memory of the first visible GPU that any process took; None without a readable GPU."""
     return ask_nvml(_used_mb, None)
 
 
-def _used_mb(pynvml: Any) -> float | None:
-    handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+def _used_mb(pynvml: Any, handle: Any) -> float | None:
     return float(pynvml.nvmlDeviceGetMemoryInfo(handle).used) / 1e6

@@ -35,7 +35,7 @@ from dinorad_rt.errors import EngineError
 from dinorad_rt.files import read_json, write_json
 from dinorad_rt.machine import machine_facts
 from dinorad_rt.progress import Say, silent
-from dinorad_rt.words import count_of
+from dinorad_rt.words import count_of, ending_words
 
 SCHEMA = 2
 BENCH_FILE = "bench.json"
@@ -250,9 +250,10 @@ def _in_own_process(cell: Cell, seconds: float) -> dict[str, Any]:
     words = [sys.executable, "-m", "dinorad_rt.benchmarking.cell", arguments]
     done = subprocess.run(words, capture_output=True, text=True)
     if done.returncode:
-        last = done.stderr.strip().splitlines()[-1:] or ["no message"]
+        ending = f"its process {ending_words(done.returncode)}"
+        last = done.stderr.strip().splitlines()[-1:] if done.returncode > 0 else []
         raise EngineError(
-            f"Measuring {describe(cell)} failed: {last[0]}",
+            f"Measuring {describe(cell)} failed: {(last or [ending])[0]}",
             "Try a smaller --batch, or leave this backend out with --backend.",
         )
     return dict(json.loads(done.stdout.splitlines()[-1]))

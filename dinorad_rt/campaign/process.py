@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
+from dinorad_rt.words import ending_words
+
 Listen = Callable[[Mapping[str, Any]], None]
 WORKER = (sys.executable, "-m", "dinorad_rt.campaign.worker")
 
@@ -104,10 +106,7 @@ class Worker:
         assert self._process is not None
         code = self._process.wait()
         self.stop()
-        how = f"ended with signal {-code}" if code < 0 else f"ended with exit code {code}"
-        if code == -signal.SIGKILL:
-            how = "was killed, most often because memory was full"
-        words = f"Its process {how}. Run this cell alone with dinorad-rt eval."
+        words = f"Its process {ending_words(code)}. Run this cell alone with dinorad-rt eval."
         return Failed(words, words)
 
 

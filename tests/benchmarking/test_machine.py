@@ -20,7 +20,7 @@ IS_INSTALLED = "dinorad_rt.benchmarking.nvml.is_installed"
 
 
 class StandInNvml(SimpleNamespace):
-    """One GPU that burns 50 J between two looks, throttled by its power limit."""
+    """Two GPUs; the second burns 50 J between two looks, throttled by its power limit."""
 
     NVML_CLOCK_SM, NVML_CLOCK_MEM, NVML_TEMPERATURE_GPU = 1, 2, 0
     nvmlClocksThrottleReasonGpuIdle = 1
@@ -37,13 +37,16 @@ class StandInNvml(SimpleNamespace):
     nvmlShutdown = nvmlInit
 
     def nvmlDeviceGetCount(self) -> int:
-        return 1
+        return 2
 
     def nvmlDeviceGetHandleByIndex(self, index: int) -> int:
         return index
 
+    def nvmlDeviceGetUUID(self, handle: int) -> str:
+        return f"GPU-{handle}"
+
     def nvmlDeviceGetTotalEnergyConsumption(self, handle: int) -> int:
-        self.millijoules += 50_000
+        self.millijoules += 50_000 * handle
         return self.millijoules
 
     def nvmlDeviceGetCurrentClocksThrottleReasons(self, handle: int) -> int:
@@ -56,7 +59,7 @@ class StandInNvml(SimpleNamespace):
         return 41
 
     def nvmlDeviceGetMemoryInfo(self, handle: int) -> Any:
-        return SimpleNamespace(used=3_000_000_000)
+        return SimpleNamespace(used=3_000_000_000 * handle)
 
 
 @pytest.fixture
@@ -72,14 +75,17 @@ def test_gpu_counters_are_read_at_both_ends(
     nvml: StandInNvml, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(energy, "RAPL", tmp_path)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     with energy.measure_energy() as window:
         pass
-    assert window.joules == {"gpu0": 50.0}
-    assert window.per_image(25) == {"gpu0": 2.0}
+    assert window.joules == {"gpu": 50.0}
+    assert window.facts(25) == {"joules_per_image": {"gpu": 2.0}, "energy_note": ""}
     assert clocks.read_clocks()["gpus"] == [
         {"sm_mhz": 1980, "memory_mhz": 2619, "temperature_c": 41, "throttle": ["SwPowerCap"]}
     ]
     assert memory.gpu_mb() == 3000.0
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert memory.gpu_mb() is None and clocks.read_clocks()["gpus"] == []
 
 
 def test_rapl_is_read_and_its_wrap_undone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,9 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dinorad_rt.benchmarking import pace, sweep
+from dinorad_rt.benchmarking import energy, pace, sweep
 from dinorad_rt.benchmarking.ceiling import Ceiling
-from dinorad_rt.benchmarking.cell import Cell, measure_cell
+from dinorad_rt.benchmarking.cell import Cell, Mode, _measure, measure_cell
 from dinorad_rt.benchmarking.sweep import SweepPlan, run_sweep
 from dinorad_rt.errors import EngineError, OutputExistsError
 
@@ -191,6 +192,45 @@ def test_a_cell_that_fails_does_not_end_the_run(
     assert {entry["reason"] for entry in document["skipped"]} == {"out of memory"}
     again = run_sweep(_plan(images, repeats=1, end_to_end=False), tmp_path)
     assert {row["batch"] for row in again["rows"] if row["runs"]} == {1}
+
+
+@pytest.mark.parametrize("mode", ["latency", "throughput"])
+def test_energy_is_of_the_calls_that_are_counted(
+    monkeypatch: pytest.MonkeyPatch, mode: Mode
+) -> None:
+    """A call costs 8 J, whatever is called to warm up or to fill the pipeline."""
+
+    class Runner:
+        look_ahead, calls = 3, 0
+
+        def infer(self, pixels: Any) -> None:
+            self.calls += 1
+
+        def infer_stream(self, batches: Any) -> Any:
+            for pixels in batches:
+                self.infer(pixels)
+                yield
+
+    runner: Any = Runner()
+    monkeypatch.setattr(energy, "_counters", lambda _: {"planted": (8.0 * runner.calls, 0.0)})
+    cell = Cell("m", "onnxruntime", "fp32", 32, 4, mode, "")
+    measured = _measure(cell, runner, np.zeros((4, 3, 2, 2), np.float32), 0.0)
+    assert measured["joules_per_image"] == {"planted": 2.0}
+    assert runner.calls > measured.get("calls", measured.get("latency_ms", {}).get("n"))
+
+
+def test_why_a_measurement_failed_is_told(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cell = Cell("m", "onnxruntime", "fp32", 32, 4, "latency", str(tmp_path))
+    with pytest.raises(
+        EngineError, match=r"failed: The engine .* cannot be used: its engine\.json"
+    ):
+        sweep._in_own_process(cell, 0.0)
+    killed = subprocess.CompletedProcess([], -9, "", "a warning of a library\n")
+    monkeypatch.setattr(sweep.subprocess, "run", lambda *_, **__: killed)
+    with pytest.raises(EngineError, match="its process was killed, most often because memory"):
+        sweep._in_own_process(cell, 0.0)
 
 
 @pytest.mark.slow
