@@ -1,4 +1,4 @@
-"""The metrics of `classification`, for many resamples of patients at once.
+"""The metrics of `classification` and more, for many resamples of patients at once.
 
 A resample of patients is a row of counts: how often each patient was drawn. Whatever a metric
 sums over images is first summed per patient, once; each resample is then a product with a sparse
@@ -20,6 +20,10 @@ _EXACT_FLOAT32 = 2**24
 
 class RankingByPatient:
     """AUROC, average precision and sensitivity at a specificity of one class.
+
+    The sensitivity is the highest among the thresholds whose specificity is at least the asked one.
+    Its threshold is chosen on the images that it is judged on, so it is optimistic: it describes
+    the ROC curve, not a deployed threshold.
 
     Args:
         positive: (samples,) bool.
@@ -78,7 +82,7 @@ class RankingByPatient:
     def _sensitivity(
         self, found: np.ndarray, wrong: np.ndarray, negatives: np.ndarray, total: np.ndarray
     ) -> list[np.ndarray]:
-        """As `decisions.weighted_sensitivity_at`: the best threshold is a positive's score."""
+        """The best threshold is a positive's score."""
         if self._specificity is None:
             return []
         allowed = (1 - self._specificity) * negatives + 1e-9
@@ -133,7 +137,10 @@ def recalls_by_patient(
 def f1_by_patient(
     truth: np.ndarray, predicted: np.ndarray, patient: np.ndarray, patients: int
 ) -> SharesByPatient:
-    """F1 of each column of 0/1 (samples, labels); see `decisions.weighted_f1`."""
+    """F1 of each column of 0/1 (samples, labels): twice the hits over predicted plus true positives.
+
+    NaN where a label is neither true nor predicted.
+    """
     true, guess = truth.astype(np.float64), predicted.astype(np.float64)
     return SharesByPatient(2 * true * guess, true + guess, patient, patients)
 
@@ -152,7 +159,7 @@ def defined_mean_by_patient(
 
 
 class CalibrationByPatient:
-    """Expected calibration error; see `decisions.weighted_calibration_error`.
+    """Expected calibration error over bins of equal width (Guo et al., arXiv 1706.04599).
 
     Args:
         confidence: (samples,) in [0, 1].
