@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -137,10 +137,10 @@ def check_external_data(path: Path, *, allowed: Iterable[str]) -> None:
 
     names = set(allowed)
     try:
-        graph = onnx.load(str(path), load_external_data=False).graph
+        model = onnx.load(str(path), load_external_data=False)
     except Exception as error:  # protobuf's own class, which its versions place differently
         raise ExportError(f"{path.name} is no readable ONNX file: {error}", _AGAIN) from error
-    for tensor in graph.initializer:
+    for tensor in _tensors(model):
         for entry in tensor.external_data:
             if entry.key == "location" and entry.value not in names:
                 raise ExportError(
@@ -148,6 +148,18 @@ def check_external_data(path: Path, *, allowed: Iterable[str]) -> None:
                     "its own files.",
                     _AGAIN,
                 )
+
+
+def _tensors(message: Any) -> Iterator[Any]:
+    """Every tensor of an ONNX file, those in attributes, functions and inner graphs too."""
+    for field, value in message.ListFields():
+        if field.message_type is None:
+            continue
+        for item in [value] if hasattr(value, "ListFields") else value:
+            if field.message_type.name == "TensorProto":
+                yield item
+            else:
+                yield from _tensors(item)
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:

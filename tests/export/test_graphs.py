@@ -207,12 +207,23 @@ def test_a_changed_file_is_refused(own_graph: Graph) -> None:
         Graph.open(graph.folder)
 
 
-def test_weights_outside_the_folder_are_refused(own_graph: Graph) -> None:
+@pytest.mark.parametrize("where", ["initializer", "attribute", "function"])
+def test_weights_outside_the_folder_are_refused(own_graph: Graph, where: str) -> None:
     from dinorad_rt.files import sha256_file
 
     graph = own_graph
     model = onnx.load(str(graph.path))
     item = model.graph.initializer[0]
+    if where != "initializer":
+        value = TensorProto(name="hidden", data_type=TensorProto.FLOAT, dims=[1])
+        node = onnx.helper.make_node("Constant", [], ["hidden"], value=value)
+        if where == "function":
+            function = onnx.helper.make_function("own", "F", [], ["hidden"], [node], [])
+            model.functions.append(function)
+            item = model.functions[-1].node[0].attribute[0].t
+        else:
+            model.graph.node.append(node)
+            item = model.graph.node[-1].attribute[0].t
     item.ClearField("raw_data")
     item.data_location = TensorProto.EXTERNAL
     item.external_data.add(key="location", value="../../secret")
