@@ -137,7 +137,7 @@ def recalls_by_patient(
 def f1_by_patient(
     truth: np.ndarray, predicted: np.ndarray, patient: np.ndarray, patients: int
 ) -> SharesByPatient:
-    """F1 of each column of 0/1 (samples, labels): twice the hits over predicted plus true positives.
+    """F1 of each column of 0/1 (samples, labels): twice the hits over predicted and true positives.
 
     NaN where a label is neither true nor predicted.
     """

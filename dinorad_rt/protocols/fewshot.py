@@ -281,12 +281,12 @@ def _drawing_notes(
     if settings.subsets == "study" and dataset.task != "multilabel":
         return []
     counts = units_per_class(hot, table.patients, settings.by)
-    (drawn,) = units_per_class(hot.any(axis=1, keepdims=True), table.patients, settings.by)
-    every = len(np.unique(unit_of(table.patients, settings.by)))
+    units = unit_of(table.patients, settings.by)
+    every, showing = len(np.unique(units)), len(np.unique(units[hot.any(axis=1)]))
     notes = []
-    if drawn < every:
+    if showing < every:
         notes.append(
-            f"{every - drawn} of {every} training {settings.by}s show none of the classes: shots "
+            f"{every - showing} of {every} training {settings.by}s show none of the classes: shots "
             "are drawn for a class, so no head has seen one of them."
         )
     short = [
