@@ -49,6 +49,8 @@ class Engine:
         if missing or manifest["format"] != FORMAT:
             raise _damaged(folder, f"its {MANIFEST} is of another version of dinorad-rt")
         engine = cls(folder, manifest)
+        if not _lists_files(manifest["files"]):
+            raise _damaged(folder, f"its {MANIFEST} does not list its files")
         for name, facts in engine.files.items():
             path = engine.file(name)
             if not path.is_file():
@@ -157,3 +159,8 @@ def _damaged(folder: Path, what: str) -> CacheError:
         f"The engine {folder.name[:12]}… cannot be used: {what}.",
         "Remove it and build again: dinorad-rt cache prune engines",
     )
+
+
+def _lists_files(files: Any) -> bool:
+    facts = files.values() if isinstance(files, dict) else [None]
+    return all(isinstance(item, dict) and {"sha256", "bytes"} <= set(item) for item in facts)

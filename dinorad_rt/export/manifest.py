@@ -10,13 +10,20 @@ from typing import Any, cast
 
 from dinorad_rt.errors import ExportError
 from dinorad_rt.files import read_json, sha256_file, write_json
-from dinorad_rt.types import Precision
+from dinorad_rt.types import PRECISIONS, Precision
 
 FORMAT = 1
 MANIFEST = "graph.json"
 MODEL = "model.onnx"
 PROGRAM = "model.pt2"
-_NEEDED = ("format", "key", "sha256", "model", "precision", "weights", "outputs", "files")
+_NEEDED = {
+    **dict.fromkeys(("key", "sha256", "model", "precision"), str),
+    **dict.fromkeys(("recipe", "outputs", "files"), dict),
+    "format": int,
+    "input_shape": list,
+    "weights": object,
+}
+"""Entries of a manifest, and their kinds."""
 _AGAIN = "Export it again: dinorad-rt export"
 
 
@@ -173,11 +180,27 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         manifest = read_json(path)
     except (ValueError, OSError) as error:
         raise ExportError(f"{path} cannot be read: {error}", _AGAIN) from error
-    missing = [key for key in _NEEDED if key not in manifest]
-    if missing or manifest["format"] != FORMAT:
+    wrong = _wrong(manifest)
+    if wrong or manifest["format"] != FORMAT:
         raise ExportError(
             f"{path} is of another format ({manifest.get('format')}, expected {FORMAT}"
-            + (f"; missing: {', '.join(missing)})." if missing else ")."),
+            + (f"; missing or of another kind: {', '.join(wrong)})." if wrong else ")."),
             _AGAIN,
         )
     return manifest
+
+
+def _wrong(manifest: Mapping[str, Any]) -> list[str]:
+    """Entries that are missing, or do not hold what is read of them."""
+    wrong = [name for name, kind in _NEEDED.items() if not isinstance(manifest.get(name), kind)]
+    if wrong:
+        return wrong
+    files = manifest["files"].values()
+    good = {
+        "precision": manifest["precision"] in PRECISIONS,
+        "recipe": "family" in manifest["recipe"],
+        "files": all(
+            isinstance(facts, dict) and {"sha256", "bytes"} <= set(facts) for facts in files
+        ),
+    }
+    return [name for name, fine in good.items() if not fine]

@@ -81,9 +81,16 @@ def _outside(folder: Path) -> None:
     (folder / MANIFEST).write_text(json.dumps(document), encoding="utf-8")
 
 
+def _no_list(folder: Path) -> None:
+    document = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    document["files"] = {"model.bin": None}
+    (folder / MANIFEST).write_text(json.dumps(document), encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
+        (_no_list, "does not list its files"),
         (_truncate, "has 3 bytes, not 6"),
         (_remove, "model.bin is missing"),
         (_no_manifest, "cannot be read"),

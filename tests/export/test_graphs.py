@@ -237,6 +237,19 @@ def test_weights_outside_the_folder_are_refused(own_graph: Graph, where: str) ->
         Graph.open(graph.folder)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("precision", "fp12"), ("recipe", {}), ("recipe", None), ("files", []), ("files", {"a": {}})],
+)
+def test_a_manifest_that_says_something_else_is_refused(
+    own_graph: Graph, name: str, value: object
+) -> None:
+    path = own_graph.folder / "graph.json"
+    path.write_text(json.dumps(own_graph.manifest | {name: value}))
+    with pytest.raises(ExportError, match=f"of another kind: {name}"):
+        Graph.open(own_graph.folder)
+
+
 def test_the_saved_program_gives_the_same_numbers(cache: Path) -> None:
     graph = export_onnx(backbone_of("test_vit", 160))
     images = noise(4, 160)
