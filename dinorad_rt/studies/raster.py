@@ -76,7 +76,7 @@ def _with_pillow(data: bytes, path: Path, frame: int | None) -> Study:
         if deep is not None:
             return _study([deep], {"format": "TIFF"})
         raise UnreadableFileError(
-            f"{path} begins like an image, but its content cannot be decoded.",
+            f"Cannot read {path}: it begins like an image, but cannot be decoded.",
             "Fetch it again, or save it as PNG.",
         ) from None
     except image_module.DecompressionBombError as error:

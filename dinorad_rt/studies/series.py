@@ -62,6 +62,7 @@ _TAGS = [
     0x00280011,  # Columns
     0x00280030,  # PixelSpacing
 ]
+_VOLUMES = ("nifti", "npy", "npz", "mat")
 _SPLITTERS = (
     "AcquisitionNumber",
     "TemporalPositionIdentifier",
@@ -101,7 +102,7 @@ def read_series(path: Path, *, series: str | None = None) -> Study:
 
     Args:
         path: DICOM slices of one series (sub-folders included), else raster images of one size,
-            in the order of the numbers in their names; or a DICOMDIR.
+            in the order of the numbers in their names, else one volume file; or a DICOMDIR.
         series: key of one series where there are several.
 
     Returns:
@@ -115,6 +116,8 @@ def read_series(path: Path, *, series: str | None = None) -> Study:
         found = tuple(one for one in found if one.key == series)
     if len(found) == 1:
         return load_series(found[0])
+    if not found and series is None and path.is_dir():
+        return read_study(_only_volume(path))
     if not found:
         raise UnreadableFileError(f"{path} holds no images.", "Give a folder with one series.")
     listed = "; ".join(
@@ -123,6 +126,22 @@ def read_series(path: Path, *, series: str | None = None) -> Study:
     raise UnreadableFileError(
         f"{path} holds {len(found)} volumes, but one is asked for ({listed}).",
         "Give one folder per series, or choose: read_series(path, series=KEY).",
+    )
+
+
+def _only_volume(folder: Path) -> Path:
+    """The one volume file that lies in a folder itself, as `case/ct.nii.gz` beside `case/masks`."""
+    kinds = {one: file_kind(one) for one in sorted(folder.glob("[!.]*")) if one.is_file()}
+    volumes = [
+        one for one, kind in kinds.items() if kind in _VOLUMES and one.suffix.lower() != ".img"
+    ]
+    if len(volumes) == 1:
+        return volumes[0]
+    if not volumes:
+        raise UnreadableFileError(f"{folder} holds no images.", "Give a folder with one series.")
+    raise UnreadableFileError(
+        f"{folder} holds {len(volumes)} volume files, but one is asked for.",
+        "Give the file that is meant, not its folder.",
     )
 
 

@@ -57,6 +57,19 @@ def test_slices_that_were_all_given_one_uid_are_no_copies(write_stack: Any) -> N
     assert study.num_slices == 3 and not study.problems
 
 
+def test_a_folder_may_hold_its_one_volume_as_a_file(tmp_path: Path) -> None:
+    """As TotalSegmentator has cases; masks in a folder below are no second one."""
+    volume = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
+    (tmp_path / "segmentations").mkdir()
+    for name in ("ct.npy", "segmentations/liver.npy"):
+        np.save(tmp_path / name, volume)
+    (tmp_path / "notes.txt").write_text("of the reader")
+    assert np.array_equal(read_study(tmp_path).pixels, volume)
+    np.save(tmp_path / "mr.npy", volume)
+    with pytest.raises(UnreadableFileError, match="holds 2 volume files, but one is asked for"):
+        read_study(tmp_path)
+
+
 def test_copies_are_left_out(write_stack: Any) -> None:
     folder = write_stack("s", [0.0, 5.0])
     shutil.copy(next(folder.iterdir()), folder / "copy.dcm")
