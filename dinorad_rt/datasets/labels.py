@@ -89,7 +89,7 @@ def labels_of_column(table: Table, column: str, separator: str | None = None) ->
     cells = table.column(column)
     lists, said = lists_of(cells, column, separator)
     if lists is not None:
-        return _labels_of_lists(lists, column)
+        return _labels_of_lists(lists, column, cells.count(""))
     blank = [line for cell, line in zip(cells, table.lines, strict=True) if not cell]
     if blank:
         raise TableError(
@@ -186,7 +186,7 @@ def looks_like_paths(cells: Sequence[str]) -> bool:
     return bool(sample) and all(cell.lower().endswith(ends) for cell in sample)
 
 
-def _labels_of_lists(written: Lists, column: str) -> Labels:
+def _labels_of_lists(written: Lists, column: str, blank: int) -> Labels:
     lists, joined = _spelled_alike(written.rows)
     names = sorted({name for parts in lists for name in parts}, key=_natural)
     at = {name: i for i, name in enumerate(names)}
@@ -203,7 +203,8 @@ def _labels_of_lists(written: Lists, column: str) -> Labels:
         *joined,
     ]
     if empty:
-        notes.append(f"{count_of(empty, 'row')} without any finding")
+        missing = f", {blank} of them with a blank cell" if blank else ""
+        notes.append(f"{count_of(empty, 'row')} without any finding{missing}")
     return Labels("multilabel", tuple(names), tuple(rows), tuple(notes), (column,))
 
 

@@ -35,7 +35,8 @@ class Locator:
         """The file or folder that a table means; None if there is none, or no single one.
 
         Tried in this order: the path itself; relative to the root; without up to four leading
-        folders; a file of this name anywhere below; one of this name without its suffix.
+        folders; a file of this name anywhere below; one of this name without its suffix; one of
+        this name but for capital letters.
         """
         listed = listed.strip()
         if not listed:
@@ -56,7 +57,7 @@ class Locator:
             if _exists(candidate):
                 return candidate
         name = unicodedata.normalize("NFC", parts[-1])
-        found = self._names.get(name) or self._stems.get(name)
+        found = self._names.get(name) or self._stems.get(name) or self._folded.get(name.casefold())
         return found[0] if found is not None and len(found) == 1 else None
 
     def expected(self, listed: str) -> Path:
@@ -71,6 +72,10 @@ class Locator:
     @cached_property
     def _names(self) -> dict[str, list[Path]]:
         return _indexed((path.name, path) for path in self.files)
+
+    @cached_property
+    def _folded(self) -> dict[str, list[Path]]:
+        return _indexed((path.name.casefold(), path) for path in self.files)
 
     @cached_property
     def _stems(self) -> dict[str, list[Path]]:

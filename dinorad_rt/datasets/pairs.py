@@ -94,7 +94,7 @@ def records_of_pairs(root: Path) -> Pairs:
         raise MaskError(
             f"{root} holds no pairs of images and masks.",
             "Give images/ and labels/ with equal names, X and X_mask side by side, or a CSV with "
-            "the columns image and mask.",
+            "the columns image and mask (one file per class: --mask-column liver,spleen).",
         )
     return Pairs(tuple(records), names, values, tuple(notes))
 

@@ -249,6 +249,10 @@ def _warnings_of(dataset: FileDataset) -> list[str]:
         problems.append("burned-in annotation: the image itself may show who the patient is")
     elif burned_in != "NO" and dataset.get("Modality") in _OFTEN_WITH_TEXT:
         problems.append("burned-in text is not ruled out by the file: look before you share it")
+    if "MOSAIC" in (dataset.get("ImageType") or ()):
+        problems.append(
+            "a mosaic: all slices of a volume as tiles of one image; dcm2niix takes it apart"
+        )
     kind = _NOT_INTENSITIES.get(str(dataset.get("Modality")))
     if kind is not None:
         problems.append(f"values are {kind}, not intensities of an image")

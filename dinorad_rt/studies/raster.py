@@ -117,7 +117,7 @@ def _page(image: Image) -> _Page:
     mode = image.mode
     if mode in _STORED_GREY and "transparency" not in image.info:
         pixels = np.asarray(image)
-        pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+        pixels = _with_sign(pixels.astype(pixels.dtype.newbyteorder("="), copy=False), image)
     elif mode == "1":
         pixels = np.asarray(image.convert("L"))
     elif mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
@@ -127,6 +127,17 @@ def _page(image: Image) -> _Page:
     else:
         pixels = without_colour(np.asarray(image if mode == "RGB" else image.convert("RGB")))
     return _turned(_Page(pixels, problems), image)
+
+
+def _with_sign(pixels: np.ndarray, image: Image) -> np.ndarray:
+    """TIFF SampleFormat, which Pillow leaves aside: signed bytes, unsigned numbers of 32 bits."""
+    tags = getattr(image, "tag_v2", None) or {}
+    signed = tags.get(339, (1,))[0] == 2
+    if pixels.dtype == np.uint8 and signed:
+        return pixels.view(np.int8)
+    if pixels.dtype == np.int32 and not signed and _bits_per_sample(image) == 32:
+        return pixels.view(np.uint32)
+    return pixels
 
 
 def _turned(page: _Page, image: Image) -> _Page:
@@ -166,7 +177,7 @@ def _study(pages: list[_Page], facts: dict[str, Any], *, inverted: bool = False)
         arrays = [a if a.ndim == 3 else np.repeat(a[..., None], 3, axis=2) for a in arrays]
     pixels = arrays[0][None] if len(arrays) == 1 else np.stack(arrays)
     units: Units = "colour" if pixels.ndim == 4 else "display"
-    if pixels.dtype.itemsize > 2:
+    if pixels.dtype.itemsize > 2 or pixels.dtype.kind == "i":
         units = "stored"
     problems = dict.fromkeys(problem for page in pages for problem in page.problems)
     return Study(

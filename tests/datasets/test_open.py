@@ -335,6 +335,17 @@ def test_unicode_forms_of_one_file_name(write_images: WriteImages, write_table: 
     assert all(sample.path.is_file() for sample in open_dataset(table).samples)
 
 
+def test_capitals_of_file_names_matter_only_where_they_must(
+    write_images: WriteImages, write_table: WriteTable
+) -> None:
+    """Tables come from Windows, where they do not."""
+    write_images("a/IM1.png", "a/im2.PNG", "a/im3.png", "b/IM3.png")
+    rows = [("A/im1.PNG", 0), ("im2.png", 1), ("im3.png", 0), ("IM3.png", 1)]
+    dataset = open_dataset(write_table("image,label", rows))
+    names = [dataset.name_of(sample) for sample in dataset.samples]
+    assert names == ["a/IM1.png", "a/im2.PNG", "a/im3.png", "b/IM3.png"]
+
+
 def test_frames_of_one_file_without_patients(tmp_path: Path, write_table: WriteTable) -> None:
     for index, name in enumerate("abc"):
         np.save(tmp_path / f"{name}.npy", np.full((5, 3, 4), index, np.uint8))

@@ -302,6 +302,12 @@ def test_burned_in_text_is_warned_about(write_dicom: Any) -> None:
     assert any("burned-in" in problem for problem in study.problems)
 
 
+def test_a_mosaic_is_told(write_dicom: Any) -> None:
+    kind = ["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"]
+    study = read_study(write_dicom("a.dcm", RAMP, Modality="MR", ImageType=kind))
+    assert any("all slices of a volume as tiles" in problem for problem in study.problems)
+
+
 def test_units_by_modality(write_dicom: Any) -> None:
     eight = RAMP.astype(np.uint8)
     assert read_study(write_dicom("a.dcm", eight, Modality="OT")).units == "display"

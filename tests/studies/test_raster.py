@@ -241,3 +241,13 @@ def test_what_only_begins_like_an_image_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"\xff\xd8\xff\xf7" + bytes(200))
     with pytest.raises(UnreadableFileError, match="begins like an image"):
         read_study(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.int16, np.int32, np.uint32])
+def test_the_sign_of_numbers_in_tiff_is_kept(tmp_path: Path, dtype: type[np.integer]) -> None:
+    sitk = pytest.importorskip("SimpleITK")
+    limits = np.iinfo(dtype)
+    pixels = np.linspace(limits.min, limits.max, 35).astype(dtype).reshape(5, 7)
+    sitk.WriteImage(sitk.GetImageFromArray(pixels), str(tmp_path / "a.tif"))
+    study = read_study(tmp_path / "a.tif")
+    assert study.units == "stored" and np.array_equal(study.pixels[0], pixels)
