@@ -75,7 +75,7 @@ def mask_on_image(image: Path, mask: Path) -> tuple[Grid, Turn]:
     Raises:
         UnreadableFileError: a header that cannot be read.
     """
-    target, source = _remembered(image), _remembered(mask)
+    target, source = remembered_grid(image), remembered_grid(mask)
     if target.affine is not None and source.affine is not None:
         return target, _between(target.affine, source.affine)
     if target.affine is not None and kind_of(image) == "nifti":
@@ -92,7 +92,7 @@ def turned_grids(image: Path, mask: Path) -> tuple[Grid, Grid]:
         UnreadableFileError: a header that cannot be read.
     """
     target, turn = mask_on_image(image, mask)
-    turned = turn.grid(_remembered(mask))
+    turned = turn.grid(remembered_grid(mask))
     return target, turned if target.affine is not None else replace(turned, affine=None)
 
 
@@ -137,7 +137,8 @@ def _to_ras(path: Path) -> Turn:
     return Turn((order[0], order[1], order[2]), (backwards[0], backwards[1], backwards[2]))
 
 
-def _remembered(path: Path) -> Grid:
+def remembered_grid(path: Path) -> Grid:
+    """As `grid_of`, read once as long as the file does not change."""
     status = path.stat() if path.exists() else None
     return _grid(path, None if status is None else (status.st_mtime_ns, status.st_size))
 

@@ -140,6 +140,7 @@ def sample_of(record: Record) -> Sample:
         mask_parts=record.mask_parts,
         mask_values=record.mask_values,
         mask_threshold=record.mask_threshold,
+        mask_labels=record.mask_labels,
     )
 
 

@@ -29,6 +29,8 @@ class Sample:
         mask_values: stored value of each class in the order of the class names; None where the
             stored values are the indices.
         mask_threshold: of a two-class mask with grey edges: values from here on are class 1.
+        mask_labels: of a DICOM SEG, whose files count their segments anew: what the segments of
+            each class are called, background first.
         frame: frame of a multi-frame file or slice of a volume, or None for all.
         study, series: pseudonymous keys where the data names them.
     """
@@ -45,6 +47,7 @@ class Sample:
     mask_parts: tuple[Path, ...] = ()
     mask_values: tuple[int, ...] | None = None
     mask_threshold: int | None = None
+    mask_labels: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -86,11 +89,13 @@ class Dataset:
     def mask_values(self) -> tuple[int, ...] | None:
         """Stored value of each class in the masks, in the order of the names.
 
-        None where no number stands for a class: each has a file of its own, or grey edges are cut
-        at a threshold; and for other tasks.
+        None where no number stands for a class: each has a file of its own, grey edges are cut at
+        a threshold, or segments go by their labels; and for other tasks.
         """
         first = self.samples[0] if self.task == "segmentation" and self.samples else None
-        if first is None or first.mask_parts or first.mask_threshold is not None:
+        if first is None or first.mask_parts or first.mask_labels:
+            return None
+        if first.mask_threshold is not None:
             return None
         return first.mask_values or tuple(range(len(self.class_names)))
 

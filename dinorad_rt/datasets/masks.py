@@ -9,14 +9,19 @@ from pathlib import Path
 
 import numpy as np
 
-from dinorad_rt.datasets.axes import has_no_place, mask_on_image, placed_as, turned_grids
+from dinorad_rt.datasets.axes import (
+    has_no_place,
+    mask_on_image,
+    placed_as,
+    remembered_grid,
+    turned_grids,
+)
 from dinorad_rt.datasets.dataset import Sample
-from dinorad_rt.datasets.grid import kind_of
+from dinorad_rt.datasets.dicom_seg import difference_of, is_seg, mixed_kinds, read_seg
 from dinorad_rt.errors import DinoradError, LabelError, MaskError, MissingPackageError
 from dinorad_rt.optional import require
 from dinorad_rt.studies.read import read_study
 from dinorad_rt.studies.study import Study
-from dinorad_rt.words import count_of
 
 MAX_CLASSES = 255
 THRESHOLD = 128
@@ -26,10 +31,6 @@ MAX_GREY = 0.02
 """An 8-bit mask of two classes may have this part of its pixels between these values: edges that
 were smoothed when it was resized or compressed."""
 READERS = 8
-_SEG = "1.2.840.10008.5.1.4.1.1.66.4"
-_CONVERT = (
-    "Convert it to NIfTI on the grid of its series, with 3D Slicer or dcmqi's segimage2itkimage"
-)
 _WITH_PALETTE = ("PNG", "GIF", "TIFF", "BMP")
 
 
@@ -98,8 +99,10 @@ def values_of(path: Path) -> tuple[int, ...]:
     """The different values in a mask file, sorted.
 
     Raises:
-        LabelError: fractions, negative numbers or colours.
+        LabelError: fractions, negative numbers or colours; a DICOM SEG, whose numbers mean nothing.
     """
+    if is_seg(path):
+        raise mixed_kinds()
     study = _read(path, None)
     return tuple(int(value) for value in np.unique(_integers(study)))
 
@@ -147,10 +150,10 @@ def _difference(pair: tuple[Path, Path]) -> str | None:
     """In what image and mask differ; None if they fit, or if either cannot be read at all:
     such a file stands in the failures, like every other one."""
     try:
+        if is_seg(pair[1]):
+            return difference_of(pair[1], remembered_grid(pair[0])) or None
         image, mask = turned_grids(*pair)
         text = image.difference(mask)
-        if text and _is_seg(pair[1]):
-            text += f"; a DICOM SEG keeps the slices alone where something is. {_CONVERT}"
     except MissingPackageError:
         raise
     except DinoradError:
@@ -158,16 +161,14 @@ def _difference(pair: tuple[Path, Path]) -> str | None:
     return text or None
 
 
-def _is_seg(path: Path) -> bool:
-    if kind_of(path) != "dicom":
-        return False
-    pydicom = require("pydicom", "reading DICOM")
-    found = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID"])
-    return bool(found.get("SOPClassUID") == _SEG)
-
-
 def _on_image(sample: Sample, path: Path) -> Study:
     """A mask file on the axes of the sample's image, with the image's place."""
+    if is_seg(path):
+        grid = remembered_grid(sample.path)
+        labels = sample.mask_labels
+        classes = None if labels is None else {name: index for index, name in enumerate(labels)}
+        study = placed_as(Study(read_seg(path, grid, classes)), grid)
+        return study if sample.frame is None else study.slice(sample.frame)
     if has_no_place(sample.path) and has_no_place(path):
         return _read(path, sample.frame)
     grid, turn = mask_on_image(sample.path, path)
@@ -181,28 +182,10 @@ def _on_image(sample: Sample, path: Path) -> Study:
 
 def _read(path: Path, frame: int | None) -> Study:
     study = read_study(path, frame=frame)
-    if study.facts.get("sop_class") == "Segmentation Storage":
-        _refuse_segments(path, study)
     indices = _indices_of_palette(path) if study.facts.get("format") in _WITH_PALETTE else None
     if indices is None or indices.shape != study.pixels.shape[:3]:
         return study
     return replace(study, pixels=indices, units="stored")
-
-
-def _refuse_segments(path: Path, study: Study) -> None:
-    """A DICOM SEG has a frame per segment and slice where it is found, in an order of its own.
-
-    Raises:
-        MaskError: unless it has one segment, whose frames are a stack of slices.
-    """
-    pydicom = require("pydicom", "reading DICOM")
-    segments = len(pydicom.dcmread(path, stop_before_pixels=True).get("SegmentSequence", ()))
-    if segments != 1 or (study.num_slices > 1 and study.affine() is None):
-        raise MaskError(
-            f"A mask is a DICOM SEG of {count_of(segments, 'segment')}: its frames are no slices "
-            "in order.",
-            f"{_CONVERT}.",
-        )
 
 
 def _indices_of_palette(path: Path) -> np.ndarray | None:

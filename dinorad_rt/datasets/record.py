@@ -16,7 +16,7 @@ class Record:
         name: path relative to the dataset's root, or the absolute one if it lies elsewhere.
         labels: as in `Sample`.
         patient: identifier, or None where the data names none.
-        mask, mask_parts, mask_values, mask_threshold: as in `Sample`.
+        mask, mask_parts, mask_values, mask_threshold, mask_labels: as in `Sample`.
         present: 0/1 per class of what the mask holds, or None where it was not read.
     """
 
@@ -32,6 +32,7 @@ class Record:
     mask_parts: tuple[Path, ...] = ()
     mask_values: tuple[int, ...] | None = None
     mask_threshold: int | None = None
+    mask_labels: tuple[str, ...] | None = None
     present: tuple[int, ...] | None = None
 
     @property

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dinorad_rt.datasets.checks import build_dataset
 from dinorad_rt.datasets.dataset import Dataset
+from dinorad_rt.datasets.dicom_seg import segments_in
 from dinorad_rt.datasets.entry import DatasetEntry, Listing, Wishes
 from dinorad_rt.datasets.facts import FileFacts
 from dinorad_rt.datasets.layouts.common import existing
@@ -95,6 +96,8 @@ def check_mask_values(dataset: Dataset, facts: FileFacts) -> dict[str, int]:
     if any(one.mask_parts for one in dataset.samples):
         return _count_parts(dataset, facts)
     masks = sorted({one.mask for one in dataset.samples if one.mask})
+    if any(one.mask_labels for one in dataset.samples):
+        return _count_segments(dataset, masks, facts)
     found = facts.of("values of masks", masks, lambda path: list(values_of(path)))
     allowed = dataset.mask_values
     if allowed is None:
@@ -117,6 +120,13 @@ def check_mask_values(dataset: Dataset, facts: FileFacts) -> dict[str, int]:
         for name, value in zip(dataset.class_names, allowed, strict=True)
         if value
     }
+
+
+def _count_segments(dataset: Dataset, masks: list[Path], facts: FileFacts) -> dict[str, int]:
+    """In how many DICOM SEG files each class is."""
+    held = facts.of("labels of masks", masks, lambda path: [s.label for s in segments_in(path)])
+    count = Counter(label for labels in held for label in set(labels))
+    return {name: count[name] for name in dataset.class_names[1:]}
 
 
 def _count_parts(dataset: Dataset, facts: FileFacts) -> dict[str, int]:

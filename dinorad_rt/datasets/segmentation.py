@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dinorad_rt import identifiers
 from dinorad_rt.datasets.axes import has_no_place
+from dinorad_rt.datasets.dicom_seg import is_seg, mixed_kinds, segments_in
 from dinorad_rt.datasets.facts import FileFacts
 from dinorad_rt.datasets.grid import kind_of
 from dinorad_rt.datasets.labels import Labels
@@ -54,8 +55,16 @@ def with_classes(
     if not usable:
         raise MaskError("No image has a mask.", "Check the mask column, or the labels folder.")
     parts = max(len(one.mask_parts) for one in usable)
-    found = [()] * len(usable) if parts else _values(usable, facts)
-    if parts:
+    segments = None if parts else _segments(usable, facts)
+    found = [()] * len(usable) if parts or segments else _values(usable, facts)
+    if segments is not None:
+        names, values = _named_by_segments(segments, names), None
+        usable = [replace(one, mask_labels=names) for one in usable]
+        found = [
+            (0, *sorted(names.index(label) for _, label in held)) if held else ()
+            for held in segments
+        ]
+    elif parts:
         names = names or ("background", *(f"class {i}" for i in range(1, parts + 1)))
         values = None
     elif _are_grey(found, names, usable, facts):
@@ -109,6 +118,55 @@ def _place_notes(records: Sequence[Record]) -> list[str]:
         f"only {'masks' if nifti is mask else 'images'} are NIfTI and tell their place: their x is "
         "taken for the column of the other file, y for the row, z for the slice"
     ]
+
+
+def _segments(records: Sequence[Record], facts: FileFacts) -> list[list[tuple[int, str]]] | None:
+    """Number and label of each segment that a mask has, mask by mask; None if they are no SEG.
+
+    Raises:
+        LabelError: some are and some are not.
+    """
+
+    def read(path: Path) -> list[list[object]] | None:
+        try:
+            if not is_seg(path):
+                return [] if kind_of(path) is None else None
+            return [[one.number, one.label] for one in segments_in(path)]
+        except UnreadableFileError:
+            return []  # it will stand in the failures, like every file that cannot be read
+
+    masks = [one.mask for one in records if one.mask]
+    if not is_seg(masks[0]):
+        return None
+    found = facts.of("segments of masks", masks, read)
+    if None in found:
+        raise mixed_kinds()
+    return [[(int(number), str(label)) for number, label in held] for held in found]
+
+
+def _named_by_segments(
+    segments: Sequence[Sequence[tuple[int, str]]], names: Sequence[str] | None
+) -> tuple[str, ...]:
+    """The classes: the labels, in the order of the lowest number that each has anywhere.
+
+    Raises:
+        LabelError: no segment at all, or one that none of the given names is.
+    """
+    order: dict[str, int] = {}
+    for number, label in (one for held in segments for one in held):
+        order[label] = min(number, order.get(label, number))
+    if not order:
+        raise LabelError("The masks hold nothing but background.", "Check the mask column.")
+    labels = sorted(order, key=lambda label: (order[label], label))
+    if names is None:
+        return ("background", *labels)
+    unknown = [label for label in labels if label not in names[1:]]
+    if unknown:
+        raise LabelError(
+            f"The masks have segments that are no class: {', '.join(unknown[:10])}.",
+            f"Name all: --class-names background,{','.join(labels)}",
+        )
+    return tuple(names)
 
 
 def _values(records: Sequence[Record], facts: FileFacts) -> list[tuple[int, ...]]:
