@@ -115,6 +115,26 @@ def test_nih_lists_are_asked_for_and_checked(tmp_path: Path) -> None:
         dataset_named("nih-chestxray14", tmp_path)
 
 
+def test_chexpert_in_batches(tmp_path: Path) -> None:
+    """As the full set is downloaded; images and labels are those of the set in one piece."""
+    WRITERS["chexpert"](tmp_path / "whole")
+    whole = dataset_named("chexpert", tmp_path / "whole")
+    root = tmp_path / "chexpertchestxrays-u20210408"
+    shutil.copytree(
+        tmp_path / "whole" / "CheXpert-v1.0-small", root / "CheXpert-v1.0 batch 1 (validate & csv)"
+    )
+    train = root / "CheXpert-v1.0 batch 1 (validate & csv)" / "train"
+    for number, patient in enumerate(sorted(train.iterdir())):
+        batch = root / f"CheXpert-v1.0 batch {2 + number % 3} (train {1 + number % 3})"
+        batch.mkdir(exist_ok=True)
+        patient.rename(batch / patient.name)
+    train.rmdir()
+    parted = dataset_named("chexpert", root)
+    assert all(sample.path.is_file() for sample in parted.samples)
+    assert [one.labels for one in parted.samples] == [one.labels for one in whole.samples]
+    assert parted.split_hash == whole.split_hash and parted.fingerprint == whole.fingerprint
+
+
 def test_chexpert_labels_follow_the_policy(tmp_path: Path) -> None:
     WRITERS["chexpert"](tmp_path)
     rows = {

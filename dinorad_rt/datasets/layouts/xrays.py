@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -36,6 +38,7 @@ CHEXPERT_TABLES: dict[Split, tuple[str, ...]] = {
     "val": ("valid.csv", "val.csv", "val_labels.csv"),
     "test": ("test.csv", "test_labels.csv", "groundtruth.csv"),
 }
+_TRAIN_BATCH = re.compile(r"batch \d+ \(train", re.IGNORECASE)
 Policy = Literal["study", "u-zeros", "u-ones"]
 
 
@@ -101,10 +104,13 @@ def _nih_paths(base: Path) -> tuple[dict[str, Path], set[str]]:
 def chexpert(root: Path, wishes: Wishes, *, policy: Policy = "study") -> Listing:
     """CheXpert-v1.0 or -small: train.csv, valid.csv, train/patient*/study*/view*_frontal.jpg.
 
+    Also as the full set comes: `CheXpert-v1.0 batch 1 (validate & csv)` with the tables, and the
+    patients of train in `... batch 2 (train 1)` to `... batch 4 (train 3)` beside it.
     Frontal views only. Blank is 0. Uncertain (-1) is 0 and sets the extra class Uncertain
     (policy `study`), or is 0 or 1 without it.
     """
     base = base_of(root, *CHEXPERT_TABLES["train"], *CHEXPERT_TABLES["val"])
+    batches = _train_batches(base)
     records: list[Record] = []
     lateral, parts = 0, []
     for split, names in CHEXPERT_TABLES.items():
@@ -113,6 +119,7 @@ def chexpert(root: Path, wishes: Wishes, *, policy: Policy = "study") -> Listing
             parts.append(f"{names[0]} and {'valid' if split == 'val' else split}/")
             continue
         found, more = _chexpert_rows(read_table(source), base, split, policy)
+        found = [_in_batch(one, batches) if split == "train" else one for one in found]
         records += found
         lateral += more
     notes = [f"{lateral:,} lateral views left out"]
@@ -146,6 +153,22 @@ def _chexpert_rows(
         patient = next((p for p in PurePosixPath(name).parts if p.startswith("patient")), None)
         records.append(Record(name, base / name, tuple(row), patient=patient, split=split))
     return records, lateral
+
+
+def _train_batches(base: Path) -> dict[str, Path]:
+    """Patient → folder, of the batches of train beside that of the tables; none if there is one."""
+    if "batch" not in base.name.lower():
+        return {}
+    batches = [one for one in sub_folders(base.parent) if _TRAIN_BATCH.search(one.name)]
+    return {patient.name: patient for batch in batches for patient in sub_folders(batch)}
+
+
+def _in_batch(record: Record, batches: dict[str, Path]) -> Record:
+    folder = batches.get(record.patient or "")
+    if folder is None or record.path.exists():
+        return record
+    inside = PurePosixPath(record.name).parts
+    return replace(record, path=folder.joinpath(*inside[inside.index(folder.name) + 1 :]))
 
 
 def _below_split(listed: str) -> str:
