@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from dinorad_rt.datasets.beside import side_by_side
+from dinorad_rt.datasets.beside import MASK_FOLDERS, record_of, side_by_side
 from dinorad_rt.datasets.description import (
     DESCRIPTION,
     classes_of_description,
@@ -60,7 +60,7 @@ def records_of_pairs(root: Path) -> Pairs:
     Args:
         root: `images` and `labels` (or `masks`, `imagesTr` and `labelsTr`, ...) in it, in train,
             val and test folders of it or in any; or files called X and X_mask or X_seg side by
-            side; or folders of one image and a file called mask.
+            side; or folders of one image and a file called mask, or a folder of one mask per class.
             Folders below are splits, if all are called so, and else patients. The test split is
             that of `imagesTs` and `labelsTs`, or the images that a `dataset.json` lists for it, as
             far as they have masks.
@@ -84,6 +84,9 @@ def records_of_pairs(root: Path) -> Pairs:
         above = (place.name,) if groups else ()
         placed += [replace(one, below=(*above, *one.below)) for one in found]
         notes += more
+    if not placed:
+        placed, parts = _with_parts(root)
+        names, values = (names, values) if names else (parts, None)
     placed, more = _with_test_split(placed, listed_tests(description))
     notes += more
     records, more = _by_sub_folders(placed)
@@ -97,6 +100,36 @@ def records_of_pairs(root: Path) -> Pairs:
             "the columns image and mask (one file per class: --mask-column liver,spleen).",
         )
     return Pairs(tuple(records), names, values, tuple(notes))
+
+
+def _with_parts(root: Path) -> tuple[list[Placed], tuple[str, ...] | None]:
+    """Cases of an image beside a folder of one mask per class, as TotalSegmentator has them.
+
+    Returns:
+        The cases, and their classes by the names of the masks, background first; None without any.
+
+    Raises:
+        MaskError: cases of different classes.
+    """
+    placed: list[Placed] = []
+    classes: set[tuple[str, ...]] = set()
+    for case in sorted(sub_folders(root).values()):
+        images = [one for one in sorted(case.iterdir()) if one.is_file() and could_be_image(one)]
+        folders = [one for name, one in sub_folders(case).items() if name in MASK_FOLDERS]
+        if len(images) != 1 or len(folders) != 1:
+            continue
+        masks = list(filter(could_be_image, visible_files(folders[0])))
+        if len(masks) > 1:
+            record = record_of(root, images[0], masks[0], None)
+            placed.append(Placed(replace(record, mask_parts=tuple(masks)), (case.name,)))
+            classes.add(tuple(map(stem_of, masks)))
+    if len(classes) > 1:
+        raise MaskError(
+            f"The folders of masks hold one file per class, but {len(classes)} different sets of "
+            "classes.",
+            "Give each case the same files, or a CSV: --mask-column liver,spleen",
+        )
+    return placed, ("background", *classes.pop()) if classes else None
 
 
 def _of_place(root: Path, place: Path, split: Split | None) -> tuple[list[Placed], list[str]]:

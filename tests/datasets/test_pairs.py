@@ -92,3 +92,26 @@ def test_a_table_beside_folders_of_masks_is_left_aside_without_asking(tmp_path: 
         write_pair(tmp_path, f"images/{number}.png", f"masks/{number}.png", number)
     (tmp_path / "scanner_meta.csv").write_text("amos_id,Manufacturer\n1,A\n2,B\n")
     assert open_dataset(tmp_path).task == "segmentation"
+
+
+def test_a_folder_of_one_mask_per_class(tmp_path: Path) -> None:
+    """As TotalSegmentator has it, with its table of splits."""
+    for number in range(6):
+        case = f"s{number:04d}"
+        write_pair(tmp_path, f"{case}/ct.png", f"{case}/segmentations/liver.png", number)
+        write_pair(tmp_path, f"{case}/ct.png", f"{case}/segmentations/spleen.png", number + 1)
+    splits = "".join(f"s{n:04d};{('train', 'val', 'test')[n % 3]}\n" for n in range(6))
+    (tmp_path / "meta.csv").write_text(f"image_id;split\n{splits}")
+    dataset = open_dataset(tmp_path, task="segmentation", splits=tmp_path / "meta.csv")
+    assert dataset.class_names == ("background", "liver", "spleen")
+    assert [len(dataset.of_split(split)) for split in ("train", "val", "test")] == [2, 2, 2]
+    assert len({sample.patient for sample in dataset.samples}) == 6
+    sample = next(one for one in dataset.samples if "s0002" in dataset.name_of(one))
+    expected = np.zeros((9, 8), np.uint8)
+    expected[2:, 3:], expected[3:, 3:] = 1, 2
+    assert np.array_equal(read_mask(sample)[0], expected)
+    (tmp_path / "s0003" / "segmentations" / "spleen.png").rename(
+        tmp_path / "s0003/segmentations/a.png"
+    )
+    with pytest.raises(MaskError, match="2 different sets of classes"):
+        open_dataset(tmp_path, task="segmentation")
