@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from dinorad_rt.metrics import calibration
 from dinorad_rt.metrics.classification import (
     weighted_accuracy,
     weighted_auroc,
@@ -14,11 +15,7 @@ from dinorad_rt.types import Task
 
 def probabilities(logits: np.ndarray, task: Task) -> np.ndarray:
     """(samples, classes) logits → probabilities: softmax, or a sigmoid of each label."""
-    wide = logits.astype(np.float64)
-    if task == "multilabel":
-        return np.asarray(np.exp(-np.logaddexp(0.0, -wide)))
-    wide = np.exp(wide - wide.max(axis=1, keepdims=True))
-    return np.asarray(wide / wide.sum(axis=1, keepdims=True))
+    return calibration.probabilities(logits, calibration.activation_of(task))
 
 
 def validation_metrics(logits: np.ndarray, labels: np.ndarray, task: Task) -> dict[str, float]:

@@ -8,7 +8,6 @@ from typing import Any, Literal
 from dinorad_rt.errors import TrainingError
 
 TrainPrecision = Literal["fp32", "bf16", "fp16"]
-TRAIN_PRECISIONS: tuple[TrainPrecision, ...] = ("fp32", "bf16", "fp16")
 
 
 @dataclass(frozen=True)

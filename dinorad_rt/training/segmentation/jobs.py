@@ -6,7 +6,7 @@ Imported late: torch and MONAI.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from dinorad_rt.training.job import AbstractJob, Selection
 from dinorad_rt.training.segmentation.decoders import Candidates
 from dinorad_rt.training.segmentation.model import Segmenter
 from dinorad_rt.training.segmentation.rows import AbstractRows, batches, num_batches
+from dinorad_rt.training.segmentation.windows import sliding_logits
 
 if TYPE_CHECKING:
     from dinorad_rt.datasets.dataset import Sample
@@ -294,30 +295,6 @@ class PatchJob(AbstractSegmentationJob):
         mask = torch.from_numpy(np.array(self.plan.masks.read(sample.sample_id)))
         volume = volume[None, None].to(self.device)
         yield sliding_logits(self.module, volume, self._patch), mask[None].to(self.device)
-
-
-def sliding_logits(
-    network: Callable[[torch.Tensor], torch.Tensor],
-    volume: torch.Tensor,
-    patch: Sequence[int],
-    *,
-    overlap: float = 0.5,
-    rows: int = 2,
-) -> torch.Tensor:
-    """Logits of a whole volume from overlapping patches, weighted by a Gaussian (MONAI).
-
-    Args:
-        network: (rows, 1, *patch) → (rows, classes, *patch); a module or an engine.
-        volume: (1, 1, slices, height, width); smaller than the patch is padded.
-        patch: (slices, height, width).
-        overlap: of neighbouring patches.
-        rows: patches of one call.
-    """
-    inferers = require("monai.inferers", "segmenting volumes")
-    logits: torch.Tensor = inferers.sliding_window_inference(
-        volume, tuple(patch), rows, network, overlap=overlap, mode="gaussian"
-    )
-    return logits
 
 
 def _each(logits: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, ...]:

@@ -15,6 +15,7 @@ import numpy as np
 from dinorad_rt.preprocessing.pipeline import Preprocessor
 from dinorad_rt.preprocessing.spec import PreprocessSpec
 from dinorad_rt.training.segmentation.grid import in_plane, scores_to_study, undisplayed
+from dinorad_rt.training.segmentation.windows import sliding_logits
 
 if TYPE_CHECKING:
     from torch import nn
@@ -169,8 +170,6 @@ def volume_segmenter(
     """A 3-D network by sliding windows."""
     import torch
 
-    from dinorad_rt.training.segmentation.jobs import sliding_logits
-
     module = module.to(device).eval()
 
     @torch.inference_mode()
@@ -198,8 +197,6 @@ def patch_segmenter(
             own.
     """
     import torch
-
-    from dinorad_rt.training.segmentation.jobs import sliding_logits
 
     step = None if spacing is None else (spacing[0], spacing[1], spacing[2])
 
