@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from dinorad_rt.backbones.keys import Tensors
+from dinorad_rt.backbones.mismatch import COUNTER
 from dinorad_rt.backbones.positions import resample_grid, resample_relative, resample_tokens
 from dinorad_rt.backbones.spec import PositionRule
 
@@ -46,7 +47,7 @@ def adapt(tensors: Tensors, module: torch.nn.Module, rule: PositionRule) -> list
     _reshape_linear(tensors, wanted)
     notes += _adapt_positions(tensors, wanted, _stored_prefix(module, wanted), rule)
     for key in wanted:
-        if key.endswith(".num_batches_tracked"):
+        if key.endswith(COUNTER):
             tensors.setdefault(key, torch.zeros((), dtype=torch.long))
     return notes
 

@@ -83,6 +83,23 @@ def _dino(size: str, patch: int) -> BackboneSpec:
     )
 
 
+def _moco(size: str) -> BackboneSpec:
+    """MoCo v3, arXiv 2104.02057; its ViT-S has 12 heads, where others have 6."""
+    file = f"vit-{size}-300ep"
+    return BackboneSpec(
+        name=f"moco_{size}16",
+        architecture=f"vit_{_SIZE[size]}_patch16_224",
+        source=f"https://dl.fbaipublicfiles.com/moco-v3/{file}/{file}.pth.tar",
+        family="vit",
+        licence="CC-BY-NC-4.0",
+        title=f"MoCo v3 ViT-{size.upper()}/16",
+        training="self-supervised, ImageNet-1k",
+        dim=_DIM[size],
+        patch=16,
+        create=(("num_heads", 12),),
+    )
+
+
 def _deit3(size: str, side: int, *, in22k: bool) -> BackboneSpec:
     """DeiT III, arXiv 2204.07118."""
     suffix = ("_384" if side == 384 else "") + ("_in22k" if in22k else "")
@@ -277,6 +294,7 @@ CATALOGUE: tuple[BackboneSpec, ...] = (
     _sam("sam_b16", "b", in_study=False),
     _RAD_DINO,
     *(_dino(size, patch) for size in "sb" for patch in (16, 8)),
+    *(_moco(size) for size in "sb"),
     *(
         _deit3(size, side, in22k=in22k)
         for size in "bl"

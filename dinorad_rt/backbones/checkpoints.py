@@ -12,46 +12,50 @@ import sys
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import numpy as np
 import torch
 
 from dinorad_rt.backbones.adapt import adapt
+from dinorad_rt.backbones.declared import MOCO_V3_HEADS, check_heads
 from dinorad_rt.backbones.foreign import foreign_error
 from dinorad_rt.backbones.keys import Renamed, Tensors, rename
 from dinorad_rt.backbones.locate import WeightsFiles
 from dinorad_rt.backbones.mismatch import condense, mismatch_error
 from dinorad_rt.backbones.spec import BackboneSpec, PositionRule
-from dinorad_rt.backbones.subtree import backbone_of
+from dinorad_rt.backbones.subtree import backbone_of, name_children
+from dinorad_rt.backbones.wrappers import strip_prefixes, unwrap
 from dinorad_rt.errors import WeightsError
-
-WRAPPERS = (
-    "teacher target_encoder state_dict_ema model_ema ema state_dict model module student encoder"
-).split()
-"""Entries of a training checkpoint that hold the weights, the best first."""
-
-PREFIXES = ("module.", "_orig_mod.", "backbone.", "timm_model.", "model.")
 
 LEFT_OUT = (
     ("classifier head", ("head.", "head_dist.", "fc.", "classifier.", "last_linear.")),
     ("neck", ("neck.",)),
+    ("training head", ("projection_head.", "prototypes.")),
 )
 """Parts that a file may hold and a backbone has no place for."""
 
 _PLAIN_TYPES: list[Any] = [
     argparse.Namespace,
     np.dtype,
-    *(type(np.dtype(name)) for name in ("float64", "float32", "int64", "int32", "bool")),
+    *(type(np.dtype(name)) for name in "float64 float32 int64 int32 uint8 bool".split()),
+    np.ndarray,
+    (np.zeros(0).__reduce__()[0], "numpy.core.multiarray._reconstruct"),
+    (np.zeros(0).__reduce__()[0], "numpy._core.multiarray._reconstruct"),
     (np.float64(0).__reduce__()[0], "numpy.core.multiarray.scalar"),
     (np.float64(0).__reduce__()[0], "numpy._core.multiarray.scalar"),
+    (PurePosixPath, "pathlib.PosixPath"),
+    (PurePosixPath, "pathlib._local.PosixPath"),
+    (PureWindowsPath, "pathlib.WindowsPath"),
+    (PureWindowsPath, "pathlib._local.WindowsPath"),
 ]
-"""What training scripts store beside tensors and what holds plain values: arguments, a score."""
+"""What training scripts store beside tensors and what holds plain values: arguments, scores."""
 
-_SAVE_HINT = (
-    "Save the weights alone, torch.save(model.state_dict(), PATH), or as safetensors, and give "
-    "that file to --weights."
+_TRUST_HINT = (
+    "If you trust it, load it once where its code is installed, torch.load(FILE, "
+    "weights_only=False), save what holds the weights alone, torch.save(model.state_dict(), PATH), "
+    "and give that file to --weights."
 )
 
 
@@ -81,7 +85,7 @@ def read_checkpoint(weights: WeightsFiles) -> Checkpoint:
         tensors = _merged(weights, {name: found for name, (found, _) in read.items()}, notes)
     else:
         tensors = read[weights.name][0]
-    tensors = _strip_prefixes(tensors, notes)
+    tensors = strip_prefixes(tensors, notes)
     return Checkpoint(tensors, tuple(dict.fromkeys(notes)), licence)
 
 
@@ -104,7 +108,7 @@ def fit_checkpoint(
         WeightsError: a tensor holds NaN or infinity.
     """
     wanted = module.state_dict()
-    tensors, taken = backbone_of(checkpoint.tensors, wanted, file)
+    tensors, taken = backbone_of(name_children(checkpoint.tensors), wanted, file)
     renamed = rename(tensors)
     changes = _settle(renamed, module, spec.position)
     error = mismatch_error(renamed.tensors, wanted, spec, file, renamed.dialect)
@@ -116,6 +120,8 @@ def fit_checkpoint(
         changes = _settle(renamed, module, spec.position)
         if mismatch_error(renamed.tensors, wanted, spec, file, renamed.dialect) is not None:
             raise error
+    if any("base_encoder." in key for key in checkpoint.tensors):
+        check_heads(module, MOCO_V3_HEADS, f"{file} is a checkpoint of MoCo v3 with", spec)
     checkpoint.tensors.clear()
     left_out = [f"left out: {part} ({count})" for part, count in renamed.left_out.items()]
     conversions = _own_copies(renamed.tensors, wanted, file)
@@ -172,7 +178,7 @@ def _read_file(path: Path, notes: list[str]) -> tuple[Tensors, str | None]:
         head = handle.read(9)
     if len(head) == 9 and head[8:9] == b"{":
         return _read_safetensors(path)
-    return _unwrap(_read_torch(path), path, notes), None
+    return unwrap(_read_torch(path), path, notes), None
 
 
 def _merged(weights: WeightsFiles, read: Mapping[str, Tensors], notes: list[str]) -> Tensors:
@@ -221,7 +227,7 @@ def _read_torch(path: Path) -> Any:
         raise WeightsError(
             f"{path.name} holds Python objects beside tensors ({alien[1]}). Loading those would "
             "run code from the file, so it was not loaded.",
-            _SAVE_HINT,
+            _TRUST_HINT,
         ) from error
     except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
         raise _damaged(path, "PyTorch", str(error)) from error
@@ -234,36 +240,3 @@ def _damaged(path: Path, kind: str, reason: str) -> WeightsError:
         "format; safetensors and PyTorch files are read.",
         "Download the file again and compare its size with the publisher's.",
     )
-
-
-def _unwrap(content: Any, path: Path, notes: list[str]) -> Tensors:
-    """Walk into the entry of a training checkpoint that holds the weights."""
-    while isinstance(content, Mapping):
-        inner = [key for key in WRAPPERS if isinstance(content.get(key), Mapping)]
-        if not inner:
-            tensors = {str(key): value for key, value in content.items() if torch.is_tensor(value)}
-            if tensors:
-                return tensors
-            break
-        others = f" (not {', '.join(inner[1:])})" if inner[1:] else ""
-        notes.append(f"taken from the entry {inner[0]!r}{others}")
-        content = content[inner[0]]
-    raise WeightsError(f"{path.name} holds no state dict of tensors.", _SAVE_HINT)
-
-
-def _strip_prefixes(tensors: Tensors, notes: list[str]) -> Tensors:
-    """Remove wrappers that all keys share; beside `backbone.`, training heads may stand."""
-    stripped = True
-    while stripped:
-        stripped = False
-        for prefix in PREFIXES:
-            inside = [key for key in tensors if key.startswith(prefix)]
-            heads = [key for key in tensors if key.split(".")[0].endswith("_head")]
-            if inside and len(inside) + (len(heads) if prefix == "backbone." else 0) == len(
-                tensors
-            ):
-                if len(inside) < len(tensors):
-                    notes.append(f"left out: training heads ({len(heads)})")
-                tensors = {key.removeprefix(prefix): tensors[key] for key in inside}
-                stripped = True
-    return tensors

@@ -107,6 +107,9 @@ _MAGIC: tuple[tuple[str, re.Pattern[bytes]], ...] = (
     ("tar", re.compile(rb".{257}ustar", re.DOTALL)),
 )
 
+_TEXT = re.compile(rb"[\t\n\r\x20-\x7e]+\Z")
+_SHOWN = 80
+
 _OURS = {
     "train.json": ("the run folder of dinorad-rt train", "Give it as --checkpoint, not --weights."),
     "graph.json": (
@@ -128,6 +131,8 @@ def foreign_error(path: Path) -> WeightsError | None:
     kind = next((name for name, magic in _MAGIC if magic.match(head)), None)
     if kind is None and head.startswith(b"PK"):
         kind = _archive_kind(path)
+    if kind is None and _TEXT.match(head):
+        return _text_error(path.name, head)
     return None if kind is None else _error(path.name, kind)
 
 
@@ -144,6 +149,17 @@ def foreign_folder_error(folder: Path) -> WeightsError | None:
 def _error(name: str, kind: str) -> WeightsError:
     what, fix = _KINDS[kind]
     return WeightsError(f"{name} is {what}.", fix)
+
+
+def _text_error(name: str, head: bytes) -> WeightsError:
+    """For what a server answers in a file's place: no access, not found."""
+    words = " ".join(head.decode("ascii").split())
+    more = " ..." if len(words) > _SHOWN else ""
+    return WeightsError(
+        f"{name} cannot be read as a checkpoint, it is plain text: {words[:_SHOWN]}{more}",
+        "Download the file again. Where a hub asks for a login or for its licence to be accepted, "
+        "it sends such an answer in the file's place.",
+    )
 
 
 def _archive_kind(path: Path) -> str | None:

@@ -1,7 +1,8 @@
 """Key names of published checkpoints, renamed to those of timm and torchvision.
 
     official DINO, DINOv2, DINOv3, MAE, DeiT  blocks.0.attn.qkv.weight (chunked: blocks.0.3.attn…)
-    Hugging Face ViT, MSN, MAE, DINOv2, v3    encoder.layer.0.attention.attention.query.weight
+    Hugging Face ViT, DeiT, BEiT, MSN, MAE,   encoder.layer.0.attention.attention.query.weight
+    DINOv2 and DINOv3
     Hugging Face CLIP                         vision_model.encoder.layers.0.self_attn.q_proj.weight
     OpenAI and open_clip                      visual.transformer.resblocks.0.attn.in_proj_weight
     open_clip with a timm trunk               visual.trunk.blocks.0.attn.qkv.weight
@@ -50,14 +51,17 @@ class Renamed:
 
 _TRANSFORMERS: Rules = (
     (r"^embeddings\.(cls_token|mask_token)$", r"\1"),
+    (r"^embeddings\.distillation_token$", "dist_token"),
     (r"^embeddings\.register_tokens$", "reg_token"),
     (r"^embeddings\.position_embeddings$", "pos_embed"),
     (r"^embeddings\.patch_embeddings\.(projection\.)?", "patch_embed.proj."),
     (r"^(encoder\.|model\.)?layers?\.(\d+)\.", r"blocks.\2."),
+    (r"\.(attention\.attention\.)?relative_position_bias\.", r".attn."),
     (r"\.attention\.(attention\.)?(query|key|value)\.", r".attn.\2."),
     (r"\.attention\.(q|k|v)_proj\.", r".attn.\1."),
     (r"\.attention\.(output\.dense|o_proj)\.", ".attn.proj."),
     (r"\.layer_scale(\d)\.lambda1$", r".ls\1.gamma"),
+    (r"\.lambda_(\d)$", r".gamma_\1"),
     (r"\.layernorm_before\.", ".norm1."),
     (r"\.layernorm_after\.", ".norm2."),
     (r"\.intermediate\.dense\.", ".mlp.fc1."),
@@ -66,6 +70,7 @@ _TRANSFORMERS: Rules = (
     (r"\.mlp\.weights_out\.", ".mlp.fc2."),
     (r"\.mlp\.down_proj\.", ".mlp.fc2."),
     (r"^layernorm\.", "norm."),
+    (r"^pooler\.layernorm\.", "fc_norm."),
 )
 
 _TRANSFORMERS_CLIP: Rules = (
@@ -109,8 +114,9 @@ _OFFICIAL: Rules = (
     (r"\.gamma_(\d)$", r".ls\1.gamma"),
 )
 
-_TORCHVISION: Rules = (
-    (r"(denselayer\d+\.(?:norm|conv))\.(\d)\.", r"\1\2."),
+_DENSENET: Rules = ((r"(denselayer\d+\.(?:norm|conv))\.(\d)\.", r"\1\2."),)
+
+_VGG: Rules = (
     (r"^classifier\.0\.(weight|bias)$", r"pre_logits.fc1.\1"),
     (r"^classifier\.3\.(weight|bias)$", r"pre_logits.fc2.\1"),
 )
@@ -164,6 +170,7 @@ def _outside_name(tensors: Tensors, prefix: str) -> str:
 def _transformers(tensors: Tensors) -> Renamed:
     renamed = Renamed("Hugging Face transformers", _apply(_TRANSFORMERS, tensors))
     renamed.drop(r"pooler\.", "pooler")
+    renamed.drop(r".*\.relative_position_index$", "position indices")
     _join_gated(renamed.tensors)
     return renamed
 
@@ -208,8 +215,10 @@ def _plain(tensors: Tensors) -> Renamed:
     """Names that are timm's or torchvision's already, or the publishers' of DINO, MAE and DeiT."""
     official = {"register_tokens", "storage_tokens", "mask_token"} & set(tensors)
     rules = _OFFICIAL
-    if any("denselayer" in key for key in tensors) or "classifier.6.weight" in tensors:
-        rules = _TORCHVISION
+    if any("denselayer" in key for key in tensors):
+        rules = _DENSENET
+    elif any(key.startswith("classifier.6.") for key in tensors):
+        rules = _VGG
     renamed = Renamed("official" if official else "timm", _apply(rules, tensors))
     _official_dinov3(renamed)
     renamed.drop(r"decoder", "decoder")

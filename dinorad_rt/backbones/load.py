@@ -172,7 +172,8 @@ def _load_file(
     spec: BackboneSpec, image_size: int, path: Path, kind: WeightsKind = "file"
 ) -> Backbone:
     from dinorad_rt.backbones.checkpoints import fit_checkpoint, read_checkpoint
-    from dinorad_rt.backbones.locate import find_weights
+    from dinorad_rt.backbones.declared import check_folder
+    from dinorad_rt.backbones.locate import FILE_NAMES, INDEX_NAMES, find_weights
 
     files = find_weights(path)
     checkpoint = read_checkpoint(files)
@@ -180,6 +181,8 @@ def _load_file(
     if _has_computed_buffers(module):
         module = build_module(spec, image_size)
     notes = fit_checkpoint(module, checkpoint, spec, files.name)
+    if files.name in (*FILE_NAMES, *INDEX_NAMES):
+        notes += check_folder(files.files[0].parent, module, spec)
     digest = files.sha256()
     info = WeightsInfo(
         kind=kind,

@@ -17,6 +17,12 @@ from dinorad_rt.errors import CheckpointMismatchError
 LINES = 40
 """Most lines of one list; blocks are condensed, so a whole ViT-g fits."""
 
+FEW = 8
+"""Names of a file of which nothing fits."""
+
+COUNTER = ".num_batches_tracked"
+"""What no inference needs and old files lack: it is filled in, and says nothing of a file."""
+
 
 def mismatch_error(
     given: Mapping[str, torch.Tensor],
@@ -39,11 +45,16 @@ def mismatch_error(
         f"The weights in {file} ({dialect} key names) do not fit {spec.name} ({spec.title}, "
         f"{len(wanted)} tensors). Nothing was loaded."
     )
+    own = [key for key in given if not key.endswith(COUNTER)]
+    if not any(key in wanted for key in own):
+        head += f" Not one of its {len(own)} tensors has a name of this architecture."
+        names = f"\nIn the file: {', '.join(condense(own)[:FEW])} ..." if own else ""
+        return CheckpointMismatchError(head + names, _of_no_use([given[key] for key in own], own))
     parts = [head]
     parts += _section("Missing in the file", dict.fromkeys(missing, ""))
     parts += _section("Unknown to this architecture", dict.fromkeys(unknown, ""))
     parts += _section("Of another shape", shapes)
-    return CheckpointMismatchError("\n".join(parts), _advice(given, missing, unknown, shapes, spec))
+    return CheckpointMismatchError("\n".join(parts), _advice(given, wanted, shapes, spec))
 
 
 def _section(title: str, entries: Mapping[str, str]) -> list[str]:
@@ -91,15 +102,42 @@ def _shape(tensor: torch.Tensor) -> str:
     return "x".join(str(side) for side in tensor.shape) or "scalar"
 
 
+def _of_no_use(tensors: list[torch.Tensor], names: list[str]) -> str:
+    """The way out where no name fits: an adapter, a head, or another library's names."""
+    if any(".lora_" in name for name in names):
+        return (
+            "These are adapters of LoRA, without the backbone below them. Merge them where they "
+            "were trained, merge_and_unload() of peft, and save the merged state dict."
+        )
+    if all(value.ndim < 3 for value in tensors) and len(tensors) < FEW:
+        return "This is a head alone. Give the file that holds the backbone, too."
+    return (
+        "Give --model the architecture of this file (dinorad-rt list models). If it is that one "
+        "already, the file has the names of another library: look for the weights of timm, of "
+        "torchvision or of the publisher."
+    )
+
+
 def _advice(
     given: Mapping[str, torch.Tensor],
-    missing: list[str],
-    unknown: list[str],
+    wanted: Mapping[str, torch.Tensor],
     shapes: Mapping[str, str],
     spec: BackboneSpec,
 ) -> str:
-    seen = _looks_like(given)
-    if seen and spec.name not in seen:
+    missing = [key for key in wanted if key not in given]
+    unknown = [key for key in given if key not in wanted]
+    channels = next((given[key].shape[1] for key in shapes if given[key].ndim == 4), 0)
+    if len(shapes) == 1 and channels and channels != 3:
+        return (
+            f"Its first layer takes {channels} channels, and images have 3 here. Weights of other "
+            "inputs are not converted: look for the publisher's weights of 3 channels."
+        )
+    if set(missing) == {"norm.weight", "norm.bias"} and "fc_norm.weight" in given:
+        return (
+            "This classifier was fine-tuned on the mean of its patches and has no norm for the "
+            "class token. Give the weights that it was fine-tuned from, before the fine-tuning."
+        )
+    if _basics(given) != _basics(wanted) and (seen := _looks_like(given)):
         return f"By its shapes the file could be: {', '.join(seen)}. Try --model {seen[0]}"
     if missing and not unknown and not shapes:
         return (
@@ -111,14 +149,18 @@ def _advice(
 
 def _looks_like(given: Mapping[str, torch.Tensor]) -> list[str]:
     """Short names whose width, patch side and registers are those of the file."""
-    patch, token = given.get("patch_embed.proj.weight"), given.get("cls_token")
-    if patch is None or token is None or patch.ndim != 4:
-        return []
-    registers = "reg_token" in given
+    basics = _basics(given)
     return [
         spec.name
         for spec in list_specs()
-        if spec.dim == token.shape[-1]
-        and spec.patch == patch.shape[-1]
-        and ("_reg" in spec.name or spec.family == "eva") == registers
+        if spec.family in ("vit", "eva")
+        and (spec.dim, spec.patch, "_reg" in spec.name or spec.family == "eva") == basics
     ]
+
+
+def _basics(tensors: Mapping[str, torch.Tensor]) -> tuple[int, int, bool] | None:
+    """Width, patch side and whether there are registers; None without a class token."""
+    patch, token = tensors.get("patch_embed.proj.weight"), tensors.get("cls_token")
+    if patch is None or token is None or patch.ndim != 4:
+        return None
+    return token.shape[-1], patch.shape[-1], "reg_token" in tensors

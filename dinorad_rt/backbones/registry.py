@@ -71,13 +71,14 @@ def _timm_spec(name: str) -> BackboneSpec:
     import torch
 
     config = _timm_config(name)
+    architecture = _own_activation(config)
     with torch.device("meta"):
-        module = timm.create_model(config.architecture, num_classes=0)
+        module = timm.create_model(architecture, num_classes=0)
     side = int(config.input_size[-1])
     family, patch = _family(module)
     return BackboneSpec(
         name=name,
-        architecture=config.architecture,
+        architecture=architecture,
         family=family,
         source=_source(config),
         licence=config.license or "unknown",
@@ -92,6 +93,23 @@ def _timm_spec(name: str) -> BackboneSpec:
         crop=float(config.crop_pct),
         interpolation="bilinear" if config.interpolation == "bilinear" else "bicubic",
         position=_position_rule(module, patch, fixed=bool(config.fixed_input_size)),
+    )
+
+
+def _own_activation(config: Any) -> str:
+    """timm's architecture; of weights trained with QuickGELU, the one that computes it.
+
+    timm lists those under both and leaves the choice to the reader of its notes.
+    """
+    import timm
+
+    architecture = str(config.architecture)
+    quick = architecture.replace("_clip_", "_clip_quickgelu_")
+    noted = any("QuickGELU" in note for note in config.notes or ())
+    return (
+        quick
+        if noted and "quickgelu" not in architecture and timm.is_model(quick)
+        else architecture
     )
 
 

@@ -172,3 +172,25 @@ def test_pytorch_files_are_not_taken_for_another_format(
         state if entry is None else {entry: state}, path, _use_new_zipfile_serialization=zipped
     )
     assert foreign_error(path) is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "shown"),
+    [
+        (b"Access to model owner/model is restricted. You must be logged in.\n", "is restricted"),
+        (b'{"error": "Repository not found"}', "Repository not found"),
+        (b'<?xml version="1.0"?>\n<Error><Code>AccessDenied</Code></Error>', "AccessDenied"),
+        (b"x" * 5000, "x ..."),
+    ],
+)
+@pytest.mark.parametrize("file", ["weights.pth", "model.safetensors"])
+def test_what_a_server_answers_in_a_files_place(
+    tmp_path: Path, shrink: Callable[..., BackboneSpec], file: str, answer: bytes, shown: str
+) -> None:
+    shrink("vits14")
+    (tmp_path / file).write_bytes(answer)
+    with pytest.raises(WeightsError, match="it is plain text") as caught:
+        load_backbone("tiny", weights=tmp_path / file)
+    assert shown in caught.value.problem
+    assert len(caught.value.problem) < 200
+    assert "login" in caught.value.fix

@@ -1,7 +1,7 @@
 """Foreign key names: the loaded backbone computes what the publisher's own class computes.
 
-References: transformers (DINOv2, DINOv3, ViT, MSN, MAE, CLIP, SAM), torchvision, and timm's own
-filters for the official and open_clip names.
+References: transformers (DINOv2, DINOv3, ViT, DeiT, BEiT, MSN, MAE, CLIP, SAM), torchvision, and
+timm's own filters for the official and open_clip names.
 """
 
 from __future__ import annotations
@@ -132,6 +132,39 @@ def test_transformers_vit_and_msn(
     with torch.inference_mode():
         reference = body(_images(64)).last_hidden_state
     _assert_same(_tokens(backbone, _images(64)), reference)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_transformers_distilled_deit(
+    transformers: Any, tmp_path: Path, shrink: Shrink, form: str
+) -> None:
+    shrink("deit_tiny_distilled_patch16_224", native_size=64)
+    config = transformers.DeiTConfig(
+        image_size=64, patch_size=16, intermediate_size=192, layer_norm_eps=1e-6, **COMMON
+    )
+    model = _ready(transformers.DeiTModel(config))
+    backbone = _load_from(model, tmp_path, form, 64)
+    with torch.inference_mode():
+        reference = model(_images(64)).last_hidden_state
+    _assert_same(_tokens(backbone, _images(64)), reference)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_transformers_beit(transformers: Any, tmp_path: Path, shrink: Shrink, form: str) -> None:
+    shrink("beit_base_patch16_224", native_size=64, img_size=64)
+    config = transformers.BeitConfig(
+        image_size=64,
+        patch_size=16,
+        intermediate_size=192,
+        layer_norm_eps=1e-6,
+        use_relative_position_bias=True,
+        **COMMON,
+    )
+    model = _ready(transformers.BeitModel(config))
+    backbone = _load_from(model, tmp_path, form, 64)
+    with torch.inference_mode():
+        reference = model(_images(64)).pooler_output
+        _assert_same(backbone.module(_images(64)), reference)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -378,6 +411,41 @@ def test_torchvision_files(tmp_path: Path, name: str) -> None:
             grid = grid.relu() if name == "densenet121" else grid
             reference = grid.mean((2, 3))
         torch.testing.assert_close(backbone.module(images), reference, atol=1e-4, rtol=1e-3)
+
+
+def test_chexnets_classifier_in_a_sequence_is_left_out(tmp_path: Path) -> None:
+    """The DenseNet-121 of arnoweng/CheXNet: old names of layers, a classifier with its sigmoid."""
+    model = torchvision.models.densenet121(weights=None)
+    fill_random(model, 5, convolutional=True)
+    model.classifier = torch.nn.Sequential(torch.nn.Linear(1024, 14), torch.nn.Sigmoid())
+    given = {
+        "module.densenet121." + re.sub(r"(denselayer\d+\.(?:norm|conv))", r"\1.", key): value
+        for key, value in model.eval().state_dict().items()
+        if not key.endswith("num_batches_tracked")
+    }
+    assert "module.densenet121.features.denseblock1.denselayer1.norm.1.weight" in given
+    torch.save({"epoch": 1, "best_loss": 0.1, "state_dict": given}, tmp_path / "model.pth.tar")
+    backbone = load_backbone("densenet121", weights=tmp_path / "model.pth.tar", image_size=64)
+    with torch.inference_mode():
+        reference = model.features(_images(64)).relu().mean((2, 3))
+        torch.testing.assert_close(backbone.module(_images(64)), reference, atol=1e-4, rtol=1e-3)
+    assert "left out: classifier head (2)" in backbone.weights.notes
+
+
+@pytest.mark.parametrize("prefix", ["backbone.", "", "encoder.features."])
+@pytest.mark.parametrize("name", ["resnet18", "densenet121"])
+def test_layers_that_have_numbers_for_names(tmp_path: Path, name: str, prefix: str) -> None:
+    """RadImageNet's files: torchvision's children in `nn.Sequential`, without the classifier."""
+    model = torchvision.models.get_model(name, weights=None)
+    fill_random(model, 5, convolutional=True)
+    body = torch.nn.Sequential(*list(model.eval().children())[:-1])
+    given = {prefix + key: value for key, value in body.state_dict().items()}
+    torch.save(given | {"head.weight": torch.zeros(2, 8)}, tmp_path / "rad.pt")
+    backbone = load_backbone(name, weights=tmp_path / "rad.pt", image_size=64)
+    with torch.inference_mode():
+        grid = body(_images(64))
+        reference = (grid.relu() if name == "densenet121" else grid).mean((2, 3))
+        torch.testing.assert_close(backbone.module(_images(64)), reference, atol=1e-4, rtol=1e-3)
 
 
 def test_torchvision_vgg_linear_layers_become_convolutions() -> None:

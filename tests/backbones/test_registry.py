@@ -80,6 +80,24 @@ def test_specs_derived_from_timm(name: str, family: str, position: str, dim: int
     assert (spec.family, spec.position, spec.dim) == (family, position, dim)
 
 
+@pytest.mark.parametrize(
+    ("name", "quick"),
+    [
+        ("vit_base_patch16_clip_224.openai", True),
+        ("vit_huge_patch14_clip_378.dfn5b", True),
+        ("vit_base_patch16_clip_quickgelu_224.openai", True),
+        ("vit_base_patch16_clip_224.laion2b", False),
+    ],
+)
+def test_a_clip_tag_has_the_activation_it_was_trained_with(name: str, quick: bool) -> None:
+    """timm gives the weights of OpenAI and others to both architectures, and says so in a note."""
+    spec = get_spec(name)
+    assert spec.name == name
+    assert ("quickgelu" in spec.architecture) == quick
+    act = build_module(spec, spec.image_size, meta=True).blocks[0].mlp.act  # type: ignore[index, union-attr]
+    assert type(act).__name__ == ("QuickGELU" if quick else "GELU")
+
+
 def test_an_unknown_name_gets_the_closest_ones() -> None:
     with pytest.raises(UnknownNameError, match="vitl14") as caught:
         get_spec("vit_l14")
