@@ -76,14 +76,14 @@ def bench(
     seed: options.Seed = 0,
     as_json: options.AsJson = False,
 ) -> None:
-    """Measure engines side by side: random order, repeats, each in a process of its own.
+    """Measure latency, throughput, memory and energy of engines, side by side.
 
-    Writes bench.json, bench.md and a self-contained bench.html, with the machine's own
-    matrix-product ceiling measured in the same run. A run that was stopped goes on; what is
-    measured later with the same --out adds to it.
+    In random order, with repeats, each engine in a process of its own. Writes bench.json, bench.md
+    and a self-contained bench.html, with the machine's own matrix-product ceiling measured in the
+    same run. A run that was stopped goes on; what is measured later with the same --out adds to it.
     """
     from dinorad_rt.benchmarking.sweep import BENCH_FILE, SweepPlan, run_sweep
-    from dinorad_rt.files import claim_output_dir
+    from dinorad_rt.files import claim_output_dir, only_writer
     from dinorad_rt.reports.bench import write_bench_report
     from dinorad_rt.reports.bench_rows import table_rows
     from dinorad_rt.reports.table import print_table, rows_table
@@ -106,8 +106,9 @@ def bench(
     _check_data(data)
     _check_results(results or [])
     folder = claim_output_dir(out or Path("runs") / "bench", BENCH_FILE)
-    document = run_sweep(plan, folder, say=note)
-    markdown, page = write_bench_report(document, folder, results or [])
+    with only_writer(folder):
+        document = run_sweep(plan, folder, say=note)
+        markdown, page = write_bench_report(document, folder, results or [])
     if as_json:
         print_json(document)
         return

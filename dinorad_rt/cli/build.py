@@ -13,6 +13,7 @@ from dinorad_rt.cli.groups import (
     EngineOptions,
     GraphOptions,
     ModelOptions,
+    check_engine,
     engine_request,
     grouped,
 )
@@ -58,6 +59,8 @@ def build(
     """
     from dinorad_rt.pipeline import build_engine, graph_for
 
+    if targets is None:
+        check_engine(engine)
     if graph is not None:
         from dinorad_rt.export.manifest import Graph
 

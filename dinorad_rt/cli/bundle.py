@@ -47,7 +47,7 @@ def bundle(
     seed: options.Seed = 0,
     as_json: options.AsJson = False,
 ) -> None:
-    """Export a run behind the parity gate, calibrate it, and write graph, facts and model card.
+    """Make a trained run one folder to deploy: graph, calibration, thresholds, model card.
 
     With --data (or --dataset) of the run, probabilities are calibrated and thresholds are chosen
     on its validation split, through the engine. A bundle holds data only, nothing that runs.

@@ -15,6 +15,7 @@ from dinorad_rt.cli.groups import (
     ModelOptions,
     NumberOptions,
     Source,
+    check_request,
     engine_request,
     grouped,
 )
@@ -62,11 +63,12 @@ def embed(
     from dinorad_rt.studies.malloc import keep_freed_memory
 
     part = parse_shard(shard)
+    request = engine_request(model, numbers, engine, seed=seed)
+    check_request(request)
     keep_freed_memory()
     images = source.open(seed)
     describe_dataset(images)
     preprocessing = source.preprocessing(preprocessing)
-    request = engine_request(model, numbers, engine, seed=seed)
     built = engine_for(request, note, calibration=images, preprocessing=preprocessing)
     if built.weights_kind == "random":
         warn("weights: random. These embeddings are for tests; they mean nothing.")

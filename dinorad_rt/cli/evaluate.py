@@ -16,6 +16,8 @@ from dinorad_rt.cli.groups import (
     MaskSource,
     ModelOptions,
     NumberOptions,
+    check_engine,
+    check_request,
     engine_request,
     grouped,
     run_request,
@@ -151,6 +153,7 @@ def evaluate(
     if checkpoint is not None:
         from dinorad_rt.cli.checkpoints import evaluate_checkpoint
 
+        check_engine(engine)
         deployed = run_request(checkpoint, model, numbers, engine)
         results, folder = evaluate_checkpoint(deployed, source, out=out, workers=workers, seed=seed)
         _show(results, folder, as_json, tracker)
@@ -172,6 +175,7 @@ def evaluate(
         seed=seed,
     )
     evaluation.settings()  # what cannot be asked is refused before any file is read
+    check_request(evaluation.engine)
     keep_freed_memory()
     images = source.open(seed)
     describe_dataset(images)

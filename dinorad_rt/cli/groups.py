@@ -153,6 +153,38 @@ def engine_request(
     return EngineRequest(**wanted, **choices)
 
 
+def check_request(request: EngineRequest) -> None:
+    """Refuse what is named and not there, before images are indexed and a graph is made.
+
+    Raises:
+        UnknownNameError: no such model, backend or profile.
+        WeightsError: no such file of weights.
+        BackendMissingError: the backend cannot run here.
+    """
+    from dinorad_rt.backbones.locate import NAMED_WEIGHTS, find_weights
+    from dinorad_rt.backbones.registry import get_spec
+
+    get_spec(request.model)
+    if request.weights not in NAMED_WEIGHTS:
+        find_weights(Path(request.weights).expanduser())
+    check_engine(EngineOptions(request.backend, request.profile))
+
+
+def check_engine(engine: EngineOptions) -> None:
+    """The same of what runs an engine.
+
+    Raises:
+        UnknownNameError, BackendMissingError: as of `check_request`.
+        EngineError: a profile file that cannot be used.
+    """
+    from dinorad_rt.engines.profile import load_profile
+    from dinorad_rt.runners.registry import require_backend
+
+    load_profile(engine.profile)
+    if engine.backend != "auto":
+        require_backend(engine.backend)
+
+
 def run_request(
     run: Path, model: ModelOptions, numbers: NumberOptions, engine: EngineOptions
 ) -> RunRequest:

@@ -46,11 +46,11 @@ def predict(
     workers: options.Workers = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Answer for every series, volume and image under a path.
+    """Answer with a bundle on new images: a row per series, volume or image.
 
-    Writes predictions.csv and .parquet, one row per series, volume or image; what cannot be read
-    is a row with its reason, and exit code 2 where that is so for all of them. An interrupted run
-    goes on where it was. Not for clinical use.
+    Writes predictions.csv and .parquet. What cannot be read is a row with its reason, and exit
+    code 2 where that is so for all of them. An interrupted run goes on where it was. Not for
+    clinical use.
     """
     from dinorad_rt.prediction.bundle import Bundle
     from dinorad_rt.prediction.predict import PredictOptions

@@ -11,9 +11,11 @@ import typer
 
 from dinorad_rt.cli.console import note, print_json, progress_bar
 from dinorad_rt.cli.embed import describe_dataset
+from dinorad_rt.cli.groups import check_request
 from dinorad_rt.cli.trained import print_run
 from dinorad_rt.cli.unused import refuse_unused_of_masks
 from dinorad_rt.errors import ProtocolError
+from dinorad_rt.training.segmentation.names import NETWORK_NAMES
 
 if TYPE_CHECKING:
     from dinorad_rt.cli.groups import MaskSource
@@ -106,6 +108,8 @@ def train_masks(
     )
     given = vars(masks) | {"image_size": request.image_size}
     refuse_unused_of_masks(given, chosen.settings)
+    if request.model not in NETWORK_NAMES:
+        check_request(request)
     dataset = source.open(request.seed, task="segmentation", class_names=classes)
     describe_dataset(dataset)
     folder = out or (

@@ -12,7 +12,7 @@ import typer
 from dinorad_rt.cli import options
 from dinorad_rt.cli.console import note, print_json, progress_bar
 from dinorad_rt.cli.embed import describe_dataset
-from dinorad_rt.cli.groups import MaskSource, ModelOptions, engine_request, grouped
+from dinorad_rt.cli.groups import MaskSource, ModelOptions, check_request, engine_request, grouped
 from dinorad_rt.cli.train_options import ImageOptions, LoopOptions, MaskOptions, MethodOptions
 from dinorad_rt.cli.trained import print_run
 from dinorad_rt.cli.unused import refuse_foreign, refuse_unused_of_classes
@@ -116,6 +116,7 @@ def _train_classes(
     from dinorad_rt.training.presets import classify_preset
 
     protocol, preset, choices = recipe
+    check_request(request)
     images = source.open(request.seed)
     describe_dataset(images)
     chosen = classify_preset(protocol, preset).changed(**choices, seed=request.seed)

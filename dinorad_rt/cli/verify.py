@@ -15,6 +15,8 @@ from dinorad_rt.cli.groups import (
     GraphOptions,
     MaskSource,
     ModelOptions,
+    check_engine,
+    check_request,
     engine_request,
     grouped,
     run_request,
@@ -68,11 +70,14 @@ def verify(
     """
     options.refuse_mixed(context, of_model=OF_MODEL, of_run=OF_RUN)
     if checkpoint is not None:
+        check_engine(engine)
         deployed = run_request(checkpoint, model, numbers, engine)
         kept = options.names(numbers.keep_fp32)
         report = _verify_run(deployed, kept, source, workers=workers, seed=seed)
     else:
         request = engine_request(model, numbers, engine, seed=seed)
+        if graph is None and admit is None:
+            check_request(request)
         report = _verify_model(
             request, (graph, admit), source, preprocessing=preprocessing, workers=workers
         )

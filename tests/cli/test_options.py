@@ -27,7 +27,7 @@ from dinorad_rt.cli import (
 )
 from dinorad_rt.cli.verbs import app
 from dinorad_rt.datasets.registry import all_entries
-from dinorad_rt.errors import ProtocolError, UnknownNameError
+from dinorad_rt.errors import ProtocolError, UnknownNameError, WeightsError
 from dinorad_rt.preprocessing.presets import STUDY_CLIPS, STUDY_NAMES, preset_for_dataset
 from dinorad_rt.training.evaluate import RunRequest
 
@@ -116,6 +116,40 @@ def test_a_verb_may_have_defaults_of_its_own() -> None:
 def test_options_that_would_do_nothing_are_refused(words: list[str], told: str) -> None:
     with pytest.raises(ProtocolError, match=told):
         CliRunner().invoke(app, words, catch_exceptions=False)
+
+
+NOT_THERE = (
+    ("--model", "vits41", UnknownNameError),
+    ("--weights", "nowhere.safetensors", WeightsError),
+    ("--backend", "openvin", UnknownNameError),
+    ("--profile", "latncy", UnknownNameError),
+)
+
+
+@pytest.mark.parametrize(
+    ("verb", "option", "value", "refusal"),
+    [
+        (verb, *wrong)
+        for verb, wrongs in (
+            ("eval", NOT_THERE),
+            ("embed", NOT_THERE),
+            ("verify --data .", NOT_THERE),
+            ("train --protocol linear", NOT_THERE[:2]),
+            ("train --protocol segmentation", NOT_THERE[:3]),
+        )
+        for wrong in wrongs
+    ],
+)
+def test_what_is_not_there_is_refused_before_images_are_opened(
+    verb: str,
+    option: str,
+    value: str,
+    refusal: type[Exception],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(groups.Source, "open", lambda *_, **__: pytest.fail("images were opened"))
+    with pytest.raises(refusal):
+        CliRunner().invoke(app, [*verb.split(), option, value], catch_exceptions=False)
 
 
 def test_predict_shares_the_option_that_keeps_names() -> None:
