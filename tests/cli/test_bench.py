@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from dinorad_rt.cli.verbs import app
 from dinorad_rt.errors import DinoradError
+from dinorad_rt.files import only_writer
 
 RUNNER = CliRunner()
 
@@ -52,6 +53,11 @@ def test_a_folder_of_something_else_is_left_alone(cache: Path, tmp_path: Path) -
     (tmp_path / "notes.txt").write_text("mine")
     assert "belongs to something else" in _refused("--out", str(tmp_path)).problem
     assert [item.name for item in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_one_process_at_a_time_measures_into_a_folder(cache: Path, tmp_path: Path) -> None:
+    with only_writer(tmp_path):
+        assert "Another process is writing into" in _refused("--out", str(tmp_path)).problem
 
 
 def test_results_of_eval_are_looked_at_first(cache: Path, tmp_path: Path) -> None:
