@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -159,7 +160,9 @@ def load_program(path: Path) -> ExportedProgram:
             f"{path.name} holds {found}. PyTorch would run it on loading, so it was not loaded.",
             "Export the graph again on this machine: dinorad-rt export",
         )
-    return torch.export.load(path)
+    with warnings.catch_warnings():  # PyTorch 2.11 warns of its own way of reading
+        warnings.filterwarnings("ignore", message="The given buffer is not writable")
+        return torch.export.load(path)
 
 
 def _suspicious_part(path: Path) -> str | None:
