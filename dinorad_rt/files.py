@@ -244,12 +244,17 @@ class _Steady(io.RawIOBase):
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FULL_WORDS = (
+    *(f"os error {number}" for number in _FULL),  # safetensors
+    "basic_ios::clear: iostream error",  # OpenVINO
+    "Failed to write external initializers",  # ONNX Runtime
+)
 _FULL_BYTES = 2**16
 
 
 def _says_full(error: Exception, number: int | None) -> bool:
     text = str(error)
-    in_words = any(f"os error {one}" in text for one in _FULL)  # safetensors
+    in_words = any(words in text for words in _FULL_WORDS)
     short = isinstance(error, OSError) and " requested and " in text  # NumPy
     return number in _FULL or in_words or short
 

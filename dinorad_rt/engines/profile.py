@@ -102,7 +102,10 @@ def _read(path: Path) -> Profile:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise EngineError(f"The profile {path.name} is no valid TOML: {error}.") from error
+        raise EngineError(
+            f"The profile {path.name} is no valid TOML: {error}.",
+            "Compare it with engines/README.md, or take a shipped one: dinorad-rt list profiles",
+        ) from error
     allowed = ("about", "batch", "buckets", "streams", "threads", "options")
     unknown = sorted(set(values) - set(allowed))
     if unknown:

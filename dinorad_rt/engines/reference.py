@@ -8,7 +8,8 @@ Runtime lacks, and what an engine adds is its own.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+import zipfile
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,13 +69,22 @@ def reference_outputs(graph: Graph, images: np.ndarray) -> Rows:
     version = (version_of("onnxruntime") or version_of("onnxruntime-gpu") or "").replace("/", "_")
     name = f"{graph.sha256}-{PROBE_VERSION}-{len(images)}-{version}.npz"
     stored = cache_dir("references") / name
-    if stored.is_file():
-        with np.load(stored, allow_pickle=False) as values:
-            return {key: values[key] for key in graph.outputs}
+    found = _stored_outputs(stored, graph.outputs)
+    if found is not None:
+        return found
     outputs = _run_graph(graph, images)
     with atomic_path(stored) as part, part.open("wb") as handle:
         np.savez(handle, **outputs)  # type: ignore[arg-type]
     return outputs
+
+
+def _stored_outputs(path: Path, names: Iterable[str]) -> Rows | None:
+    """What was computed before; None if it is not there, or damaged."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as values:
+            return {name: values[name] for name in names}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
 
 
 def fp32_session(path: Path, *, prepack: bool = True) -> Any:

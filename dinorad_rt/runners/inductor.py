@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dinorad_rt.errors import BuildError, EngineError
+from dinorad_rt.errors import BuildError, EngineError, NoSpaceError
+from dinorad_rt.files import space_errors_named
 from dinorad_rt.machine import cpu_precisions, gpu_facts, has_gpu, torch_has_gpu, usable_cores
 from dinorad_rt.optional import is_installed, version_of
 from dinorad_rt.progress import Say
@@ -112,6 +113,7 @@ def build(graph: Graph, plan: Plan, folder: Path, *, say: Say | None = None) -> 
 
     Raises:
         BuildError: Inductor refuses the program, or its types are not as asked for.
+        NoSpaceError: the disk is full.
     """
     import torch
 
@@ -125,12 +127,14 @@ def build(graph: Graph, plan: Plan, folder: Path, *, say: Say | None = None) -> 
         tuned = " and times kernels" if plan.settings["max_autotune"] else ""
         say(f"Inductor compiles{tuned}: minutes for a large model, once")
     try:
-        with quiet():
+        with quiet(), space_errors_named(folder / PACKAGE):
             torch._inductor.aoti_compile_and_package(
                 program,
                 package_path=str(folder / PACKAGE),
                 inductor_configs=_configuration(plan.settings),
             )
+    except NoSpaceError:
+        raise
     except Exception as error:  # the compiler raises whatever its passes or the tool chain raise
         raise BuildError(
             f"Inductor {plan.version} cannot compile the graph of {graph.model}: "

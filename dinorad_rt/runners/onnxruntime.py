@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dinorad_rt.errors import BuildError
+from dinorad_rt.errors import BuildError, NoSpaceError
+from dinorad_rt.files import space_errors_named
 from dinorad_rt.machine import gpu_facts, usable_cores
 from dinorad_rt.optional import is_installed, version_of
 from dinorad_rt.progress import Say
@@ -96,6 +97,7 @@ def build(graph: Graph, plan: Plan, folder: Path, *, say: Say | None = None) -> 
 
     Raises:
         BuildError: ONNX Runtime refuses the graph, or its types are not what was asked for.
+        NoSpaceError: the disk is full.
     """
     low = str(plan.settings["matrix_type"])
     found = matrix_types(graph.path)
@@ -107,7 +109,10 @@ def build(graph: Graph, plan: Plan, folder: Path, *, say: Say | None = None) -> 
             place_graph(graph.path, folder)
             _session(folder / _MODEL, plan.settings, providers)
         else:
-            _session(graph.path, plan.settings, providers, optimised=folder / _MODEL)
+            with space_errors_named(folder / _MODEL):
+                _session(graph.path, plan.settings, providers, optimised=folder / _MODEL)
+    except NoSpaceError:
+        raise
     except Exception as error:  # ONNX Runtime raises a class per status, all plain Exceptions
         raise BuildError(
             f"ONNX Runtime {plan.version} refused the graph of {graph.model}: {error}",

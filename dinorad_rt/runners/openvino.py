@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dinorad_rt.errors import BuildError, EngineError
+from dinorad_rt.files import space_errors_named
 from dinorad_rt.machine import cpu_precisions, usable_cores
 from dinorad_rt.optional import is_installed, version_of
 from dinorad_rt.progress import Say
@@ -115,6 +116,7 @@ def build(graph: Graph, plan: Plan, folder: Path, *, say: Say | None = None) -> 
 
     Raises:
         BuildError: OpenVINO refuses the graph, or would run it in another precision.
+        NoSpaceError: the disk is full.
     """
     import openvino
 
@@ -122,7 +124,8 @@ def build(graph: Graph, plan: Plan, folder: Path, *, say: Say | None = None) -> 
     try:
         model = core.read_model(graph.path)
         model.reshape({0: [plan.batch, *graph.input_shape]})
-        openvino.save_model(model, folder / _MODEL, compress_to_fp16=False)
+        with space_errors_named(folder / _MODEL):
+            openvino.save_model(model, folder / _MODEL, compress_to_fp16=False)
         return prove(core, model, graph, plan)
     except RuntimeError as error:
         raise BuildError(

@@ -94,6 +94,25 @@ def test_reference_is_computed_once(tiny_graph: Callable[[str], Any], cache: Pat
         np.testing.assert_array_equal(first[name], second[name])
 
 
+@pytest.mark.parametrize("damage", ["empty", "text", "half", "flipped"])
+def test_a_damaged_reference_is_computed_again(
+    tiny_graph: Callable[[str], Any], cache: Path, damage: str
+) -> None:
+    graph = tiny_graph("fp32")
+    images = probe_images(graph.input_shape)
+    wanted = reference_outputs(graph, images)
+    (stored,) = cache_dir("references").iterdir()
+    whole = stored.read_bytes()
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 1
+    others = {"empty": b"", "text": b"broken", "half": whole[: len(whole) // 2], "flipped": flipped}
+    stored.write_bytes(others[damage])
+    again = reference_outputs(graph, images)
+    for name, value in wanted.items():
+        np.testing.assert_array_equal(again[name], value)
+    assert stored.read_bytes() == whole
+
+
 def test_a_graph_that_does_not_run_is_named(
     tiny_graph: Callable[[str], Any], cache: Path, tmp_path: Path
 ) -> None:

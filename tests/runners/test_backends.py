@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,7 +14,7 @@ import pytest
 
 from dinorad_rt.engines.build import get_or_build, open_runner
 from dinorad_rt.engines.profile import Profile
-from dinorad_rt.errors import BackendMissingError, BuildError, EngineError
+from dinorad_rt.errors import BackendMissingError, BuildError, EngineError, NoSpaceError
 from dinorad_rt.machine import cpu_precisions
 from dinorad_rt.runners import onnxruntime, openvino, registry
 from dinorad_rt.runners.base import Availability, Rows
@@ -206,6 +207,24 @@ def test_a_graph_that_a_backend_refuses(
         get_or_build(broken, backend="pytorch", profile=PROFILE)
     with pytest.raises(BuildError, match="refused the graph"):
         get_or_build(broken, backend="openvino", profile=PROFILE)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits of files are POSIX")
+@pytest.mark.parametrize("backend", [openvino, onnxruntime])
+def test_a_full_disk_is_no_refusal(
+    tiny_graph: Callable[[str], Any], tmp_path: Path, backend: Any
+) -> None:
+    import resource
+
+    graph = tiny_graph("fp32")
+    plan = backend.plan(graph, PROFILE)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    try:
+        with pytest.raises(NoSpaceError, match=r"while writing model\.(xml|onnx)"):
+            backend.build(graph, plan, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_missing_backend_names_its_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
