@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from dinorad_rt.metrics.decisions import predicted_labels
 from dinorad_rt.reports.cells import Shaded, format_number, interval
@@ -15,11 +17,21 @@ from dinorad_rt.reports.runs import Run, words_of
 from dinorad_rt.reports.sections import CHOICE, RANDOM
 from dinorad_rt.reports.table import title_of, unit_of
 
+MOST_CONFUSED = 30
+"""Classes up to which each is a column of the confusion."""
+NAMED_MISTAKES = 3
+
 
 def add_runs(page: Page, material: Material) -> None:
     """Every run: its metrics, its confusion, and where each number came from."""
     page.heading("Runs and their provenance")
-    for run in material.runs:
+    facts = [provenance_facts(run) for run in material.runs]
+    shared = shared_facts(facts)
+    if shared:
+        summary = f"The same for all {len(facts)} runs"
+        with page.unfolding(summary):
+            page.table(_fact_rows(shared), summary, filterable=False)
+    for run, known in zip(material.runs, facts, strict=True):
         results = run.results
         summary = f"{run.label} · {results.protocol} · {results.dataset}"
         with page.unfolding(summary, anchor=run.anchor):
@@ -29,17 +41,30 @@ def add_runs(page: Page, material: Material) -> None:
             page.bullets(results.deviations)
             page.table(metric_rows(run), f"Metrics of {summary}", filterable=True)
             _add_confusion(page, run, summary)
-            facts = [
-                {"what": key, "value": _plain_fact(value)}
-                for key, value in provenance_facts(run).items()
-            ]
-            page.table(facts, f"Provenance of {summary}", filterable=False)
+            own = {key: value for key, value in known.items() if key not in shared}
+            page.table(_fact_rows(own), f"Provenance of {summary}", filterable=False)
             page.details(
                 "Settings and provenance as JSON",
                 json.dumps(
                     {"settings": results.settings, "provenance": results.provenance}, indent=1
                 ),
             )
+
+
+def shared_facts(facts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Facts that are the same for every one of several runs."""
+    if len(facts) < 2:
+        return {}
+    first, *others = facts
+    return {
+        key: value
+        for key, value in first.items()
+        if all(key in other and other[key] == value for other in others)
+    }
+
+
+def _fact_rows(facts: Mapping[str, Any]) -> list[dict[str, str]]:
+    return [{"what": key, "value": _plain_fact(value)} for key, value in facts.items()]
 
 
 def metric_rows(run: Run) -> list[dict[str, Any]]:
@@ -66,17 +91,39 @@ def _add_confusion(page: Page, run: Run, summary: str) -> None:
         return
     predicted = predicted_labels(predictions.scores, results.task)
     counts = confusion(results.labels, predicted, len(results.class_names))
-    rows = []
-    for name, row in zip(results.class_names, counts, strict=True):
-        total = max(int(row.sum()), 1)
-        cells = {
-            f"predicted {other}": Shaded(f"{n} ({100 * n / total:.0f} %)", n / total, int(n))
-            for other, n in zip(results.class_names, row, strict=True)
-        }
-        rows.append({"truth": f"{name} ({int(row.sum())})", **cells})
-    page.table(
-        rows, f"Confusion of {summary}, {run.setting_words}: images of each class", filterable=False
-    )
+    rows = confusion_rows(counts, results.class_names)
+    what = f"Confusion of {summary}, {run.setting_words}: images of each class"
+    page.table(rows, what, filterable=len(rows) > MOST_CONFUSED)
+
+
+def confusion_rows(counts: np.ndarray, names: Sequence[str]) -> list[dict[str, Any]]:
+    """One row per true class: a column per answer, or of many classes the commonest mistakes.
+
+    Args:
+        counts: (true class, predicted class).
+        names: of the classes.
+    """
+    rows: list[dict[str, Any]] = []
+    for at, (name, row) in enumerate(zip(names, counts, strict=True)):
+        total = int(row.sum())
+        cells = [_share_cell(int(count), total) for count in row]
+        truth = {"truth": f"{name} ({total})"}
+        if len(names) <= MOST_CONFUSED:
+            answers = zip(names, cells, strict=True)
+            rows.append(truth | {f"predicted {other}": cell for other, cell in answers})
+            continue
+        wrong = [k for k in np.argsort(-row, kind="stable") if k != at and row[k]]
+        mistakes = [f"{names[k]} {row[k]}" for k in wrong[:NAMED_MISTAKES]]
+        more = [f"{len(wrong) - NAMED_MISTAKES} more"] if len(wrong) > NAMED_MISTAKES else []
+        rows.append(
+            truth | {"right": cells[at], "taken for": "; ".join([*mistakes, *more]) or None}
+        )
+    return rows
+
+
+def _share_cell(count: int, total: int) -> Shaded:
+    share = count / max(total, 1)
+    return Shaded(f"{count} ({100 * share:.0f} %)", share, count)
 
 
 def provenance_facts(run: Run) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from dinorad_rt.reports.look import SCRIPT, STYLE
 from dinorad_rt.reports.material import read_material
 from dinorad_rt.reports.page import Page
 from dinorad_rt.reports.report import Extras, write_report
-from dinorad_rt.reports.run_sections import provenance_facts
+from dinorad_rt.reports.run_sections import confusion_rows, provenance_facts, shared_facts
 from dinorad_rt.reports.sections import (
     GO_ON,
     add_failures,
@@ -330,6 +330,31 @@ def test_numbers_have_three_significant_digits(value: float, shown: str) -> None
 def test_raw_json_is_not_printed(report: Path, page: Tree) -> None:
     assert [one for one in page.named("details") if one.get("class") == "raw"]
     assert ".raw { display: none; }" in STYLE and "details:not([open], .raw)" in SCRIPT
+
+
+def test_what_all_runs_share_stands_once(report: Path, page: Tree, tmp_path: Path) -> None:
+    text = (report / "report.html").read_text(encoding="utf-8")
+    assert page.texts["summary"].count("The same for all 5 runs") == 1
+    for once, each in (("graph sha256", False), ("engine key", True), ("split hash", True)):
+        assert text.count(f">{once}</th>") == (5 if each else 1), once
+    assert shared_facts([{"a": 1, "b": 2}, {"a": 1, "b": 3, "c": 4}]) == {"a": 1}
+    assert shared_facts([{"a": 1}]) == {} == shared_facts([])
+    fake_run(tmp_path / "a")
+    write_report(read_material([tmp_path / "a"]), tmp_path / "out")
+    alone = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert ">graph sha256</th>" in alone and "The same for all" not in alone
+
+
+def test_of_many_classes_the_commonest_mistakes_are_named() -> None:
+    few = confusion_rows(np.array([[3, 1], [0, 0]]), ("no", "yes"))
+    assert [list(row) for row in few] == [["truth", "predicted no", "predicted yes"]] * 2
+    assert (few[0]["predicted no"].text, few[1]["predicted yes"].text) == ("3 (75 %)", "0 (0 %)")
+    counts = 9 * np.eye(31, dtype=np.int64)
+    counts[4, [1, 2, 7, 9, 30]] = (2, 5, 1, 1, 1)
+    rows = confusion_rows(counts, [f"c{at}" for at in range(31)])
+    assert rows[4]["right"].text == "9 (47 %)" and rows[4]["truth"] == "c4 (19)"
+    assert rows[4]["taken for"] == "c2 5; c1 2; c7 1; 2 more"
+    assert rows[5]["taken for"] is None and len(rows) == 31
 
 
 def test_notes_name_the_runs_that_they_are_of(runs: Path) -> None:
