@@ -5,7 +5,7 @@ TESTS := OMP_NUM_THREADS=1 $(RUN)/python -m pytest -n auto --maxprocesses 2 --di
 
 .PHONY: demo test test-all lint format wheel clean
 .venv/.ready: pyproject.toml constraints.txt CMakeLists.txt $(wildcard engines/native/*) ; .ci/env
-demo: .venv/.ready ; $(RUN)/dinorad-rt eval --protocol knn --weights auto --out runs/demo && echo "  source .venv/bin/activate                       if dinorad-rt is not found"
+demo: .venv/.ready ; $(RUN)/dinorad-rt eval --protocol knn --weights auto --out runs/demo && echo "  source .venv/bin/activate                     if dinorad-rt is not found"
 test: .venv/.ready ; $(TESTS) -m "not slow and not gpu and not network"
 test-all: .venv/.ready ; $(TESTS) -m "not gpu and not network"
 lint: .venv/.ready ; $(RUN)/ruff check . && $(RUN)/ruff format --check . && $(RUN)/mypy

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from dinorad_rt.cli.console import note, print_json, warn
+from dinorad_rt.cli.console import note, print_json, print_next, warn
 from dinorad_rt.cli.embed import describe_dataset
 from dinorad_rt.errors import ParityError
 
@@ -20,11 +20,6 @@ if TYPE_CHECKING:
     from dinorad_rt.reports.results import Results
     from dinorad_rt.training.checkpoint import TunedModel
     from dinorad_rt.training.evaluate import RunRequest
-
-_AFTER_EXPORT = """
-Try next
-  dinorad-rt build --graph {graph}        an engine of this machine
-  dinorad-rt eval --checkpoint {run} --data DIR    its test results on the engine"""
 
 
 def export_checkpoint(
@@ -78,7 +73,10 @@ def export_checkpoint(
         )
     if as_json:
         return
-    typer.echo(_AFTER_EXPORT.format(graph=graph.folder, run=run))
+    print_next(
+        (f"build --graph {graph.folder}", "an engine of this machine"),
+        (f"eval --checkpoint {run} --data DIR", "its test results on the engine"),
+    )
 
 
 def _gate(tuned: TunedModel, graph: Graph, dataset: Dataset) -> TaskGate | SegmentationGate:

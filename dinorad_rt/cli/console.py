@@ -54,6 +54,14 @@ def _styled(text: str, colour: str, *, nl: bool = True) -> None:
     typer.echo(shown, nl=nl, err=True)
 
 
+def print_next(*steps: tuple[str, str]) -> None:
+    """Print what to try after a verb: commands of this program, with what each gives."""
+    width = max(len(command) for command, _ in steps)
+    typer.echo("\nTry next")
+    for command, gives in steps:
+        typer.echo(f"  dinorad-rt {command:<{width}}  {gives}")
+
+
 def print_json(document: dict[str, Any]) -> None:
     """Print one valid JSON document on stdout."""
     import json

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from dinorad_rt.cli import complete, options
-from dinorad_rt.cli.console import note, print_json, progress_bar, warn
+from dinorad_rt.cli.console import note, print_json, print_next, progress_bar, warn
 from dinorad_rt.cli.embed import describe_dataset
 from dinorad_rt.cli.groups import (
     EngineOptions,
@@ -36,13 +36,13 @@ OF_MODEL = (
     *("preprocessing", "image_size"),
 )
 _PROTOCOL, _STUDY = "Protocol", "A whole study"
-NEXT = """
-Try next
-  dinorad-rt eval --protocol knn --data FOLDER    your own images: class folders or a labels.csv
-  dinorad-rt inspect FOLDER --sheet sheet.png     what the network would see of them
-  dinorad-rt list models                          other backbones
-  dinorad-rt bench --model vits14 --batch 1,8     how fast this machine runs them
-  dinorad-rt doctor                               what this machine can do"""
+_NEXT = (
+    ("eval --protocol knn --data FOLDER", "your own images: class folders or a labels.csv"),
+    ("inspect FOLDER --sheet sheet.png", "what the network would see of them"),
+    ("list models", "other backbones"),
+    ("bench --model vits14 --batch 1,8", "how fast this machine runs them"),
+    ("doctor", "what this machine can do"),
+)
 
 
 @grouped
@@ -235,4 +235,4 @@ def _show(results: Results, folder: Path, as_json: bool, tracker: Tracker | None
         if (folder / name).exists():
             typer.echo(f"Predictions  {folder / name}")
     if results.dataset == "phantom":
-        typer.echo(NEXT)
+        print_next(*_NEXT)

@@ -7,9 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
-from dinorad_rt.cli.console import note, print_json, progress_bar
+from dinorad_rt.cli.console import note, print_json, print_next, progress_bar
 from dinorad_rt.cli.embed import describe_dataset
 from dinorad_rt.cli.groups import check_request
 from dinorad_rt.cli.trained import print_run
@@ -21,11 +19,6 @@ if TYPE_CHECKING:
     from dinorad_rt.cli.groups import MaskSource
     from dinorad_rt.cli.train_options import MaskOptions
     from dinorad_rt.pipeline import EngineRequest
-
-_NEXT = """
-Try next
-  dinorad-rt export --checkpoint {run}    encoder and decoder as one checked graph
-  dinorad-rt bundle {run} --out DIR       a folder that predict takes: NIfTI, DICOM SEG"""
 
 
 def parse_triple(text: str | None, option: str, kind: type[int] | type[float]) -> Any:
@@ -136,4 +129,8 @@ def train_masks(
         print_json({"run": folder.name, "history": history, "results": trained.results.as_dict()})
         return
     print_run(trained.results, folder)
-    typer.echo(_NEXT.format(run=folder))
+    print_next(
+        (f"eval --checkpoint {folder} --data DIR", "the same test images on an engine"),
+        (f"bundle {folder} --out BUNDLE", "a folder that predict takes: NIfTI, DICOM SEG"),
+        (f"report {folder}", "tables and curves to look at"),
+    )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from dinorad_rt.cli import options
-from dinorad_rt.cli.console import note, print_json, progress_bar
+from dinorad_rt.cli.console import note, print_json, print_next, progress_bar
 from dinorad_rt.cli.embed import describe_dataset
 from dinorad_rt.cli.groups import MaskSource, ModelOptions, check_request, engine_request, grouped
 from dinorad_rt.cli.train_options import ImageOptions, LoopOptions, MaskOptions, MethodOptions
@@ -26,11 +26,6 @@ OF_CLASSES = (
     *("slices", "head_lr_scale", "label_smoothing", "class_weights"),
 )
 """Options that segmentation has no use for."""
-_NEXT = """
-Try next
-  dinorad-rt eval --checkpoint {run} --data DIR    the same test images on an engine
-  dinorad-rt export --checkpoint {run}    backbone and head as one checked graph
-  dinorad-rt report {run}                 tables and curves to look at"""
 
 
 @grouped
@@ -150,4 +145,8 @@ def _train_classes(
         )
         return
     print_run(trained.results, folder)
-    typer.echo(_NEXT.format(run=folder))
+    print_next(
+        (f"eval --checkpoint {folder} --data DIR", "the same test images on an engine"),
+        (f"bundle {folder} --data DIR --out BUNDLE", "a folder that predict takes"),
+        (f"report {folder}", "tables and curves to look at"),
+    )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dinorad_rt.cli import embed
+from dinorad_rt.cli import console, embed
 from dinorad_rt.datasets.dataset import Dataset, Sample
 from dinorad_rt.words import count_of, markdown_text, spreadsheet_cell, verb_of
 
@@ -65,3 +65,10 @@ def test_spreadsheets_compute_nothing(text: str) -> None:
 @pytest.mark.parametrize("text", ["", "lung", "-1.5", "+2", "-inf", "a=b", "1-2", "'=1"])
 def test_what_spreadsheets_show_as_it_is_stays(text: str) -> None:
     assert spreadsheet_cell(text) == text
+
+
+def test_what_to_try_next_stands_in_two_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    console.print_next(("report RUN", "tables"), ("eval --checkpoint RUN --data DIR", "an engine"))
+    first, second = capsys.readouterr().out.splitlines()[-2:]
+    assert first.startswith("  dinorad-rt report RUN ")
+    assert first.index("tables") == second.index("an engine")
