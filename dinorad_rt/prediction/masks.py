@@ -167,6 +167,7 @@ def _segmentation(
         ],
         series_instance_uid=hd.UID(),
         series_number=900,
+        series_description=_long_string(f"Segmentation by {model}"),
         sop_instance_uid=hd.UID(),
         instance_number=1,
         manufacturer="dinorad-rt",

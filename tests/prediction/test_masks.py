@@ -299,6 +299,7 @@ def test_segments_have_the_colours_and_the_names_of_their_classes(
     found = hd.seg.segread(tmp_path / "seg.dcm")
     assert [one.SegmentLabel for one in found.SegmentSequence] == [names[2], "left/right"]
     assert str(found.PatientName) == "Müller^Jörg" and found.ManufacturerModelName == "Modell Ö"
+    assert found.SeriesDescription == "Segmentation by Modell Ö"
     for segment, index in zip(found.SegmentSequence, (2, 3), strict=True):
         colour = hd.color.CIELabColor.from_dicom_value(segment.RecommendedDisplayCIELabValue)
         np.testing.assert_allclose(colour.to_rgb(), rgb_of(index), atol=1)
