@@ -11,8 +11,11 @@ from dinorad_rt.datasets.headers import patients_from_headers
 from dinorad_rt.datasets.record import Record
 from dinorad_rt.words import count_of
 
-MIN_FOLDERS = 5
-"""Folders called patient1, patient2, ... from which they count as patients."""
+MIN_GROUPS = 5
+"""Studies or folders from which they count as patients: fewer may be hospitals or trials."""
+
+_IDENTIFIER = {"study": re.compile(r".*\d.*"), "series": re.compile(r"[\d.]{10,}")}
+"""What identifies a study or series; other words in such columns name kinds of them."""
 
 _PATIENT_FOLDER = re.compile(
     r"(patient|subject|participant|person)([-_ ]*\(?\d\w*\)?|[-_ ]\w*\d\w*)|sub[-_]\w*\d\w*",
@@ -32,9 +35,10 @@ def found_patients(records: list[Record]) -> tuple[list[Record], list[str]]:
     records, notes = patients_from_headers(records)
     if any(one.patient is not None for one in records):
         return records, notes
-    for level in ("study", "series"):
+    for level, identifier in _IDENTIFIER.items():
         values = [getattr(one, level) for one in records]
-        if any(values):
+        known = set(values) - {None}
+        if len(known) >= MIN_GROUPS and all(map(identifier.fullmatch, known)):
             filled = [
                 one if value is None else replace(one, patient=f"{level}:{value}")
                 for one, value in zip(records, values, strict=True)
@@ -42,7 +46,7 @@ def found_patients(records: list[Record]) -> tuple[list[Record], list[str]]:
             said = f"no patient column: each {level} counts as a patient of its own"
             return filled, [*notes, said]
     folders = _patient_folders(records)
-    if len(set(folders)) < MIN_FOLDERS:
+    if len(set(folders)) < MIN_GROUPS:
         return records, notes
     filled = [replace(one, patient=name) for one, name in zip(records, folders, strict=True)]
     count = count_of(len(set(folders)), "patient")

@@ -47,15 +47,31 @@ def test_a_folder_of_a_patient_in_two_splits_is_refused(
         open_dataset(write_table("path,label,split", rows))
 
 
+@pytest.mark.parametrize(
+    ("column", "value", "patients"),
+    [
+        ("study_id", "s{0}", 5),
+        ("SeriesInstanceUID", "1.2.840.11362{0}", 5),
+        ("study", "CT thorax", 20),
+        ("series", "T{0}", 20),
+    ],
+)
 def test_images_of_a_study_stay_together(
-    tmp_path: Path, write_images: WriteImages, write_table: WriteTable
+    tmp_path: Path,
+    write_images: WriteImages,
+    write_table: WriteTable,
+    column: str,
+    value: str,
+    patients: int,
 ) -> None:
+    """Where the column identifies studies or series, and names no kinds of them."""
     names = [f"{i}.png" for i in range(20)]
     write_images(*names)
-    rows = [(n, f"s{i // 4}", i // 4 % 2) for i, n in enumerate(names)]
-    dataset = open_dataset(write_table("image,study_id,label", rows))
-    assert len({sample.patient for sample in dataset.samples}) == 5
-    assert any("each study counts as a patient" in note for note in dataset.notes)
+    rows = [(n, value.format(i // 4), i // 4 % 2) for i, n in enumerate(names)]
+    dataset = open_dataset(write_table(f"image,{column},label", rows))
+    assert len({sample.patient for sample in dataset.samples}) == patients
+    said = any("counts as a patient of its own" in note for note in dataset.notes)
+    assert said and any("each image" in note for note in dataset.notes) == (patients == 20)
 
 
 def test_folders_of_patients_are_no_classes(tmp_path: Path, write_images: WriteImages) -> None:
