@@ -49,7 +49,7 @@ def check_engine(graph: Graph, engine: Engine) -> dict[str, Any]:
         rows = row_differences(runner, images, found)
     limits = recipe.build_limits(engine.precision)
     outputs = {name: compare_output(name, wanted[name], found[name]) for name in wanted}
-    faults = _faults(outputs, rows, limits)
+    faults = output_faults(outputs, limits, "the engine") + _row_faults(rows, limits)
     if faults:
         raise ParityError(
             f"The {engine.backend} engine of {engine.model} ({engine.precision}) is not its "
@@ -108,6 +108,27 @@ def compare(wanted: np.ndarray, found: np.ndarray, *, dense: bool = False) -> di
     return numbers
 
 
+def output_faults(
+    outputs: Mapping[str, Mapping[str, float]], limits: ParityLimits, what: str
+) -> list[str]:
+    """What left the limits, one clause each; `outputs` as `compare` gives them."""
+    faults = []
+    for name, numbers in outputs.items():
+        if numbers["finite"] < 1.0:
+            faults.append(f"{name}: {1 - numbers['finite']:.1%} of the values are not finite")
+        dense = name == DENSE
+        key, least = ("cosine_p01", limits.patch_cosine) if dense else ("cosine_min", limits.cosine)
+        value = 1.0 if name == LOGITS else numbers.get(key, -1.0)
+        if value < least:
+            faults.append(f"{name}: {key} of {what} is {value:.6f}, must be at least {least}")
+        if numbers["relative_l2_max"] > limits.relative_l2:
+            faults.append(
+                f"{name}: relative L2 of {what} is {numbers['relative_l2_max']:.2e}, must be at "
+                f"most {limits.relative_l2:.0e}"
+            )
+    return faults
+
+
 def relative_l2(wanted: np.ndarray, found: np.ndarray, *, floor: float = _SMALL) -> np.ndarray:
     """Per image: length of the difference over the length of what was wanted.
 
@@ -163,24 +184,8 @@ def _cosines(wanted: np.ndarray, found: np.ndarray) -> np.ndarray:
     return np.where(short, 1.0, np.clip(cosine, -1.0, 1.0))
 
 
-def _faults(
-    outputs: Mapping[str, Mapping[str, float]], rows: Mapping[str, float], limits: ParityLimits
-) -> list[str]:
+def _row_faults(rows: Mapping[str, float], limits: ParityLimits) -> list[str]:
     faults = []
-    for name, numbers in outputs.items():
-        if numbers["finite"] < 1.0:
-            faults.append(f"{name}: {1 - numbers['finite']:.1%} of the values are not finite")
-        measure, limit = ("cosine_min", limits.cosine)
-        if name == DENSE:
-            measure, limit = ("cosine_p01", limits.patch_cosine)
-        value = 1.0 if name == LOGITS else numbers.get(measure, -1.0)
-        if value < limit:
-            faults.append(f"{name}: {measure} {value:.6f}, must be at least {limit}")
-        distance = numbers["relative_l2_max"]
-        if distance > limits.relative_l2:
-            faults.append(
-                f"{name}: relative L2 {distance:.2e}, must be at most {limits.relative_l2:.0e}"
-            )
     for name, distance in rows.items():
         if distance > limits.rows:
             company = "its neighbours" if name == "neighbours" else "padding"

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dinorad_rt.engines.gate import DENSE, LOGITS, compare_output, row_distance
+from dinorad_rt.engines.gate import DENSE, compare_output, output_faults, row_distance
 from dinorad_rt.engines.reference import fp32_session, probe_images, widen_to_fp32
 from dinorad_rt.errors import ParityError
 from dinorad_rt.export.recipe import ParityLimits, Recipe
@@ -294,27 +294,6 @@ def _session(path: Path, precision: Precision) -> Iterator[Any]:
 
 def _compare(wanted: Mapping[str, np.ndarray], found: Rows) -> dict[str, dict[str, float]]:
     return {name: compare_output(name, value, found[name]) for name, value in wanted.items()}
-
-
-def output_faults(
-    outputs: Mapping[str, Mapping[str, float]], limits: ParityLimits, what: str
-) -> list[str]:
-    """What left the limits, one clause each; `outputs` as `compare` gives them."""
-    faults = []
-    for name, numbers in outputs.items():
-        if numbers["finite"] < 1.0:
-            faults.append(f"{name}: {1 - numbers['finite']:.1%} of the values are not finite")
-        dense = name == DENSE
-        key, least = ("cosine_p01", limits.patch_cosine) if dense else ("cosine_min", limits.cosine)
-        value = 1.0 if name == LOGITS else numbers.get(key, -1.0)
-        if value < least:
-            faults.append(f"{name}: {key} of {what} is {value:.6f}, must be at least {least}")
-        if numbers["relative_l2_max"] > limits.relative_l2:
-            faults.append(
-                f"{name}: relative L2 of {what} is {numbers['relative_l2_max']:.2e}, must be at "
-                f"most {limits.relative_l2:.0e}"
-            )
-    return faults
 
 
 def _failure(

@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dinorad_rt.engines.gate import compare_output, relative_l2
+from dinorad_rt.engines.gate import compare_output, output_faults, relative_l2
 from dinorad_rt.engines.reference import fp32_session
 from dinorad_rt.errors import ExportError, ParityError
 from dinorad_rt.export.lint import matrix_nodes
 from dinorad_rt.export.manifest import FORMAT, MANIFEST, MODEL, Graph, write_manifest
 from dinorad_rt.export.onnx_export import KIND, claimed_graph_folder, graph_lock, reusable
-from dinorad_rt.export.parity import output_faults, way_out
+from dinorad_rt.export.parity import way_out
 from dinorad_rt.export.recipe import ParityLimits, Recipe, load_recipe
 from dinorad_rt.export.sites import Located, first_difference, onnx_sites, site_of
 from dinorad_rt.files import atomic_folder, sha256_json
