@@ -205,7 +205,7 @@ def _pictures(shown: Shown, kind: str, run: Run) -> Iterator[Picture]:
             if index and (mask == index).any()
         ]
         yield Picture(
-            title,
+            title if shares else f"{title}: no class here",
             outlined_png(shown.picture, mask, shown.spacing),
             f"{title} of the {what}, outlined: {', '.join(shares) or 'no class on this slice'}",
         )

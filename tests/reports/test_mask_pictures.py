@@ -190,6 +190,18 @@ def test_a_model_that_answers_otherwise_is_told(
     assert "3 of these cases have another Dice now" in text
 
 
+def test_a_picture_without_an_outline_says_so(
+    material: Material, dataset: Dataset, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nothing(pixels: np.ndarray) -> np.ndarray:
+        return np.stack([np.ones_like(pixels[:, 0])] + [np.zeros_like(pixels[:, 0])] * 2, axis=1)
+
+    object.__setattr__(model, "segmenter", replace(thresholds(), scores=nothing))
+    tree = Tree(pictures_of(material, GalleryRequest(dataset, 1)))
+    assert tree.texts["p"].count("Prediction: no class here") == 3
+    assert tree.texts["p"].count("Reference") == 3
+
+
 def test_what_may_not_be_shown_gives_way_to_the_next(
     material: Material,
     dataset: Dataset,
