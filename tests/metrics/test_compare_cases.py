@@ -33,9 +33,15 @@ def masks(count: int, error: float, seed: int) -> list[tuple[np.ndarray, np.ndar
     return found
 
 
-def table_of(pairs: list[tuple[np.ndarray, np.ndarray]], per_patient: int = 2) -> CaseTable:
-    """What `eval` writes of such volumes, patients of `per_patient` volumes each."""
-    return of_scores([case_scores(*pair, 3, spacing=(2, 1, 1)) for pair in pairs], per_patient)
+def table_of(
+    pairs: list[tuple[np.ndarray, np.ndarray]], per_patient: int = 2, *, surfaces: bool = False
+) -> CaseTable:
+    """What `eval` writes of such volumes, patients of `per_patient` volumes each.
+
+    Distances take nearly all of the time, so they are measured where a test asks for them.
+    """
+    scores = [case_scores(*pair, 3, spacing=(2, 1, 1), surfaces=surfaces) for pair in pairs]
+    return of_scores(scores, per_patient)
 
 
 def of_scores(scores: list[CaseScores], per_patient: int = 2) -> CaseTable:
@@ -97,7 +103,7 @@ def test_the_means_are_those_of_the_results() -> None:
 
 
 def test_all_metrics_that_both_hold_and_distances_with_a_margin_in_mm() -> None:
-    tables = [table_of(masks(20, error, 3)) for error in (0.02, 0.15)]
+    tables = [table_of(masks(20, error, 3), surfaces=True) for error in (0.02, 0.15)]
     answers = compare_cases(tables, ["a", "b"], Asked(resamples=200, margin=0.05))
     assert [question.metric for question, _ in answers] == ["dice", "hd95", "nsd"]
     assert [question.margin for question, _ in answers] == [0.05, 1.0, 0.05]
@@ -191,14 +197,14 @@ def test_other_conventions_of_empty_masks_are_refused() -> None:
     ones = {name: np.nan_to_num(values, nan=1.0) for name, values in table.scores.items()}
     with pytest.raises(ProtocolError, match="both masks empty 1 as dice, a no value"):
         compare_cases([table, replace(table, scores=ones)], ["a", "b"], QUICK)
-    lost = table_of([*masks(10, 0.05, 1), (masks(1, 0, 1)[0][0], empty)])
+    lost = table_of([*masks(10, 0.05, 1), (masks(1, 0, 1)[0][0], empty)], surfaces=True)
     skipped = dict(lost.scores) | {"hd95": np.where(lost.scores["dice"] == 0, np.nan, 1.0)}
     with pytest.raises(ProtocolError, match="only the prediction empty no value as hd95"):
         compare_cases([lost, replace(lost, scores=skipped)], ["a", "b"], Asked("hd95"))
 
 
 def test_other_units_and_tolerances_are_refused_where_they_matter() -> None:
-    table = table_of(masks(10, 0.05, 1))
+    table = table_of(masks(10, 0.05, 1), surfaces=True)
     for other in (replace(table, unit="px"), replace(table, tolerance=2.0)):
         assert compare_cases([table, other], ["a", "b"], QUICK)
         with pytest.raises(ProtocolError, match="do not mean the same"):
