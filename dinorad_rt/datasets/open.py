@@ -27,12 +27,13 @@ from dinorad_rt.datasets.rows import (
 from dinorad_rt.datasets.segmentation import with_classes
 from dinorad_rt.datasets.splits import parse_split
 from dinorad_rt.datasets.table import Table, read_table, stem_of_table
-from dinorad_rt.errors import EmptyDataError, TableError
+from dinorad_rt.errors import EmptyDataError, LabelError, TableError
 from dinorad_rt.types import Split
 from dinorad_rt.words import count_of, verb_of
 
 TaskChoice = Literal["auto", "classification", "segmentation"]
 TABLE_NAME = "labels.csv"
+_SHEET_SUFFIXES = (".xlsx", ".xls", ".ods")
 _TABLE_SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 
 
@@ -144,7 +145,16 @@ def _of_table(
 
 
 def _of_folders(path: Path) -> tuple[list[Record], Labels]:
-    records, labels, notes = records_of_folders(path)
+    try:
+        records, labels, notes = records_of_folders(path)
+    except LabelError as error:
+        sheets = sum(one.suffix.lower() in _SHEET_SUFFIXES for one in path.iterdir())
+        if not sheets:
+            raise
+        raise LabelError(
+            f"{error.problem} {count_of(sheets, 'spreadsheet')} in the folder cannot be read.",
+            f"If the labels are in a spreadsheet, save it as {TABLE_NAME}. {error.fix}",
+        ) from error
     if all(record.patient is None for record in records):
         records, more = found_patients(records)
         refuse_patients_as_classes(records, labels.class_names)

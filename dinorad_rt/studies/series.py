@@ -130,19 +130,19 @@ def read_series(path: Path, *, series: str | None = None) -> Study:
 
 
 def _only_volume(folder: Path) -> Path:
-    """The one volume file that lies in a folder itself, as `case/ct.nii.gz` beside `case/masks`."""
-    kinds = {one: file_kind(one) for one in sorted(folder.glob("[!.]*")) if one.is_file()}
-    volumes = [
-        one for one, kind in kinds.items() if kind in _VOLUMES and one.suffix.lower() != ".img"
-    ]
-    if len(volumes) == 1:
-        return volumes[0]
-    if not volumes:
-        raise UnreadableFileError(f"{folder} holds no images.", "Give a folder with one series.")
-    raise UnreadableFileError(
-        f"{folder} holds {len(volumes)} volume files, but one is asked for.",
-        "Give the file that is meant, not its folder.",
-    )
+    """The one volume file in a folder, as `case/ct.nii.gz` beside `case/masks`, else below it."""
+    files = visible_files(folder)
+    for paths in ([one for one in files if one.parent == folder], files):
+        volumes = [one for one in paths if file_kind(one) in _VOLUMES]
+        volumes = [one for one in volumes if one.suffix.lower() != ".img"]
+        if len(volumes) == 1:
+            return volumes[0]
+        if volumes:
+            raise UnreadableFileError(
+                f"{folder} holds {len(volumes)} volume files, but one is asked for.",
+                "Give the file that is meant, not its folder.",
+            )
+    raise UnreadableFileError(f"{folder} holds no images.", "Give a folder with one series.")
 
 
 def find_series(path: Path) -> tuple[Series, ...]:

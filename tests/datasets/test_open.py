@@ -275,6 +275,14 @@ def test_images_without_class_folders_are_told(tmp_path: Path, write_images: Wri
         open_dataset(tmp_path)
 
 
+def test_labels_in_a_spreadsheet_are_told(tmp_path: Path, write_images: WriteImages) -> None:
+    write_images(*(f"images/{i}.png" for i in range(8)))
+    (tmp_path / "labels.xlsx").write_bytes(b"PK\x03\x04")
+    with pytest.raises(LabelError, match="1 spreadsheet in the folder cannot be read") as caught:
+        open_dataset(tmp_path)
+    assert "save it as labels.csv" in caught.value.fix
+
+
 def test_hashes_do_not_depend_on_the_key_and_samples_do(
     write_images: WriteImages, write_table: WriteTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -65,6 +65,9 @@ def test_a_folder_may_hold_its_one_volume_as_a_file(tmp_path: Path) -> None:
         np.save(tmp_path / name, volume)
     (tmp_path / "notes.txt").write_text("of the reader")
     assert np.array_equal(read_study(tmp_path).pixels, volume)
+    (tmp_path / "ct.npy").unlink()
+    assert np.array_equal(read_study(tmp_path).pixels, volume)
+    np.save(tmp_path / "ct.npy", volume)
     np.save(tmp_path / "mr.npy", volume)
     with pytest.raises(UnreadableFileError, match="holds 2 volume files, but one is asked for"):
         read_study(tmp_path)
