@@ -70,7 +70,7 @@ def get_or_build(
             found = find_engine(key) or _build(module, graph, plan, parts, say)
     else:
         say(f"engine {key[:12]} taken from the cache")
-        touch(found.folder)
+        touch(found.folder / MANIFEST)
     return found
 
 

@@ -150,10 +150,10 @@ def remove_leftovers() -> int:
     return sum(remove_dead_parts(cache_root() / kind) for kind in KINDS)
 
 
-def touch(folder: Path) -> None:
+def touch(manifest: Path) -> None:
     """Note that an engine or graph was used now."""
     try:
-        (folder / MANIFEST).touch()
+        manifest.touch()
     except OSError:  # a cache that may only be read
         return
 

@@ -73,7 +73,7 @@ def export_onnx(
         return _export_to(Path(out), backbone, recipe, {**facts, "key": key}, say)
     folder = cache_dir(KIND) / key
     with graph_lock(key, say):
-        found = reusable(folder, key)
+        found = cached_graph(key)
         if found is not None:
             say(f"graph of {backbone.spec.name} ({precision}) from the cache")
             return found
@@ -118,6 +118,16 @@ def reusable(folder: Path, key: str) -> Graph | None:
     except ExportError:
         return None
     return graph if graph.key == key else None
+
+
+def cached_graph(key: str) -> Graph | None:
+    """The graph of a key in the cache, or None; the cache notes that it was used."""
+    from dinorad_rt.engines.inventory import touch
+
+    found = reusable(cache_dir(KIND) / key, key)
+    if found is not None:
+        touch(found.folder / MANIFEST)
+    return found
 
 
 def _export(

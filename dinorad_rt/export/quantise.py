@@ -26,7 +26,7 @@ from dinorad_rt.engines.reference import fp32_session
 from dinorad_rt.errors import ExportError, ParityError
 from dinorad_rt.export.lint import matrix_nodes
 from dinorad_rt.export.manifest import FORMAT, MANIFEST, MODEL, Graph, write_manifest
-from dinorad_rt.export.onnx_export import KIND, claimed_graph_folder, graph_lock, reusable
+from dinorad_rt.export.onnx_export import KIND, cached_graph, claimed_graph_folder, graph_lock
 from dinorad_rt.export.parity import way_out
 from dinorad_rt.export.recipe import ParityLimits, Recipe, load_recipe
 from dinorad_rt.export.sites import Located, first_difference, onnx_sites, site_of
@@ -101,7 +101,7 @@ def quantise_graph(
             return found or _quantise(out, job)
     folder = cache_dir(KIND) / key
     with graph_lock(key, say):
-        found = reusable(folder, key)
+        found = cached_graph(key)
         if found is not None:
             say(f"graph of {graph.model} (int8) from the cache")
             return found

@@ -67,9 +67,9 @@ def export_tuned(
     """
     from dinorad_rt.export.onnx_export import (
         KIND,
+        cached_graph,
         claimed_graph_folder,
         graph_lock,
-        reusable,
     )
 
     if precision == "int8":
@@ -86,7 +86,7 @@ def export_tuned(
             return found or _export(out, tuned, recipe, facts, say)
     folder = cache_dir(KIND) / key
     with graph_lock(key, say):
-        found = reusable(folder, key)
+        found = cached_graph(key)
         if found is not None:
             say(f"graph of the run ({precision}) from the cache")
             return found

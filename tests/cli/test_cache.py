@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,12 +28,23 @@ def _run(*words: str) -> Result:
     return CliRunner().invoke(app, ["cache", *words], catch_exceptions=False)
 
 
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache with a graph and an engine, made once."""
+    root = tmp_path_factory.mktemp("filled")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DINORAD_RT_CACHE", str(root))
+        graph = export_onnx(load_backbone("test_vit", weights="random", image_size=32))
+        get_or_build(graph, backend="onnxruntime", profile=Profile("test", batch=1, threads=1))
+    return root
+
+
 @pytest.fixture
-def engine(cache: Path) -> Engine:
-    """A graph and an engine in a cache of their own."""
-    graph = export_onnx(load_backbone("test_vit", weights="random", image_size=32))
-    profile = Profile("test", batch=1, threads=1)
-    return get_or_build(graph, backend="onnxruntime", profile=profile)
+def engine(filled: Path, cache: Path) -> Engine:
+    """The engine in a copy of that cache, for one test."""
+    shutil.copytree(filled, cache)
+    (folder,) = (path.parent for path in cache.glob("engines/*/engine.json"))
+    return Engine.open(folder)
 
 
 def test_list_says_what_it_is_and_its_size(engine: Engine) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from dinorad_rt.backbones.load import load_backbone
 from dinorad_rt.engines.build import get_or_build
 from dinorad_rt.engines.cache import build_lock, engine_root, new_engine_folder
 from dinorad_rt.engines.inventory import (
@@ -26,6 +27,7 @@ from dinorad_rt.engines.inventory import (
 )
 from dinorad_rt.engines.profile import Profile
 from dinorad_rt.errors import CacheError, OutputError
+from dinorad_rt.export.onnx_export import export_onnx
 from dinorad_rt.paths import cache_dir
 
 DAY = 86_400.0
@@ -106,6 +108,17 @@ def test_use_makes_an_engine_young(tiny_graph: Callable[[str], Any], cache: Path
     assert len(surplus(entries(["engines"]), older_than=30 * DAY)) == 1
     get_or_build(tiny_graph("fp32"), backend="openvino", profile=profile)
     assert surplus(entries(["engines"]), older_than=30 * DAY) == []
+
+
+def test_an_exported_graph_is_used_when_it_is_asked_for_again(cache: Path) -> None:
+    backbone = load_backbone("test_vit", weights="random", image_size=32)
+    graph = export_onnx(backbone)
+    long_ago = time.time() - 50 * DAY
+    for path in graph.folder.iterdir():
+        os.utime(path, (long_ago, long_ago))
+    assert len(surplus(entries(["graphs"]), older_than=30 * DAY)) == 1
+    export_onnx(backbone)
+    assert surplus(entries(["graphs"]), older_than=30 * DAY) == []
 
 
 def test_what_is_being_built_is_left_alone(cache: Path) -> None:
