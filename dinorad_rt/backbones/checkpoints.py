@@ -52,6 +52,9 @@ _PLAIN_TYPES: list[Any] = [
 ]
 """What training scripts store beside tensors and what holds plain values: arguments, scores."""
 
+_NUMBERS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+"""What weights may be stored in; all else is rounded with scales that stand elsewhere."""
+
 _TRUST_HINT = (
     "If you trust it, load it once where its code is installed, torch.load(FILE, "
     "weights_only=False), save what holds the weights alone, torch.save(model.state_dict(), PATH), "
@@ -75,8 +78,8 @@ def read_checkpoint(weights: WeightsFiles) -> Checkpoint:
     format; shards are merged.
 
     Raises:
-        WeightsError: neither format, damaged, it holds more than tensors and plain values, or
-            shards that do not hold what their index says.
+        WeightsError: neither format, damaged, it holds more than tensors and plain values, a
+            tensor without numbers of its own, or shards that do not hold what their index says.
     """
     notes: list[str] = []
     read = {path.name: _read_file(path, notes) for path in weights.files}
@@ -85,6 +88,7 @@ def read_checkpoint(weights: WeightsFiles) -> Checkpoint:
         tensors = _merged(weights, {name: found for name, (found, _) in read.items()}, notes)
     else:
         tensors = read[weights.name][0]
+    _check_form(tensors, weights.name)
     tensors = strip_prefixes(tensors, notes)
     return Checkpoint(tensors, tuple(dict.fromkeys(notes)), licence)
 
@@ -105,7 +109,7 @@ def fit_checkpoint(
 
     Raises:
         CheckpointMismatchError: missing, unknown or misshapen tensors, each named.
-        WeightsError: a tensor holds NaN or infinity.
+        WeightsError: a tensor holds NaN or infinity, or rounded numbers without their scale.
     """
     wanted = module.state_dict()
     tensors, taken = backbone_of(name_children(checkpoint.tensors), wanted, file)
@@ -161,6 +165,8 @@ def _own_copies(tensors: Tensors, wanted: Mapping[str, torch.Tensor], file: str)
     """Float32 tensors of our own, not views of the file, checked for finiteness."""
     kinds: set[str] = set()
     for key, value in tensors.items():
+        if wanted[key].is_floating_point() and value.dtype not in _NUMBERS:
+            raise _unreadable_form(key, str(value.dtype).removeprefix("torch."), file)
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise WeightsError(
                 f"The tensor {key} in {file} holds NaN or infinity: these weights are damaged.",
@@ -170,6 +176,25 @@ def _own_copies(tensors: Tensors, wanted: Mapping[str, torch.Tensor], file: str)
             kinds.add(str(value.dtype).removeprefix("torch."))
         tensors[key] = value.to(wanted[key].dtype, copy=True).contiguous()
     return [f"converted from {kind} to float32" for kind in sorted(kinds)]
+
+
+def _check_form(tensors: Tensors, file: str) -> None:
+    """Refuse tensors that cannot be computed with: quantised, sparse, or names without numbers."""
+    for key, value in tensors.items():
+        if value.is_quantized:
+            raise _unreadable_form(key, f"quantised ({value.dtype})", file)
+        if value.layout != torch.strided or value.is_meta:
+            raise _unreadable_form(key, "sparse" if not value.is_meta else "empty (meta)", file)
+        if value.is_floating_point() and value.dtype not in _NUMBERS:
+            raise _unreadable_form(key, str(value.dtype).removeprefix("torch."), file)
+
+
+def _unreadable_form(key: str, form: str, file: str) -> WeightsError:
+    return WeightsError(
+        f"The tensor {key} in {file} is {form}. Weights are read as float32, float16, bfloat16 or "
+        "float64; rounded ones need scales that no backbone here has.",
+        "Give the weights that it was made from; dinorad-rt rounds them itself (--precision).",
+    )
 
 
 def _read_file(path: Path, notes: list[str]) -> tuple[Tensors, str | None]:
@@ -229,11 +254,15 @@ def _read_torch(path: Path) -> Any:
             "run code from the file, so it was not loaded.",
             _TRUST_HINT,
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+    except (RuntimeError, EOFError, OSError) as error:
         raise _damaged(path, "PyTorch", str(error)) from error
+    except Exception as error:  # a damaged pickle ends in errors of every kind
+        raise _damaged(path, "PyTorch", "its content is no pickle of tensors") from error
 
 
 def _damaged(path: Path, kind: str, reason: str) -> WeightsError:
+    if path.stat().st_size == 0:
+        reason = "it is empty"
     first = reason.strip().splitlines()[0][:200] if reason.strip() else "no reason given"
     return WeightsError(
         f"{path} cannot be read as a {kind} checkpoint: {first}. It is cut short, or of another "

@@ -107,7 +107,7 @@ _MAGIC: tuple[tuple[str, re.Pattern[bytes]], ...] = (
     ("tar", re.compile(rb".{257}ustar", re.DOTALL)),
 )
 
-_TEXT = re.compile(rb"[\t\n\r\x20-\x7e]+\Z")
+_TEXT = re.compile(rb"(?!PK)[\t\n\r\x20-\x7e]{9,}\Z")
 _SHOWN = 80
 
 _OURS = {
@@ -167,7 +167,7 @@ def _archive_kind(path: Path) -> str | None:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except (OSError, zipfile.BadZipFile):
+    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
         return None
     ends = {name.rpartition("/")[2] for name in names}
     if names and all(name.endswith(".npy") for name in names):

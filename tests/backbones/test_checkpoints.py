@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from dinorad_rt.backbones.checkpoints import read_checkpoint
 from dinorad_rt.backbones.load import load_backbone
+from dinorad_rt.backbones.locate import find_weights
 from dinorad_rt.backbones.mismatch import condense
 from dinorad_rt.backbones.spec import BackboneSpec
 from dinorad_rt.errors import CheckpointMismatchError, WeightsError
@@ -180,6 +183,57 @@ def test_nan_is_refused(tmp_path: Path, state: State) -> None:
     save_file({**state, "norm.bias": torch.full((48,), float("nan"))}, path)
     with pytest.raises(WeightsError, match=r"norm\.bias .* NaN"):
         load_backbone("tiny", weights=path)
+
+
+@pytest.mark.parametrize(
+    ("form", "words"),
+    [
+        (lambda value: value.to(torch.int8), "int8"),
+        (lambda value: value.to(torch.float8_e4m3fn), "float8_e4m3fn"),
+        (lambda value: value.to(torch.complex64), "complex64"),
+        (lambda value: value.to_sparse(), "sparse"),
+        (lambda value: value.to("meta"), "empty"),
+        (lambda value: value, None),
+    ],
+)
+def test_rounded_weights_are_not_taken_for_numbers(
+    tmp_path: Path, state: State, form: Callable[[torch.Tensor], torch.Tensor], words: str | None
+) -> None:
+    """Eight bits without their scale load into any module and mean nothing."""
+    path = tmp_path / "weights.pth"
+    key = "blocks.1.mlp.fc1.weight"
+    torch.save({**state, key: form(state[key])}, path)
+    if words is None:
+        _same(path, state)
+        return
+    with pytest.raises(WeightsError, match=rf"{key} in weights\.pth is {words}") as caught:
+        load_backbone("tiny", weights=path)
+    assert "--precision" in caught.value.fix
+
+
+def test_an_empty_file_is_called_so(tmp_path: Path, state: State) -> None:
+    (tmp_path / "weights.pth").touch()
+    with pytest.raises(WeightsError, match="it is empty"):
+        load_backbone("tiny", weights=tmp_path / "weights.pth")
+
+
+@pytest.mark.parametrize("form", ["zip", "old", "safetensors"])
+def test_no_damage_ends_in_a_traceback(tmp_path: Path, form: str) -> None:
+    """Cut or with bytes changed at random, from fixed seeds: a WeightsError, or other numbers."""
+    whole, path = tmp_path / "whole", tmp_path / "weights.pth"
+    layer = {f"layers.{n}.weight": torch.ones(2) for n in range(3)}
+    if form == "safetensors":
+        save_file(layer, whole)
+    else:
+        torch.save({"model": layer}, whole, _use_new_zipfile_serialization=form == "zip")
+    content, draw = whole.read_bytes(), np.random.default_rng(0)
+    for attempt in range(60):
+        damaged = bytearray(content)
+        for place in draw.integers(len(content), size=8):
+            damaged[place] = draw.integers(256)
+        path.write_bytes(damaged[: draw.integers(len(content))] if attempt % 3 == 0 else damaged)
+        with contextlib.suppress(WeightsError):
+            read_checkpoint(find_weights(path))
 
 
 def test_block_numbers_are_condensed() -> None:
