@@ -183,7 +183,7 @@ def _table_of(
 ) -> tuple[Table | None, tuple[str, ...]]:
     """The table that a path means, None for folders alone; and what to say of those left aside."""
     if not path.exists():
-        raise EmptyDataError(f"{path} does not exist.", "Check the spelling of --data.")
+        raise EmptyDataError(f"{path} does not exist.", "Check its spelling.")
     if path.is_file():
         if not path.name.lower().endswith((*_TABLE_SUFFIXES, ".txt")):
             raise EmptyDataError(

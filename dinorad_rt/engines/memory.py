@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dinorad_rt.errors import NoMemoryError
+from dinorad_rt.words import count_of
 
 if TYPE_CHECKING:
     from dinorad_rt.export.manifest import Graph
@@ -53,8 +54,9 @@ def check_memory(graph: Graph, plan: Plan) -> None:
     fits = largest_batch(graph, available, calls)
     way = f"Set batch = {fits} or less in the profile." if fits else "Use a smaller backbone."
     raise NoMemoryError(
-        f"A {plan.backend} engine of {graph.model} with a batch of {plan.batch} and {calls} calls "
-        f"in flight takes about {needed / 2**30:.1f} GiB; {available / 2**30:.1f} GiB are free.",
+        f"The {plan.backend} engine of {graph.model} with a batch of {plan.batch} and "
+        f"{count_of(calls, 'call')} in flight takes about {needed / 2**30:.1f} GiB; "
+        f"{available / 2**30:.1f} GiB are free.",
         f"{way} Fewer streams, a smaller --image-size or a lower precision take less too.",
     )
 

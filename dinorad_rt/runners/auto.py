@@ -70,6 +70,7 @@ def choose_backend(graph: Graph, profile: Profile, progress: Say | None = None) 
 
     Raises:
         BackendMissingError: no backend can run the graph here; says why for each.
+        NoMemoryError: the same, and with more memory one could.
         CacheError, OutputError: a cached engine is damaged, or the cache cannot be written: that
             says nothing about a backend.
     """
@@ -90,14 +91,16 @@ def choose_backend(graph: Graph, profile: Profile, progress: Say | None = None) 
         reason = f"no backend has {precision} arithmetic on this machine; PyTorch emulates it"
         del excluded["pytorch"]
         return Choice("pytorch", reason, excluded=excluded)
-    engines, lasting = _engines(graph, profile, native, excluded, say)
+    engines, short = _engines(graph, profile, native, excluded, say)
+    if not engines and short is not None:
+        raise short
     if not engines:
         why = "; ".join(f"{name}: {text}" for name, text in excluded.items())
         raise BackendMissingError(
             f"No backend can run {graph.model} in {graph.precision} here. {why}", f"See {LISTING}"
         )
     choice = _measure(engines, excluded, say)
-    if lasting:
+    if short is None:  # else another backend may be the fastest when more memory is free
         document = {key: getattr(choice, key) for key in ("backend", "measured", "excluded")}
         write_json(stored, document)
     return choice
@@ -142,21 +145,22 @@ def _recall(stored: Path) -> Choice | None:
 
 def _engines(
     graph: Graph, profile: Profile, names: list[str], excluded: dict[str, str], say: Say
-) -> tuple[dict[str, Engine], bool]:
-    """The engines of those that can, and whether the others will be refused another time too."""
+) -> tuple[dict[str, Engine], NoMemoryError | None]:
+    """The engines of those that can, and the error of one that memory was short for."""
     from dinorad_rt.engines.build import get_or_build
 
-    engines, lasting = {}, True
+    engines: dict[str, Engine] = {}
+    short = None
     for name in names:
         try:
             engines[name] = get_or_build(graph, backend=name, profile=profile, progress=say)
         except (CacheError, OutputError):
             raise
         except DinoradError as error:
-            excluded[name] = error.problem
-            lasting = lasting and not isinstance(error, NoMemoryError)
+            excluded[name] = error.problem.removesuffix(".")
+            short = error if isinstance(error, NoMemoryError) else short
             say(f"{name} does not take part: {error.problem}")
-    return engines, lasting
+    return engines, short
 
 
 def _measure(engines: Mapping[str, Engine], excluded: Mapping[str, str], say: Say) -> Choice:

@@ -159,6 +159,10 @@ def test_a_backend_without_memory_may_take_part_another_time(
     monkeypatch.setattr("dinorad_rt.engines.build.get_or_build", build)
     choice = choose_backend(tiny_graph("fp32"), PROFILE)
     assert choice.backend == "onnxruntime" and "3 GiB" in choice.excluded["openvino"]
+    monkeypatch.setattr(auto, "list_backends", lambda: _states(names=("openvino",)))
+    with pytest.raises(NoMemoryError, match="3 GiB"):
+        choose_backend(tiny_graph("fp32"), PROFILE)
+    monkeypatch.setattr(auto, "list_backends", _states)
     free["bytes"] = 1 << 40
     assert choose_backend(tiny_graph("fp32"), PROFILE).backend == "openvino"
 
