@@ -193,11 +193,11 @@ def _end_of_path(form: str, after: str) -> int:
 
 
 def _table_names(arguments: Sequence[str]) -> list[str]:
-    """Names of tables in the folders given, unless they are the usual ones."""
+    """Names of tables in the folders of data given, unless they are the usual ones."""
     found = []
-    for value, _ in _paths(arguments):
+    for value, label in _paths(arguments):
         folder = Path(value).expanduser()
-        if not folder.is_dir():
+        if label is None or not folder.is_dir():
             continue
         with os.scandir(folder) as entries:
             for entry in entries:

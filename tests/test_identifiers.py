@@ -81,6 +81,12 @@ def test_names_of_our_own_files_may_be_said(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     text = without_paths("holds no results.json, but smith.csv", ["inspect", str(tmp_path)])
     assert text == "holds no results.json, but the table"
+    index = "model.safetensors.index.json"
+    (tmp_path / index).touch()
+    text = f"The weights in {index} do not fit; smith.csv"
+    assert without_paths(text, ["--weights", str(tmp_path)]) == text
+    beside = without_paths(text, ["--weights", str(tmp_path), "--data", str(tmp_path)])
+    assert "smith" not in beside
 
 
 def test_our_own_paths_stay_named_beside_data(tmp_path: Path) -> None:
