@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dinorad_rt.errors import DivergedError
 from dinorad_rt.optional import require, version_of
 from dinorad_rt.pipeline import EngineRequest
 from dinorad_rt.progress import Progress, Say, silent
@@ -120,7 +121,15 @@ def _searched(work: Work, out: Path, progress: Progress | None) -> Work:
     work.say(f"searching {len(rates)} learning rates: one decoder each, trained at once")
     job = prepare(replace(work, stage="search")).job
     folder = out.with_name(out.name + SEARCH_SUFFIX)
-    history = fit(job, work.loop, folder, say=work.say, progress=progress)
+    try:
+        history = fit(job, work.loop, folder, say=work.say, progress=progress)
+    except DivergedError as error:
+        lower = sorted(rates)[:-1] or [rates[0] / 10]
+        raise DivergedError(
+            error.problem,
+            "Train again into a new folder without the largest rate: --learning-rates "
+            + ",".join(f"{rate:g}" for rate in lower),
+        ) from error
     ends = [history.epochs[-1].metrics[f"dice_pooled lr={rate:g}"] for rate in rates]
     dice, lr = max(zip(ends, rates, strict=True))
     work.say(f"learning rate {lr:g}: Dice {dice:.4f} on validation; training on train and val")

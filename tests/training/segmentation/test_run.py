@@ -13,7 +13,14 @@ import torch
 from dinorad_rt.datasets.dataset import Dataset, Sample
 from dinorad_rt.datasets.masks import read_mask
 from dinorad_rt.datasets.open import open_dataset
-from dinorad_rt.errors import EmptyDataError, LabelError, MaskError, ProtocolError, UnknownNameError
+from dinorad_rt.errors import (
+    DivergedError,
+    EmptyDataError,
+    LabelError,
+    MaskError,
+    ProtocolError,
+    UnknownNameError,
+)
 from dinorad_rt.files import read_json
 from dinorad_rt.pipeline import EngineRequest
 from dinorad_rt.preprocessing.spec import PreprocessSpec
@@ -168,6 +175,17 @@ def test_a_search_clips_each_decoder_by_itself(volumes: Dataset, loop: Loop) -> 
         names = [name for name in after if f"members.{index}." in name]
         moved = torch.cat([(after[name] - before[name]).flatten() for name in names]).norm()
         assert float(moved) == pytest.approx(1e-2 * rate, rel=0.01)
+
+
+def test_a_search_that_diverges_names_the_rates_below(
+    volumes: Dataset, loop: Loop, tmp_path: Path
+) -> None:
+    settings = dataclasses.replace(TOKENS, learning_rates=(1e-3, 1e38, 0.5))
+    with pytest.raises(DivergedError, match="is (nan|inf)") as told:
+        train_segmentation(
+            settings, loop(optimizer="sgd"), volumes, tmp_path / "run", request=ENGINE
+        )
+    assert told.value.fix.endswith("--learning-rates 0.001,0.5")
 
 
 def build_candidates(rates: tuple[float, ...]) -> Candidates:
