@@ -191,7 +191,7 @@ def verdict(found: Comparison, question: Question, pairs: int) -> str:
         higher = found.difference > 0
         better = higher != spec.lower_is_better
         word = "better" if better else "worse"
-        return f"{found.second} is {word} than {found.first}: {numbers}."
+        return f"{found.second} is {word} than {found.first}: {numbers}{_doubt(found)}."
     if found.equivalent:
         return (
             f"{found.second} and {found.first} are equivalent within "
@@ -201,6 +201,13 @@ def verdict(found: Comparison, question: Question, pairs: int) -> str:
         f"No difference is shown between {found.second} and {found.first}, nor that they are "
         f"equivalent within {question.margin_words}: {numbers}."
     )
+
+
+def _doubt(found: Comparison) -> str:
+    """Of a difference: whether the permutation test, exact for few patients, shows none."""
+    if found.p_permutation is None or found.p_permutation < 1 - LEVEL:
+        return ""
+    return f"; the permutation test does not confirm it (p {_p(found.p_permutation)})"
 
 
 def plain(value: float) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from dinorad_rt.metrics.intervals import few_patients_notes
 from dinorad_rt.metrics.specs import difference_interval, measured_interval, titled
 from dinorad_rt.reports.table import rows_table
 from dinorad_rt.reports.terminal import BLANK, plain_cell
@@ -56,7 +57,9 @@ def comparison_table(comparisons: Sequence[Comparison], question: Question) -> R
     spare = ("values", "p permutation", "p DeLong", equivalent, *holm)
     title = f"{what}: second minus first, on the same patients"
     table = rows_table(title, rows, spare)
-    return Group(table, *(plain_cell(f"· {line}") for line in _verdicts(comparisons, question)))
+    lines = _verdicts(comparisons, question)
+    lines += few_patients_notes(min((item.n_patients for item in comparisons), default=0))
+    return Group(table, *(plain_cell(f"· {line}") for line in lines))
 
 
 def _values(item: Comparison, question: Question) -> str:

@@ -14,6 +14,8 @@ from dinorad_rt.errors import DataError, ProtocolError, UnknownNameError
 from dinorad_rt.metrics.cases import CaseTable
 from dinorad_rt.metrics.compare_cases import Asked, answer_runs, compare_cases
 from dinorad_rt.metrics.segmentation import CaseScores, case_scores, segmentation_metrics
+from dinorad_rt.reports.comparison import comparison_table
+from dinorad_rt.reports.table import to_text
 
 CLASSES = ("background", "liver", "spleen")
 QUICK = Asked("dice", resamples=400)
@@ -118,6 +120,18 @@ def test_all_metrics_that_both_hold_and_distances_with_a_margin_in_mm() -> None:
     assert [question.metric for question, _ in answers] == ["dice"]
     with pytest.raises(ProtocolError, match=r"no hd95[^\n]*\nThey have dice, jaccard, nsd"):
         compare_cases([tables[0], replace(tables[1], scores=unmeasured)], ["a", "b"], Asked("hd95"))
+
+
+def test_what_too_few_patients_cannot_show_is_told() -> None:
+    """Of 4 patients 16 swaps are all there are: none of two sides has a smaller share than 1/8."""
+    good, bad = (table_of(masks(4, *how), per_patient=1) for how in ((0.02, 1), (0.2, 2)))
+    ((question, found),) = compare_cases([bad, good], ["bad", "good"], QUICK)
+    assert found[0].p_value is not None and found[0].p_value < 0.05
+    assert found[0].p_permutation == pytest.approx(0.125)
+    assert "good is better than bad" in found[0].verdict
+    assert found[0].verdict.endswith("the permutation test does not confirm it (p = 0.125).")
+    text = to_text(comparison_table(found, question))
+    assert "· 4 test patients: bootstrap intervals of so few tend to be too narrow." in text
 
 
 def test_a_segmenter_is_equivalent_to_itself() -> None:
