@@ -50,7 +50,6 @@ class AbstractDeviceBuffers(ABC):
     """Who gives memory and streams of the first visible GPU."""
 
     name: str
-    captures = True
 
     @abstractmethod
     def free_bytes(self) -> int:
@@ -217,7 +216,6 @@ class PycudaBuffers(AbstractDeviceBuffers):
     """pycuda on the primary context (`autoprimaryctx`); no CUDA graphs."""
 
     name = "pycuda"
-    captures = False
 
     def __init__(self) -> None:
         require("pycuda.autoprimaryctx", _PURPOSE)

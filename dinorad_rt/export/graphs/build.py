@@ -1,4 +1,4 @@
-"""`embedding_module`: the module that is traced for a backbone. Imported late: it needs torch."""
+"""`traced_module`: the module that is traced for a backbone. Imported late: it needs torch."""
 
 from __future__ import annotations
 
@@ -10,23 +10,20 @@ from dinorad_rt.errors import ExportError
 from dinorad_rt.export.graphs.pooled import PooledEmbedding
 from dinorad_rt.export.graphs.sam import SamEmbedding
 from dinorad_rt.export.graphs.vit import TokenEmbeddings
-from dinorad_rt.export.recipe import Recipe, load_recipe
-from dinorad_rt.types import Precision
+from dinorad_rt.export.recipe import Recipe
 
 if TYPE_CHECKING:
     from dinorad_rt.backbones.load import Backbone
 
 
-def embedding_module(
-    backbone: Backbone, *, precision: Precision = "fp32", dense: bool = False
-) -> nn.Module:
-    """The embedding graph of a backbone as a PyTorch module.
+def traced_module(backbone: Backbone, recipe: Recipe, *, dense: bool) -> nn.Module:
+    """The embedding graph of a backbone as a PyTorch module, in FP32.
 
     Weights are shared with the backbone where the graph uses them unchanged.
 
     Args:
         backbone: loaded by `load_backbone`.
-        precision: other than fp32 the graph is traced and typed, and its batch must be ≥ 1.
+        recipe: of its family.
         dense: add the patch tokens of the last blocks.
 
     Returns:
@@ -34,20 +31,8 @@ def embedding_module(
         outputs in the order of `Recipe.output_names`.
 
     Raises:
-        ExportError: the family has no dense graph, or the module is not of its family.
+        ExportError: the module is not of its family.
     """
-    recipe = load_recipe(backbone.spec.family)
-    recipe.output_names(dense=dense)
-    if precision == "fp32":
-        return traced_module(backbone, recipe, dense=dense)
-    from dinorad_rt.export.program import export_program
-
-    module: nn.Module = export_program(backbone, precision=precision, dense=dense).module()
-    return module
-
-
-def traced_module(backbone: Backbone, recipe: Recipe, *, dense: bool) -> nn.Module:
-    """The FP32 form that `export_program` traces."""
     source = backbone.module
     if recipe.graph == "pooled":
         return PooledEmbedding(source).eval()

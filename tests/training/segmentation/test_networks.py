@@ -7,7 +7,8 @@ import torch
 
 from dinorad_rt.backbones.load import load_backbone
 from dinorad_rt.errors import ProtocolError, UnknownNameError
-from dinorad_rt.export.graphs.build import embedding_module
+from dinorad_rt.export.graphs.build import traced_module
+from dinorad_rt.export.recipe import load_recipe
 from dinorad_rt.training.segmentation.baselines import NETWORKS, build_network
 from dinorad_rt.training.segmentation.decoders import build_decoder
 from dinorad_rt.training.segmentation.jobs import build_loss
@@ -24,7 +25,8 @@ def test_encoder_gives_the_tokens_of_the_dense_graph(model: str) -> None:
     backbone = load_backbone(model, weights="random", image_size=96)
     pixels = torch.randn(2, 3, 96, 96)
     with torch.no_grad():
-        expected = embedding_module(backbone, dense=True)(pixels)[-1]
+        recipe = load_recipe(backbone.spec.family)
+        expected = traced_module(backbone, recipe, dense=True)(pixels)[-1]
         found = PatchTokens(backbone.module, expected.shape[1])(pixels)
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
