@@ -18,7 +18,9 @@ _DAY = 86_400.0
 _SIZES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 app = typer.Typer(
-    add_completion=False, help="Show, check or empty the cache of graphs, engines and embeddings."
+    add_completion=False,
+    help="Show, check or empty the cache of graphs, engines and embeddings.",
+    no_args_is_help=True,
 )
 
 

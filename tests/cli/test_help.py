@@ -40,6 +40,11 @@ def test_every_verb_is_in_one_panel_of_the_first_help() -> None:
     assert [panel for panel in PANELS if f"─ {panel} ─" not in text] == []
 
 
+@pytest.mark.parametrize("words", [(), ("cache",)])
+def test_without_a_verb_the_help_is_shown(words: tuple[str, ...]) -> None:
+    assert shown(*words).strip() == shown(*words, "--help").strip()
+
+
 def test_lines_of_a_docstring_are_wrapped_by_the_terminal() -> None:
     assert (
         joined("One.\n\n    Two of\n    three.\n\n    Four.\n") == "One.\n\nTwo of three.\n\nFour."
