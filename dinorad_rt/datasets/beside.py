@@ -37,19 +37,33 @@ def masks_among(root: Path, paths: Sequence[Path]) -> set[Path]:
 
     X_mask and X_mask_1 are, beside X; so is all in a folder called masks beside one called images.
     """
-    stems = {(path.parent, stem_of(path)) for path in paths}
-    found = set()
+    by_folder: dict[Path, list[Path]] = defaultdict(list)
     for path in paths:
-        word = MASK_WORDS.search(stem_of(path)) or _NUMBERED_MASK.search(stem_of(path))
-        if word is not None and (path.parent, word.string[: word.start()]) in stems:
-            found.add(path)
-    above = {path: path.relative_to(root).parents[:-1] for path in paths}
-    folders = {folder for parents in above.values() for folder in parents}
-    beside = {one.parent for one in folders if plain_name(one.name) in IMAGE_FOLDERS}
-    masks = {
-        one for one in folders if plain_name(one.name) in MASK_FOLDERS and one.parent in beside
-    }
-    return found | {path for path, parents in above.items() if masks.intersection(parents)}
+        by_folder[path.parent].append(path)
+    in_masks = _folders_of_masks(root, by_folder)
+    found: set[Path] = set()
+    for folder, members in by_folder.items():
+        named = {path: stem_of(path) for path in members}
+        stems = set(named.values())
+        for path, stem in named.items():
+            word = MASK_WORDS.search(stem) or _NUMBERED_MASK.search(stem)
+            if folder in in_masks or (word is not None and stem[: word.start()] in stems):
+                found.add(path)
+    return found
+
+
+def _folders_of_masks(root: Path, folders: Iterable[Path]) -> set[Path]:
+    """Those of the folders that lie in one called masks, beside one called images, below a root."""
+    above = {one: one.relative_to(root).parts for one in folders}
+    plain = {part: plain_name(part) for parts in above.values() for part in parts}
+    images, masks = set(), defaultdict(set)
+    for folder, parts in above.items():
+        for depth, part in enumerate(parts):
+            if plain[part] in IMAGE_FOLDERS:
+                images.add(parts[:depth])
+            elif plain[part] in MASK_FOLDERS:
+                masks[parts[:depth]].add(folder)
+    return {folder for parent in images for folder in masks[parent]}
 
 
 def side_by_side(root: Path, place: Path, split: Split | None) -> tuple[list[Record], list[str]]:
