@@ -56,8 +56,8 @@ _NUMBERS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 """What weights may be stored in; all else is rounded with scales that stand elsewhere."""
 
 _TRUST_HINT = (
-    "If you trust it, load it once where its code is installed, torch.load(FILE, "
-    "weights_only=False), save what holds the weights alone, torch.save(model.state_dict(), PATH), "
+    "If you trust it, load it once where its code is installed, by torch.load with "
+    "weights_only=False, save what holds the weights alone, torch.save(model.state_dict(), PATH), "
     "and give that file to --weights."
 )
 
