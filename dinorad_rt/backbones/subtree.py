@@ -19,7 +19,8 @@ _PREFERRED = ("teacher", "target_encoder", "base_encoder", "encoder_q")
 """Of two backbones in one file, the one that its publisher uses after training; last MoCo's."""
 
 _FEWEST = 4
-"""A quarter of the tensors tells a backbone; with fewer, one name alone is the same by chance."""
+"""Of several places that fit equally, each holds a backbone if a quarter of its tensors is there;
+with fewer, one name is the same by chance."""
 
 _NUMBERED = (
     (
@@ -50,15 +51,17 @@ def backbone_of(
     prefixes = {key.removesuffix(first) for key in tensors if key.endswith(f".{first}")}
     fits = {one: sum(f"{one}{key}" in tensors for key in wanted) for one in sorted(prefixes)}
     best = [one for one, count in fits.items() if count == max(fits.values())]
-    if not best or fits[best[0]] * _FEWEST < len(wanted):
-        return tensors, ()
     preferred = [one for one in best if any(word in one for word in _PREFERRED)]
     if len(best) > 1 and len(preferred) != 1:
+        if fits[best[0]] * _FEWEST < len(wanted):
+            return tensors, ()
         raise WeightsError(
             f"{file} holds {len(best)} backbones of this architecture, under the keys "
             f"{', '.join(f'{one}*' for one in best)}.",
             "Save the one that is meant alone, its keys without that prefix.",
         )
+    if not best:
+        return tensors, ()
     prefix = (preferred or best)[0]
     inside = {key[len(prefix) :]: tensors[key] for key in tensors if key.startswith(prefix)}
     return inside, (_said(tensors, prefix, len(tensors) - len(inside)),)

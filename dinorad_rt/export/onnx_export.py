@@ -288,6 +288,7 @@ def _result_facts(
     return {
         "input_shape": list(backbone.input_shape),
         "outputs": dict(zip(names, shapes, strict=True)),
+        "weights_notes": list(backbone.weights.notes),
     }
 
 

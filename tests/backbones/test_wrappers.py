@@ -91,6 +91,16 @@ def test_arrays_of_scores_are_no_code(tmp_path: Path, state: State) -> None:
     _notes(tmp_path / "checkpoint.pt", {"model": state, **scores}, state)
 
 
+def test_dinov2s_training_checkpoint_in_chunks(tmp_path: Path, state: State) -> None:
+    """FSDP checkpoints of dinov2: both networks in one dict, blocks.<chunk>.<number>."""
+    both = {"dino_loss.center": torch.zeros(1, 2), "teacher.dino_head.mlp.0.weight": torch.ones(2)}
+    for key, value in state.items():
+        chunked = f"blocks.0.{key.removeprefix('blocks.')}" if key.startswith("blocks.") else key
+        both |= {f"teacher.backbone.{chunked}": value, f"student.backbone.{chunked}": value + 1}
+    notes = _notes(tmp_path / "model.rank_0.pth", {"model": both, "iteration": 3}, state)
+    assert any("teacher.backbone.*" in note for note in notes)
+
+
 @pytest.mark.parametrize("query", ["base_encoder", "encoder_q"])
 def test_moco_is_evaluated_by_its_query_encoder(
     tmp_path: Path, state: State, query: str, monkeypatch: pytest.MonkeyPatch

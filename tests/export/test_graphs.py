@@ -142,6 +142,7 @@ def test_the_same_request_is_answered_from_disk_and_another_is_not(cache: Path) 
     backbone = backbone_of("test_vit", 160)
     said: list[str] = []
     first = export_onnx(backbone)
+    assert first.manifest["weights_notes"] == ["weights: random, seed 0"]
     assert export_onnx(backbone, progress=said.append).folder == first.folder
     assert any("from the cache" in text for text in said)
     other = load_backbone("test_vit", weights="random", image_size=160, seed=1)
