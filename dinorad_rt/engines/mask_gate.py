@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from dinorad_rt.appearance import by_appearance
 from dinorad_rt.engines.task_verdict import (
     DICE_LIMIT,
     LEAST_PATIENTS,
@@ -71,7 +72,7 @@ def judge_masks(
             f"Dice, voxels and patients of {sizes[0]}, {sizes[1]} and {sizes[2]} cases.",
             "Segment the same cases, one or more, with both.",
         )
-    patient = np.unique(np.asarray(patients_of, dtype=str), return_inverse=True)[1]
+    patient = by_appearance(np.asarray(patients_of, dtype=str)).index
     patients = int(patient.max()) + 1
     first, second = (
         defined_mean_by_patient(dice[:, column, None], patient, patients) for column in (0, 1)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dinorad_rt.appearance import by_appearance
 from dinorad_rt.engines.task_verdict import (
     AUROC_LIMIT,
     LEAST_OF_CLASS,
@@ -118,7 +119,7 @@ def judge_scores(
         k: neighbours behind the scores; 0 for a head of the model's own.
         seed: of the intervals' resampling.
     """
-    patient = np.unique(patients_of, return_inverse=True)[1]
+    patient = by_appearance(patients_of).index
     patients = int(patient.max()) + 1
     metrics = [_auroc(labels, score, patient, patients) for score in scores]
     (delta,) = paired_bootstrap(metrics[0], metrics[1], patients, seed=seed)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dinorad_rt.appearance import by_appearance
 from dinorad_rt.embeddings.table import DatasetInfo
 from dinorad_rt.errors import LabelError, ProtocolError, unknown_name
 from dinorad_rt.metrics.answers import Comparison, Question, comparison_of, corrected, plain
@@ -82,8 +83,8 @@ def compare_runs(
     first = runs[0]
     rows = [_aligned(first, run, name) for run, name in zip(runs, names, strict=True)]
     usable, _ = present_classes(first.labels, first.class_names)
-    keys, index = np.unique(first.patients, return_inverse=True)
-    patients = (index, len(keys))
+    groups = by_appearance(first.patients)
+    patients = (groups.index, len(groups))
     prepared = [
         _prepared(run, name, order, patients=patients, usable=usable, settings=settings)
         for run, name, order in zip(runs, names, rows, strict=True)

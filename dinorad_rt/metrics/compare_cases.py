@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dinorad_rt.appearance import by_appearance
 from dinorad_rt.errors import ProtocolError, unknown_name
 from dinorad_rt.metrics.answers import (
     HD95_MARGIN,
@@ -185,12 +186,13 @@ def _answers(
 def _pair(
     a: tuple[str, np.ndarray], b: tuple[str, np.ndarray], patients: np.ndarray, question: Question
 ) -> Comparison:
-    keys, index = np.unique(patients, return_inverse=True)
-    first, second = (defined_mean_by_patient(v[:, None], index, len(keys)) for _, v in (a, b))
+    groups = by_appearance(patients)
+    count, index = len(groups), groups.index
+    first, second = (defined_mean_by_patient(v[:, None], index, count) for _, v in (a, b))
     (found,) = paired_bootstrap(
-        first, second, len(keys), resamples=question.resamples, seed=question.seed
+        first, second, count, resamples=question.resamples, seed=question.seed
     )
-    once = np.ones((1, len(keys)), dtype=np.int64)
+    once = np.ones((1, count), dtype=np.int64)
     swapped = None
     if not np.isnan(found.value):
         swapped = permutation_test(
@@ -204,7 +206,7 @@ def _pair(
         (a[0], b[0]),
         (float(first(once)[0, 0]), float(second(once)[0, 0])),
         question,
-        (len(patients), len(keys)),
+        (len(patients), count),
         p_permutation=swapped,
         unpaired=int((np.isnan(a[1]) != np.isnan(b[1])).sum()),
     )

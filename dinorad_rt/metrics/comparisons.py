@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from dinorad_rt.appearance import by_appearance
 from dinorad_rt.errors import ProtocolError
 from dinorad_rt.metrics.classification import ratio, weighted_auroc
 from dinorad_rt.metrics.delong import midranks
@@ -106,10 +107,11 @@ def permutation_test(
         permutations: number of random swaps.
         seed: same seed, same p-value.
     """
-    names, index = np.unique(patients, return_inverse=True)
+    groups = by_appearance(patients)
+    count, index = len(groups), groups.index
     observed = abs(float(statistic(np.zeros((1, len(index)), dtype=bool))[0]))
-    exact = len(names) < 31 and 2 ** len(names) <= permutations
-    total = 2 ** len(names) if exact else permutations
+    exact = count < 31 and 2**count <= permutations
+    total = 2**count if exact else permutations
     random = np.random.default_rng(seed)
     rows = max(1, _CHUNK_VALUES // max(len(index), 1))
     extreme = 0
@@ -117,9 +119,9 @@ def permutation_test(
         size = min(rows, total - start)
         if exact:
             numbers = np.arange(start, start + size)[:, None]
-            swapped = (numbers >> np.arange(len(names))) & 1
+            swapped = (numbers >> np.arange(count)) & 1
         else:
-            swapped = random.integers(2, size=(size, len(names)))
+            swapped = random.integers(2, size=(size, count))
         values = np.abs(statistic(swapped[:, index].astype(bool)))
         extreme += int((values >= observed - _TINY).sum())
     return extreme / total if exact else (extreme + 1) / (total + 1)

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dinorad_rt.appearance import by_appearance
+
 RESAMPLES = 10_000
 FEW_PATIENTS = 30
 LEVEL = 0.95
@@ -57,7 +59,7 @@ def cluster_bootstrap(
         resamples: number of resamples.
         seed: same seed, same interval, to the bit.
     """
-    index = np.unique(patients, return_inverse=True)[1]
+    index = by_appearance(patients).index
 
     def measure(counts: np.ndarray) -> np.ndarray:
         weights = counts[:, index].astype(np.float64)
@@ -168,7 +170,7 @@ def patient_weights(patients: np.ndarray, *, resamples: int, seed: int) -> Itera
     Yields:
         (some resamples, samples) float64 arrays of bounded size, `resamples` rows in all.
     """
-    index = np.unique(patients, return_inverse=True)[1]
+    index = by_appearance(patients).index
     for counts in patient_counts(
         int(index.max()) + 1, resamples=resamples, seed=seed, width=len(patients)
     ):

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dinorad_rt.appearance import by_appearance
 from dinorad_rt.metrics.by_patient import (
     CalibrationByPatient,
     RankingByPatient,
@@ -143,11 +144,11 @@ def _panel(
     usable: Sequence[int],
     settings: AbstractSettings,
 ) -> Panel:
-    names, patient = np.unique(test.patients, return_inverse=True)
+    groups = by_appearance(test.patients)
     return panel_of(
         scores,
         test.labels,
-        (patient, len(names)),
+        (groups.index, len(groups)),
         dataset,
         usable=usable,
         specificity=settings.specificity,

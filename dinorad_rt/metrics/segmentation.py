@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dinorad_rt.appearance import by_appearance
 from dinorad_rt.errors import DataError
 from dinorad_rt.metrics.intervals import RESAMPLES, Estimate, bootstrap_patients
 
@@ -173,8 +174,8 @@ def segmentation_metrics(
         DataError: some distances are in millimetres and others in pixels.
     """
     unit_of(cases)
-    names, index = np.unique(patients, return_inverse=True)
-    gather = (index == np.arange(len(names))[:, None]).astype(np.float64)
+    groups = by_appearance(patients)
+    gather = (groups.index == np.arange(len(groups))[:, None]).astype(np.float64)
     columns = (None, *range(len(class_names) - 1))
     rows = [(name, "pixels", column) for name in ("dice", "jaccard") for column in columns]
     rows += [(name, "volumes", column) for name in VOLUME_METRICS for column in columns]
@@ -188,10 +189,10 @@ def segmentation_metrics(
         return np.concatenate([_pooled(counts, summed), means(counts)])
 
     width = len(rows) + len(class_names) ** 2
-    found = bootstrap_patients(metric, len(names), resamples=resamples, seed=seed, width=width)
+    found = bootstrap_patients(metric, len(groups), resamples=resamples, seed=seed, width=width)
     truth = pooled.sum(axis=2)[:, 1:] > 0
     return [
-        _value(row, estimate, class_names, truth, len(names))
+        _value(row, estimate, class_names, truth, len(groups))
         for row, estimate in zip(rows, found, strict=True)
     ]
 

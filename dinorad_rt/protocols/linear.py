@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from dinorad_rt.appearance import by_appearance
 from dinorad_rt.embeddings.table import joined
 from dinorad_rt.protocols.attention import train_attention
 from dinorad_rt.protocols.heads import Head, Loss, Plan, head_input, train_heads
@@ -318,11 +319,8 @@ class _Probe:
 
 def _volumes(table: EmbeddingTable) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Sample ids in order of first appearance, their first rows, and each row's volume."""
-    names, first, index = np.unique(table.sample_ids, return_index=True, return_inverse=True)
-    order = np.argsort(first)
-    place = np.empty_like(order)
-    place[order] = np.arange(len(order))
-    return names[order], first[order], place[index]
+    groups = by_appearance(table.sample_ids)
+    return groups.keys, groups.first, groups.index
 
 
 def _setting(head: Head) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from dinorad_rt.appearance import by_appearance
 from dinorad_rt.embeddings.table import EmbeddingTable
 from dinorad_rt.errors import ProtocolError
 
@@ -41,7 +42,8 @@ def as_patients(table: EmbeddingTable) -> EmbeddingTable:
     """
     if not len(table):
         return table
-    names, index = np.unique(table.patients.astype(str), return_inverse=True)
+    groups = by_appearance(table.patients.astype(str))
+    names, index = groups.keys, groups.index
     labels = table.labels
     if labels.ndim == 2:
         merged = np.zeros((len(names), labels.shape[1]), labels.dtype)
@@ -70,19 +72,14 @@ def pool_slices(table: EmbeddingTable, reduction: Reduction = "mean") -> Embeddi
         table: rows of a store; the slices of a volume share their sample id.
         reduction: mean or max, value by value.
     """
-    _, first, index = np.unique(table.sample_ids, return_index=True, return_inverse=True)
-    if len(first) == len(table):
+    groups = by_appearance(table.sample_ids)
+    if len(groups) == len(table):
         return table
-    order = np.argsort(first)
-    pooled = table.take(first[order])
-    place = np.empty_like(order)
-    place[order] = np.arange(len(order))
-    index = place[index]
     mean = None
     if table.patch_mean is not None:
-        mean = _reduced(table.patch_mean, index, len(first), reduction)
-    cls = _reduced(table.cls, index, len(first), reduction)
-    return replace(pooled, cls=cls, patch_mean=mean, slices=None)
+        mean = _reduced(table.patch_mean, groups.index, len(groups), reduction)
+    cls = _reduced(table.cls, groups.index, len(groups), reduction)
+    return replace(table.take(groups.first), cls=cls, patch_mean=mean, slices=None)
 
 
 def _reduced(

@@ -11,6 +11,8 @@ from typing import Literal
 
 import numpy as np
 
+from dinorad_rt.appearance import by_appearance
+
 By = Literal["patient", "image"]
 
 
@@ -84,10 +86,7 @@ def unit_of(patients: np.ndarray, by: By) -> np.ndarray:
     """(rows,) index of each row's patient, or of itself, in order of first appearance."""
     if by == "image":
         return np.arange(len(patients))
-    _, first, index = np.unique(patients.astype(str), return_index=True, return_inverse=True)
-    place = np.empty_like(first)
-    place[np.argsort(first)] = np.arange(len(first))
-    return np.asarray(place[index])
+    return by_appearance(patients.astype(str)).index
 
 
 def served(shots: Sequence[int], most: int) -> tuple[int, ...]:

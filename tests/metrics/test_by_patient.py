@@ -11,6 +11,7 @@ import torch
 from sklearn import metrics as reference
 from torchmetrics.functional.classification import binary_calibration_error
 
+from dinorad_rt.appearance import by_appearance
 from dinorad_rt.metrics import by_patient, classification
 from dinorad_rt.metrics.intervals import bootstrap_patients, cluster_bootstrap
 
@@ -22,7 +23,7 @@ def scores(request: pytest.FixtureRequest) -> np.ndarray:
     return {"distinct": raw, "tied": raw.round(1), "constant": np.zeros(200)}[request.param]
 
 
-PATIENT = np.unique(np.random.default_rng(3).integers(0, 40, 200), return_inverse=True)[1]
+PATIENT = by_appearance(np.random.default_rng(3).integers(0, 40, 200)).index
 PATIENTS = int(PATIENT.max()) + 1
 COUNTS = np.random.default_rng(4).integers(0, 4, (9, PATIENTS))
 WEIGHTS = COUNTS[:, PATIENT].astype(float)
