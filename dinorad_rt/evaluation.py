@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dinorad_rt.errors import ProtocolError
-from dinorad_rt.files import claim_output_dir, only_writer, sha256_json
+from dinorad_rt.files import claim_output_dir, claimed_dir, sha256_json
 from dinorad_rt.pipeline import EngineRequest, engine_for
 from dinorad_rt.pipeline import embed as run_embed
 from dinorad_rt.progress import Progress, Say, silent
@@ -91,12 +91,10 @@ def run_evaluation(
     Raises:
         DinoradError: anything a user can mend, before results are written.
     """
-    if out is not None:
-        claim_output_dir(out, RESULTS_FILE, PREDICTIONS_FILE)
-    with nullcontext() if out is None else only_writer(out):
+    files = RESULTS_FILE, PREDICTIONS_FILE
+    with nullcontext() if out is None else claimed_dir(out, *files):
         results, store = _judge(evaluation, dataset, workers=workers, say=say, progress=progress)
-        folder = out or _default_folder(evaluation, store)
-        claim_output_dir(folder, RESULTS_FILE, PREDICTIONS_FILE)
+        folder = out or claim_output_dir(_default_folder(evaluation, store), *files)
         results.write(folder)
     return results, folder
 

@@ -357,6 +357,14 @@ def claim_output_dir(folder: Path, marker: str, *before: str) -> Path:
     return folder
 
 
+@contextmanager
+def claimed_dir(folder: Path, marker: str, *before: str) -> Iterator[Path]:
+    """`claim_output_dir`, and be its only writer as long as the block lasts."""
+    claim_output_dir(folder, marker, *before)
+    with only_writer(folder):
+        yield folder
+
+
 def _remove_empty(folders: list[Path], process: int) -> None:
     """Remove folders, the innermost first, up to one in use; forked processes leave them alone."""
     if os.getpid() != process:

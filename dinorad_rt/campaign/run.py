@@ -15,7 +15,7 @@ from dinorad_rt.campaign.cells import Cell, cells_of
 from dinorad_rt.campaign.estimate import duration, estimate
 from dinorad_rt.campaign.process import Failed, Worker
 from dinorad_rt.campaign.study import Study, read_study_file
-from dinorad_rt.files import claim_output_dir, only_writer, read_json, write_json
+from dinorad_rt.files import claimed_dir, read_json, write_json
 from dinorad_rt.progress import Progress, Say, silent
 from dinorad_rt.reports.results import RESULTS_FILE, Results
 from dinorad_rt.trackers import Tracker, track_results
@@ -78,8 +78,8 @@ def run_study(
         OutputExistsError: `out` holds something else, or another process is writing into it.
     """
     declared = read_study_file(study, root)
-    folder = claim_output_dir(out or Path("runs") / declared.name, STUDY_FILE)
-    with only_writer(folder), Worker() as worker:
+    place = out or Path("runs") / declared.name
+    with claimed_dir(place, STUDY_FILE) as folder, Worker() as worker:
         running = _Running(declared, folder, worker, say, workers)
         running.plan()
         if plan_only:

@@ -83,7 +83,7 @@ def bench(
     same run. A run that was stopped goes on; what is measured later with the same --out adds to it.
     """
     from dinorad_rt.benchmarking.sweep import BENCH_FILE, SweepPlan, run_sweep
-    from dinorad_rt.files import claim_output_dir, only_writer
+    from dinorad_rt.files import claimed_dir
     from dinorad_rt.reports.bench import write_bench_report
     from dinorad_rt.reports.bench_rows import table_rows
     from dinorad_rt.reports.table import print_table, rows_table
@@ -105,8 +105,7 @@ def bench(
     )
     _check_data(data)
     _check_results(results or [])
-    folder = claim_output_dir(out or Path("runs") / "bench", BENCH_FILE)
-    with only_writer(folder):
+    with claimed_dir(out or Path("runs") / "bench", BENCH_FILE) as folder:
         document = run_sweep(plan, folder, say=note)
         markdown, page = write_bench_report(document, folder, results or [])
     if as_json:

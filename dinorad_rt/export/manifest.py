@@ -180,12 +180,14 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         manifest = read_json(path)
     except (ValueError, OSError) as error:
         raise ExportError(f"{path} cannot be read: {error}", _AGAIN) from error
-    wrong = _wrong(manifest)
-    if wrong or manifest["format"] != FORMAT:
+    if manifest.get("format") != FORMAT:
         raise ExportError(
-            f"{path} is of another format ({manifest.get('format')}, expected {FORMAT}"
-            + (f"; missing or of another kind: {', '.join(wrong)})." if wrong else ")."),
-            _AGAIN,
+            f"{path} is of another format ({manifest.get('format')}, expected {FORMAT}).", _AGAIN
+        )
+    wrong = _wrong(manifest)
+    if wrong:
+        raise ExportError(
+            f"{path} has entries missing or of another kind: {', '.join(wrong)}.", _AGAIN
         )
     return manifest
 

@@ -12,13 +12,7 @@ from typing import TYPE_CHECKING, Any
 from dinorad_rt.errors import ExportError, NoSpaceError, OutputExistsError
 from dinorad_rt.export.manifest import FORMAT, MANIFEST, MODEL, PROGRAM, Graph, write_manifest
 from dinorad_rt.export.recipe import Recipe, Typing, load_recipe
-from dinorad_rt.files import (
-    atomic_folder,
-    claim_output_dir,
-    held_lock,
-    only_writer,
-    sha256_json,
-)
+from dinorad_rt.files import atomic_folder, claimed_dir, held_lock, sha256_json
 from dinorad_rt.optional import version_of
 from dinorad_rt.paths import cache_dir
 from dinorad_rt.progress import Say, silent
@@ -98,8 +92,7 @@ def claimed_graph_folder(out: Path, key: str) -> Iterator[Graph | None]:
     Raises:
         OutputExistsError: it holds something else, or another process writes into it.
     """
-    claim_output_dir(out, MANIFEST)
-    with only_writer(out):
+    with claimed_dir(out, MANIFEST):
         found = reusable(out, key)
         if found is None and (out / MANIFEST).exists():
             raise OutputExistsError(

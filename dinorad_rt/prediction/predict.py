@@ -16,7 +16,7 @@ from dinorad_rt.embeddings.decode import Bad
 from dinorad_rt.engines.build import open_runner
 from dinorad_rt.engines.manifest import Engine
 from dinorad_rt.errors import DataError
-from dinorad_rt.files import claim_output_dir, only_writer
+from dinorad_rt.files import claimed_dir
 from dinorad_rt.identifiers import reason_of
 from dinorad_rt.machine import usable_cores
 from dinorad_rt.pipeline import build_engine
@@ -108,8 +108,7 @@ def predict(
         EngineError, ParityError: no engine of this bundle can be had here.
     """
     options = _checked(options or PredictOptions(), bundle)
-    claim_output_dir(out, QUESTION_FILE)
-    with only_writer(out):
+    with claimed_dir(out, QUESTION_FILE):
         cores = workers or usable_cores()
         return _predict(bundle, path, out, options, workers=cores, say=say, progress=progress)
 

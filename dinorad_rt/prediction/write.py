@@ -12,7 +12,7 @@ import numpy as np
 
 from dinorad_rt import __version__
 from dinorad_rt.errors import BundleError, DinoradError, OutputExistsError
-from dinorad_rt.files import atomic_folder, claim_output_dir, only_writer, sha256_file, write_json
+from dinorad_rt.files import atomic_folder, claimed_dir, sha256_file, write_json
 from dinorad_rt.metrics.calibration import (
     OperatingPoint,
     Rule,
@@ -106,8 +106,7 @@ def bundle_run(
         OutputExistsError, NoSpaceError: the bundle cannot be written.
     """
     _refuse_full(out)
-    claim_output_dir(out, BUNDLE_FILE)
-    with only_writer(out):
+    with claimed_dir(out, BUNDLE_FILE):
         graph, facts = _bundled(run, dataset, options or BundleOptions(), workers=workers, say=say)
         return write_bundle(graph, facts, out)
 

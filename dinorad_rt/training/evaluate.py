@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from dinorad_rt.errors import EmptyDataError, RunError
-from dinorad_rt.files import claim_output_dir, only_writer
+from dinorad_rt.files import claimed_dir
 from dinorad_rt.metrics.cases import CASES_FILE
 from dinorad_rt.pipeline import build_engine, resolve_precision
 from dinorad_rt.progress import Say, silent
@@ -102,8 +102,7 @@ def evaluate_run(
         RunError: the run has other classes or another task.
     """
     folder = out or request.run / "engine"
-    claim_output_dir(folder, RESULTS_FILE, PREDICTIONS_FILE, CASES_FILE)
-    with only_writer(folder):
+    with claimed_dir(folder, RESULTS_FILE, PREDICTIONS_FILE, CASES_FILE):
         judged = _evaluated(request, dataset, folder, workers=workers, seed=seed, say=say)
     return judged, folder
 

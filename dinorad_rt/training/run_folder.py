@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dinorad_rt.errors import RunError
-from dinorad_rt.files import atomic_path, claim_output_dir, only_writer, read_json, write_json
+from dinorad_rt.files import atomic_path, claimed_dir, read_json, write_json
 
 if TYPE_CHECKING:
     import torch
@@ -36,8 +36,7 @@ def claimed_run(folder: Path) -> Iterator[None]:
         OutputError: it cannot be written.
         RunError: its train.json cannot be read, or its last.pt was cut.
     """
-    claim_output_dir(folder, RUN_FILE)
-    with only_writer(folder):
+    with claimed_dir(folder, RUN_FILE):
         if (folder / RUN_FILE).exists():
             read_run(folder)
         state = folder / STATE_FILE

@@ -53,7 +53,7 @@ def test_a_run_says_where_things_lie_and_goes_to_an_engine(data: Path, tmp_path:
         assert text in done.output, text
     for name in ("train.json", "best.safetensors", "adapter", "results.json"):
         assert str(run / name) in done.output.replace("\n", "")
-    assert f"dinorad-rt export --checkpoint {run}" in done.output
+    assert f"dinorad-rt eval --checkpoint {run}" in done.output
 
     exported = verb("export --checkpoint", run, "--out", tmp_path / "graph", "--json")
     manifest = json.loads(exported.stdout)

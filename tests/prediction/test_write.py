@@ -43,6 +43,7 @@ def graph(tmp_path: Path) -> Graph:
         "precision": "fp32",
         "weights": {"sha256": "0" * 64, "licence": "MIT"},
         "weights_kind": "random",
+        "recipe": {"family": "vit", "sha256": "1" * 64},
         "outputs": {"logits": [2]},
         "input_shape": [3, 16, 16],
     }
