@@ -110,6 +110,7 @@ MADE: dict[str, tuple[Callable[[Path], object], str, str]] = {
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*:FutureWarning")
+@pytest.mark.filterwarnings("ignore:`torch.jit.trace` is deprecated")
 @pytest.mark.parametrize("kind", MADE)
 def test_other_formats_are_named_by_their_content(
     tmp_path: Path, shrink: Callable[..., BackboneSpec], kind: str
