@@ -141,6 +141,7 @@ def comparisons(folder: Path, runs: list[dict[str, Any]]) -> list[dict[str, Any]
 
     Of each set, the seeds for which every method is there.
     """
+    from dinorad_rt.appearance import by_appearance
     from dinorad_rt.metrics.by_patient import RankingByPatient
     from dinorad_rt.metrics.comparisons import paired_bootstrap
 
@@ -152,7 +153,7 @@ def comparisons(folder: Path, runs: list[dict[str, Any]]) -> list[dict[str, Any]
             continue
         first = [_predictions(folder / f"{name}-linear-{seed}") for seed in seeds]
         patients, labels = first[0][0], first[0][1]
-        index = np.unique(patients, return_inverse=True)[1]
+        index = by_appearance(patients).index
         count = int(index.max()) + 1
 
         def metric(scores: list[np.ndarray], index: Any = index, labels: Any = labels) -> Any:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from dinorad_rt.appearance import by_appearance
 from dinorad_rt.metrics.intervals import LEVEL, patient_counts
 
 GRID = np.linspace(0.0, 1.0, 101)
@@ -129,7 +130,7 @@ def reliability(
     place = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], score)
     member = place[:, None] == np.unique(place)
     count = member.sum(axis=0)
-    index = np.unique(patients, return_inverse=True)[1]
+    index = by_appearance(patients).index
     people = int(index.max()) + 1
     hits = _by_patient(index, member & positive[:, None], people)
     total = _by_patient(index, member, people)
@@ -175,7 +176,7 @@ def _band(
     hot: np.ndarray, scores: np.ndarray, patients: np.ndarray, line: Line, resamples: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pointwise interval of the mean over classes of `line` on the grid."""
-    index = np.unique(patients, return_inverse=True)[1]
+    index = by_appearance(patients).index
     people = int(index.max()) + 1
     tables = []
     for c in range(hot.shape[1]):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sklearn import calibration, metrics
 
+from dinorad_rt.appearance import by_appearance
 from dinorad_rt.metrics.intervals import patient_counts
 from dinorad_rt.reports import curves
 from dinorad_rt.reports.figures import curves_figure
@@ -59,7 +60,8 @@ def test_confusion_equals_scikit_learn() -> None:
 
 def resampled_rows(patient: np.ndarray, resamples: int) -> list[np.ndarray]:
     """Row indices of every resample, as the bootstrap by patient draws them."""
-    names, index = np.unique(patient, return_inverse=True)
+    groups = by_appearance(patient)
+    names, index = groups.keys, groups.index
     counts = np.concatenate(list(patient_counts(len(names), resamples=resamples, seed=0)))
     return [np.repeat(np.arange(len(index)), row[index]) for row in counts]
 
