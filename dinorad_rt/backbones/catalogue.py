@@ -10,6 +10,9 @@ from typing import Any
 
 from dinorad_rt.backbones.spec import BackboneSpec
 
+MOCO_V3_HEADS = 12
+"""Of all its transformers, ViT-S too, where others have 6: vits.py of facebookresearch/moco-v3."""
+
 _HALF = (0.5, 0.5, 0.5)
 _CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 _CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -84,7 +87,7 @@ def _dino(size: str, patch: int) -> BackboneSpec:
 
 
 def _moco(size: str) -> BackboneSpec:
-    """MoCo v3, arXiv 2104.02057; its ViT-S has 12 heads, where others have 6."""
+    """MoCo v3, arXiv 2104.02057."""
     file = f"vit-{size}-300ep"
     return BackboneSpec(
         name=f"moco_{size}16",
@@ -96,7 +99,7 @@ def _moco(size: str) -> BackboneSpec:
         training="self-supervised, ImageNet-1k",
         dim=_DIM[size],
         patch=16,
-        create=(("num_heads", 12),),
+        create=(("num_heads", MOCO_V3_HEADS),),
     )
 
 

@@ -19,7 +19,8 @@ import numpy as np
 import torch
 
 from dinorad_rt.backbones.adapt import adapt
-from dinorad_rt.backbones.declared import MOCO_V3_HEADS, check_heads
+from dinorad_rt.backbones.catalogue import MOCO_V3_HEADS
+from dinorad_rt.backbones.declared import check_heads
 from dinorad_rt.backbones.foreign import foreign_error
 from dinorad_rt.backbones.keys import Renamed, Tensors, rename
 from dinorad_rt.backbones.locate import WeightsFiles

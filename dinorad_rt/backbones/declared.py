@@ -23,9 +23,6 @@ from dinorad_rt.backbones.spec import BackboneSpec
 from dinorad_rt.errors import CheckpointMismatchError
 from dinorad_rt.files import read_json
 
-MOCO_V3_HEADS = 12
-"""Of all its transformers, ViT-S too, where others have 6: vits.py of facebookresearch/moco-v3."""
-
 _FILES = ("config.json", "preprocessor_config.json", "open_clip_config.json")
 _ACTIVATIONS = {"gelu": "GELU", "quick_gelu": "QuickGELU"}
 _CLOSE = 1e-3

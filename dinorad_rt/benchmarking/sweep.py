@@ -138,8 +138,7 @@ def run_sweep(plan: SweepPlan, out: Path, *, say: Say = silent) -> dict[str, Any
         _tell_plan(planned, sweep, say)
     sweep.rows = list(built_rows(planned, sweep.limit, sweep.skipped, say))
     if not sweep.rows:
-        reasons = "; ".join(sorted({entry["reason"] for entry in sweep.skipped}))
-        raise EngineError(f"Nothing could be measured: {reasons}", _way_out(plan))
+        raise _nothing("Nothing could be measured", sweep)
     for row in sweep.rows:
         row["runs"] = stored.runs_of(row)
     sweep.kept = stored.others(sweep.rows)
@@ -147,17 +146,18 @@ def run_sweep(plan: SweepPlan, out: Path, *, say: Say = silent) -> dict[str, Any
         say(f"{count_of(len(sweep.kept), 'cell')} of an earlier run in {out} stay beside these")
     _measure_all(sweep, out, say)
     if plan.minutes is not None and not any(row["runs"] for row in sweep.rows):
-        reasons = "; ".join(sorted({entry["reason"] for entry in sweep.skipped}))
-        raise EngineError(f"Nothing was measured: {reasons}", _way_out(plan))
+        raise _nothing("Nothing was measured", sweep)
     sweep.ceilings = _best([*sweep.ceilings, *_ceilings(kinds, sweep, say)])
     write_json(out / BENCH_FILE, sweep.as_dict())
     return read_json(out / BENCH_FILE)
 
 
-def _way_out(plan: SweepPlan) -> str:
-    if plan.minutes is None:
-        return "See: dinorad-rt doctor"
-    return "Give more --minutes; engines that are built stay in the cache. See: dinorad-rt doctor"
+def _nothing(what: str, sweep: Sweep) -> EngineError:
+    reasons = "; ".join(sorted({entry["reason"] for entry in sweep.skipped}))
+    fix = "See: dinorad-rt doctor"
+    if sweep.plan.minutes is not None:
+        fix = f"Give more --minutes; engines that are built stay in the cache. {fix}"
+    return EngineError(f"{what}: {reasons}", fix)
 
 
 def _tell_plan(planned: list[PlannedCell], sweep: Sweep, say: Say) -> None:

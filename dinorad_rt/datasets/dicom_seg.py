@@ -21,6 +21,9 @@ from dinorad_rt.words import count_of, error_line
 
 BINARY_OR_FRACTIONAL = "1.2.840.10008.5.1.4.1.1.66.4"
 LABEL_MAP = "1.2.840.10008.5.1.4.1.1.66.7"
+SEGMENT_FACT = "segments of masks"
+"""What `segment_facts` gives is remembered as."""
+_BACKGROUND = "background"
 RESAMPLE = "Resample it onto its image and save it as NIfTI, with 3D Slicer or dcmqi."
 
 
@@ -35,6 +38,11 @@ class Segment:
 
     number: int
     label: str
+
+    @property
+    def is_background(self) -> bool:
+        """Some tools declare it as a segment of its own."""
+        return self.label.casefold() == _BACKGROUND
 
 
 class _OffGridError(Exception):
@@ -71,7 +79,7 @@ def mixed_kinds() -> LabelError:
 
 
 def segments_in(path: Path) -> tuple[Segment, ...]:
-    """The segments that a file has frames of, by number.
+    """The segments that a file has frames of, by number, without the background.
 
     Raises:
         UnreadableFileError: it is damaged, or does not tell.
@@ -82,7 +90,21 @@ def segments_in(path: Path) -> tuple[Segment, ...]:
     else:
         shared = _shared(header)
         there = {_segment_of(frame, shared) for frame in _frame_groups(header)}
-    return tuple(one for one in _declared(header) if one.number in there)
+    return tuple(one for one in _declared(header) if one.number in there and not one.is_background)
+
+
+def segment_facts(path: Path) -> list[list[Any]] | None:
+    """Number and label of each segment in a mask file, as JSON values.
+
+    None for masks of another kind; empty for a file that cannot be read, which will stand in the
+    failures like every other one.
+    """
+    try:
+        if not is_seg(path):
+            return [] if kind_of(path) is None else None
+        return [[one.number, one.label] for one in segments_in(path)]
+    except UnreadableFileError:
+        return []
 
 
 def difference_of(path: Path, image: Grid) -> str:
@@ -176,7 +198,8 @@ def _indices(segments: Sequence[Segment], classes: Mapping[str, int] | None) -> 
     """Class of each number; segments that are no class are left out."""
     if classes is None:
         return {one.number: one.number for one in segments}
-    return {one.number: classes[one.label] for one in segments if one.label in classes}
+    known = {one.number: classes[one.label] for one in segments if one.label in classes}
+    return known | {one.number: 0 for one in segments if one.is_background}
 
 
 def _mapped(pixels: np.ndarray, index_of: Mapping[int, int]) -> np.ndarray:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dinorad_rt.datasets.checks import build_dataset
 from dinorad_rt.datasets.dataset import Dataset
-from dinorad_rt.datasets.dicom_seg import segments_in
+from dinorad_rt.datasets.dicom_seg import SEGMENT_FACT, segment_facts
 from dinorad_rt.datasets.entry import DatasetEntry, Listing, Wishes
 from dinorad_rt.datasets.facts import FileFacts
 from dinorad_rt.datasets.layouts.common import existing
@@ -124,8 +124,8 @@ def check_mask_values(dataset: Dataset, facts: FileFacts) -> dict[str, int]:
 
 def _count_segments(dataset: Dataset, masks: list[Path], facts: FileFacts) -> dict[str, int]:
     """In how many DICOM SEG files each class is."""
-    held = facts.of("labels of masks", masks, lambda path: [s.label for s in segments_in(path)])
-    count = Counter(label for labels in held for label in set(labels))
+    held = facts.of(SEGMENT_FACT, masks, segment_facts)
+    count = Counter(label for segments in held for label in {label for _, label in segments})
     return {name: count[name] for name in dataset.class_names[1:]}
 
 

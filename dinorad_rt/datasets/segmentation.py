@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dinorad_rt import identifiers
 from dinorad_rt.datasets.axes import has_no_place
-from dinorad_rt.datasets.dicom_seg import is_seg, mixed_kinds, segments_in
+from dinorad_rt.datasets.dicom_seg import SEGMENT_FACT, is_seg, mixed_kinds, segment_facts
 from dinorad_rt.datasets.facts import FileFacts
 from dinorad_rt.datasets.grid import kind_of
 from dinorad_rt.datasets.labels import Labels
@@ -126,19 +126,10 @@ def _segments(records: Sequence[Record], facts: FileFacts) -> list[list[tuple[in
     Raises:
         LabelError: some are and some are not.
     """
-
-    def read(path: Path) -> list[list[object]] | None:
-        try:
-            if not is_seg(path):
-                return [] if kind_of(path) is None else None
-            return [[one.number, one.label] for one in segments_in(path)]
-        except UnreadableFileError:
-            return []  # it will stand in the failures, like every file that cannot be read
-
     masks = [one.mask for one in records if one.mask]
     if not is_seg(masks[0]):
         return None
-    found = facts.of("segments of masks", masks, read)
+    found = facts.of(SEGMENT_FACT, masks, segment_facts)
     if None in found:
         raise mixed_kinds()
     return [[(int(number), str(label)) for number, label in held] for held in found]

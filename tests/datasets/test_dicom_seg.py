@@ -12,8 +12,10 @@ import pytest
 
 from dinorad_rt.datasets.dataset import Dataset, Sample
 from dinorad_rt.datasets.dicom_seg import segments_in
+from dinorad_rt.datasets.facts import FileFacts
 from dinorad_rt.datasets.masks import read_mask
 from dinorad_rt.datasets.open import open_dataset
+from dinorad_rt.datasets.registered import check_mask_values
 from dinorad_rt.errors import LabelError, MaskError
 from dinorad_rt.studies.read import read_study
 
@@ -140,6 +142,7 @@ def test_files_count_their_segments_anew(tmp_path: Path) -> None:
     dataset = open_dataset(table(tmp_path, rows), task="segmentation")
     assert dataset.class_names == ("background", "liver", "spleen")
     assert dataset.mask_values is None
+    assert check_mask_values(dataset, FileFacts(tmp_path)) == {"liver": 1, "spleen": 2}
     assert set(np.unique(read_mask(sample_of(dataset, "copy")))) == {0, 2}
     again = open_dataset(
         tmp_path / "labels.csv",
@@ -228,6 +231,15 @@ def test_masks_of_two_kinds_are_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(LabelError, match="DICOM SEG and others are not"):
             open_dataset(table(tmp_path, rows), task="segmentation")
+
+
+def test_a_segment_called_background_is_the_background(tmp_path: Path) -> None:
+    files = write_series(tmp_path / "case")
+    numbers = np.uint8(1) + (truth() == 2)
+    write_seg(tmp_path / "seg.dcm", files, numbers, ("Background", "spleen"))
+    dataset = open_dataset(table(tmp_path, [("case", "seg.dcm")]), task="segmentation")
+    assert dataset.class_names == ("background", "spleen")
+    np.testing.assert_array_equal(read_mask(sample_of(dataset, "case")), truth() == 2)
 
 
 def test_a_segment_without_a_frame_is_not_there(tmp_path: Path) -> None:
