@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +20,8 @@ from dinorad_rt.studies.study import Study
 
 if TYPE_CHECKING:
     from dinorad_rt.runners.base import AbstractRunner
+
+_PROBABILITY = "probability_"
 
 
 @dataclass
@@ -134,28 +136,34 @@ def scores_of(bundle: Bundle, logits: np.ndarray) -> np.ndarray:
 
 def columns_of(bundle: Bundle) -> dict[str, str]:
     """Columns of a classification's table."""
-    names = {f"probability_{name}": "float" for name in bundle.class_names}
+    names = {_PROBABILITY + name: "float" for name in bundle.class_names}
     return {**names, "predicted": "text"}
 
 
 def values_of(bundle: Bundle, scores: Sequence[float] | np.ndarray) -> dict[str, float | str]:
-    """One row: a probability per class, and the decision.
-
-    Binary and multi-label decisions take the bundle's operating points, 0.5 where it has none;
-    several positive labels are joined by `|`. Multi-class takes the most probable class.
-    """
-    names = bundle.class_names
+    """One row: a probability per class, and the decision; several labels are joined by `|`."""
     values: dict[str, float | str] = {
-        f"probability_{name}": float(score) for name, score in zip(names, scores, strict=True)
+        _PROBABILITY + name: float(score)
+        for name, score in zip(bundle.class_names, scores, strict=True)
     }
-    points = bundle.operating_points
+    return {**values, "predicted": "|".join(decided(bundle, scores))}
+
+
+def probabilities_of(bundle: Bundle, row: Mapping[str, Any]) -> dict[str, float]:
+    """Class → probability of a row of `values_of`."""
+    return {name: float(row[_PROBABILITY + name]) for name in bundle.class_names}
+
+
+def decided(bundle: Bundle, scores: Sequence[float] | np.ndarray) -> tuple[str, ...]:
+    """The class that probabilities stand for, or the labels of a multi-label task.
+
+    Binary and multi-label decisions take the bundle's operating points, 0.5 where it has none.
+    Multi-class takes the most probable class.
+    """
+    names, points = bundle.class_names, bundle.operating_points
     threshold = {name: points[name].threshold if name in points else 0.5 for name in names}
     if bundle.task == "binary":
-        positive = scores[-1] >= threshold[names[-1]]
-        values["predicted"] = names[-1] if positive else names[0]
-    elif bundle.task == "multilabel":
-        found = [n for n, score in zip(names, scores, strict=True) if score >= threshold[n]]
-        values["predicted"] = "|".join(found)
-    else:
-        values["predicted"] = names[int(np.argmax(scores))]
-    return values
+        return (names[-1] if scores[-1] >= threshold[names[-1]] else names[0],)
+    if bundle.task == "multilabel":
+        return tuple(n for n, score in zip(names, scores, strict=True) if score >= threshold[n])
+    return (names[int(np.argmax(scores))],)

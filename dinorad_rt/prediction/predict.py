@@ -309,6 +309,6 @@ def _png(table: AnswerTable, item: Item) -> Path:
 def _explained(bundle: Bundle, row: Mapping[str, Any]) -> tuple[str, float]:
     """The class whose map is drawn: the most probable, for binary tasks the positive one."""
     names = bundle.class_names
-    scores = {name: float(row[f"probability_{name}"]) for name in names}
+    scores = classification.probabilities_of(bundle, row)
     name = names[-1] if bundle.task == "binary" else max(scores, key=scores.__getitem__)
     return name, scores[name]

@@ -11,6 +11,8 @@ from typing import Literal
 
 import torch
 
+from dinorad_rt.errors import unknown_name
+
 Augmentation = Literal["none", "light", "strong", "study"]
 AUGMENTATIONS: tuple[Augmentation, ...] = ("none", "light", "strong", "study")
 Augment = Callable[[torch.Tensor], torch.Tensor]
@@ -28,7 +30,12 @@ def augmentation(name: Augmentation, size: int, *, flip: bool = False) -> Augmen
 
     Returns:
         A function of (channels, size, size) float32 in [0, 1] that draws from torch's generator.
+
+    Raises:
+        UnknownNameError: no such augmentation.
     """
+    if name not in AUGMENTATIONS:
+        raise unknown_name("augmentation", name, AUGMENTATIONS, "dinorad-rt train --help")
     import warnings
 
     with warnings.catch_warnings():

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from dinorad_rt.errors import unknown_name
-from dinorad_rt.training.settings import TrainSettings
+from dinorad_rt.training.settings import TrainSettings, refuse_unknown
 
 if TYPE_CHECKING:
     from dinorad_rt.training.augment import Augmentation
@@ -57,8 +57,13 @@ class ClassifyRecipe:
         return values | {"method": self.method.as_dict(), "head": self.head.as_dict()}
 
     def changed(self, **choices: Any) -> ClassifyRecipe:
-        """With the choices that are not None; they may be fields of the method, loop or head."""
+        """With the choices that are not None; they may be fields of the method, loop or head.
+
+        Raises:
+            UnknownNameError: a choice that is no such field.
+        """
         given = {name: value for name, value in choices.items() if value is not None}
+        refuse_unknown(given, self, self.method, self.settings, self.head)
         parts: dict[str, Any] = {}
         for part in ("method", "settings", "head"):
             fields = getattr(self, part).__dataclass_fields__

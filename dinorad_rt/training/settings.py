@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
-from dinorad_rt.errors import TrainingError
+from dinorad_rt.errors import TrainingError, unknown_name
 
 TrainPrecision = Literal["fp32", "bf16", "fp16"]
 
@@ -80,6 +81,18 @@ class TrainSettings:
     def question(self) -> dict[str, Any]:
         """The values that decide the numbers: what may not change between begin and resume."""
         return {k: v for k, v in asdict(self).items() if k not in ("save_minutes", "device")}
+
+
+def refuse_unknown(choices: Iterable[str], *parts: Any) -> None:
+    """Refuse names that are fields of none of these dataclasses.
+
+    Raises:
+        UnknownNameError: the first such name, with the closest that exist.
+    """
+    known = {item.name for part in parts for item in fields(part)}
+    for name in choices:
+        if name not in known:
+            raise unknown_name("choice of training", name, sorted(known), "dinorad-rt train --help")
 
 
 def _at_least(name: str, value: int | None, least: int) -> None:

@@ -29,6 +29,21 @@ def logits_of(pixels: np.ndarray, classes: int, kind: str) -> np.ndarray:
     return np.stack([mean * (i - 0.5 * (classes - 1)) for i in range(classes)], axis=1)
 
 
+def stand_in_engine(bundle: Bundle) -> Engine:
+    """The manifest of an engine of a bundle; there is no file behind it."""
+    manifest = {
+        "key": "e" * 64,
+        "model": "tiny",
+        "backend": "stand-in",
+        "precision": "fp32",
+        "batch": 4,
+        "input_shape": [3, SIZE, SIZE],
+        "outputs": {"logits": [len(bundle.class_names)]},
+        "weights_kind": "random",
+    }
+    return Engine(Path("."), manifest)
+
+
 class StandInRunner(AbstractRunner):
     backend = "stand-in"
 
@@ -87,17 +102,7 @@ def predict_with(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     from dinorad_rt.prediction import predict as module
 
     def run(bundle: Bundle, path: Path, out: Path, *, fail_after: int | None = None, **kw: Any):
-        manifest = {
-            "key": "e" * 64,
-            "model": "tiny",
-            "backend": "stand-in",
-            "precision": "fp32",
-            "batch": 4,
-            "input_shape": [3, SIZE, SIZE],
-            "outputs": {"logits": [len(bundle.class_names)]},
-            "weights_kind": "random",
-        }
-        engine = Engine(Path("."), manifest)
+        engine = stand_in_engine(bundle)
         runner = StandInRunner(engine, bundle)
         runner.fail_after = fail_after
         run.runner = runner  # type: ignore[attr-defined]

@@ -8,7 +8,7 @@ from typing import Any
 from dinorad_rt.errors import unknown_name
 from dinorad_rt.training.segmentation.names import NETWORK_NAMES
 from dinorad_rt.training.segmentation.settings import SegmentationSettings
-from dinorad_rt.training.settings import TrainSettings
+from dinorad_rt.training.settings import TrainSettings, refuse_unknown
 
 PRESETS = ("modern", "study")
 STUDY_RATES = (1e-4, 5e-4, 1e-3, 5e-3, 1e-2, 5e-2, 1e-1)
@@ -25,8 +25,12 @@ class SegmentationRecipe:
         """With the choices that are not None; they may be fields of either part.
 
         One learning rate, a network from scratch or a trained encoder ends the preset's search.
+
+        Raises:
+            UnknownNameError: a choice that is no such field.
         """
         given = {name: value for name, value in choices.items() if value is not None}
+        refuse_unknown(given, self.settings, self.loop)
         alone = given.get("model") in NETWORK_NAMES or given.get("encoder") == "trained"
         if alone or "lr" in given:
             given.setdefault("learning_rates", ())
@@ -35,8 +39,6 @@ class SegmentationRecipe:
             fields = getattr(self, part).__dataclass_fields__
             own = {name: given.pop(name) for name in list(given) if name in fields}
             parts[part] = replace(getattr(self, part), **own)
-        if given:
-            raise AssertionError(f"no such choices: {', '.join(given)}")
         return SegmentationRecipe(**parts)
 
 
