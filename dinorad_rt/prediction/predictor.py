@@ -81,7 +81,7 @@ class Predictor:
         bundle: Bundle | str | Path,
         *,
         backend: str = "auto",
-        profile: str = "default",
+        profile: str = "latency",
         say: Say = silent,
     ) -> None:
         """Read the bundle and get its engine.
@@ -89,7 +89,8 @@ class Predictor:
         Args:
             bundle: a folder of `dinorad-rt bundle`.
             backend: what runs the engine; auto for the fastest here.
-            profile: batch, streams and threads.
+            profile: batch, streams and threads: latency is one image per call; for volumes and
+                folders take default or throughput.
             say: told of decisions, such as `print`.
 
         Raises:
