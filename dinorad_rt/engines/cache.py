@@ -92,17 +92,26 @@ def list_engines() -> Iterator[Engine]:
 
 
 def engine_root() -> Path:
-    """The folder of engines, for this user alone: an engine is code.
+    """The folder of engines, for this user alone.
+
+    Raises:
+        CacheError: as `private_dir`.
+    """
+    return private_dir(KIND)
+
+
+def private_dir(kind: str) -> Path:
+    """The folder of one kind of cached code (`engines`, `kernels`), for this user alone.
 
     Raises:
         CacheError: the folder belongs to another user, or others may write into it.
     """
-    root = cache_dir(KIND)
+    root = cache_dir(kind)
     facts = root.stat()
     fix = "Choose a folder of your own: set DINORAD_RT_CACHE"
     if hasattr(os, "getuid") and facts.st_uid != os.getuid():
         raise CacheError(
-            f"The cache of engines, {root}, belongs to another user. An engine is code: only your "
+            f"The cache of {kind}, {root}, belongs to another user. An engine is code: only your "
             "own are run.",
             fix,
         )
@@ -112,7 +121,7 @@ def engine_root() -> Path:
         except OSError as error:  # read-only, or a file system without permissions
             if facts.st_mode & 0o022 and error.errno != errno.EROFS:
                 raise CacheError(
-                    f"Others may write into the cache of engines, {root}, and that cannot be "
+                    f"Others may write into the cache of {kind}, {root}, and that cannot be "
                     f"changed ({error.strerror}). An engine is code: only your own are run.",
                     fix,
                 ) from error

@@ -35,7 +35,7 @@ from dinorad_rt.engines.manifest import MANIFEST, Engine
 from dinorad_rt.engines.proof import check_proof
 from dinorad_rt.engines.structure import structure_digest
 from dinorad_rt.errors import EngineError
-from dinorad_rt.files import write_json
+from dinorad_rt.files import space_errors_named, write_json
 from dinorad_rt.progress import Say, silent
 from dinorad_rt.runners.registry import require_backend
 
@@ -120,7 +120,8 @@ def _base(graph: Graph, plan: Plan) -> Engine:
         "settings": dict(plan.settings),
         "device": dict(plan.device),
     }
-    for engine in list_engines():
+    built_first = sorted(list_engines(), key=lambda engine: "refit" in engine.manifest)
+    for engine in built_first:  # TensorRT before 10.14 cannot refit what was refitted
         if all(engine.manifest.get(name) == value for name, value in _plain(wanted).items()):
             engine.verify()
             return engine
@@ -199,24 +200,30 @@ def _swap_pytorch(base: Engine, graph: Graph, plan: Plan, folder: Path) -> dict[
 
 
 def _swap_tensorrt(base: Engine, graph: Graph, plan: Plan, folder: Path) -> dict[str, Any]:
-    """NVIDIA's refitter on the plan file, then a new plan file."""
-    from dinorad_rt.runners.registry import get_backend
-    from dinorad_rt.runners.tensorrt_build import GRAPH_FILE, PLAN_FILE
-    from dinorad_rt.runners.tensorrt_runner import load_plan, refit_weights
+    """NVIDIA's refitter on the plan file, then a new plan file.
+
+    A stripped plan stays as it is: it takes the weights of the graph beside it when it is loaded.
+    """
+    from dinorad_rt.engines.cache import place_file
+    from dinorad_rt.runners.tensorrt_build import GRAPH_FILE, PLAN_FILE, place_graph
+    from dinorad_rt.runners.tensorrt_flavour import RTX, TENSORRT
+    from dinorad_rt.runners.tensorrt_refit import plan_of, refit_weights
+    from dinorad_rt.runners.tensorrt_runner import load_plan
 
     if "REFIT" not in plan.settings.get("flags", ()):
         raise EngineError(
             f"The {plan.backend} engine was not built refittable: its weights are fixed.",
             "Set refittable = true under [options.tensorrt] in the profile, and build it once.",
         )
-    backend: Any = get_backend(plan.backend)
-    engine = load_plan(backend.flavour, base.file(PLAN_FILE).read_bytes())
-    refit_weights(backend.flavour, engine, graph.path)
-    (folder / PLAN_FILE).write_bytes(engine.serialize())
     if GRAPH_FILE in base.files:
-        from dinorad_rt.engines.cache import place_file
-
-        place_file(graph.path, folder, GRAPH_FILE)
+        place_file(base.file(PLAN_FILE), folder, PLAN_FILE)
+        place_graph(graph.path, folder)
+    else:
+        flavour = RTX if plan.backend == RTX.name else TENSORRT
+        engine = load_plan(flavour, base.file(PLAN_FILE).read_bytes())
+        refit_weights(flavour, engine, graph.path)
+        with space_errors_named(folder / PLAN_FILE):
+            (folder / PLAN_FILE).write_bytes(plan_of(flavour, engine))
     return dict(base.manifest["proof"])
 
 

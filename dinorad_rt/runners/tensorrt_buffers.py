@@ -7,17 +7,21 @@ extra, with the primary context that PyTorch and TensorRT use as well, and witho
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from typing import Any
 
 import numpy as np
 
-from dinorad_rt.errors import EngineError
+from dinorad_rt.errors import EngineError, NoMemoryError
 from dinorad_rt.optional import is_installed, require
+from dinorad_rt.words import error_line
 
 _PURPOSE = "Running a TensorRT engine"
+_MEMORY_FULL = 2
+"""cudaErrorMemoryAllocation."""
 
 
 @dataclass(frozen=True)
@@ -105,11 +109,13 @@ class TorchBuffers(AbstractDeviceBuffers):
         return Stream(int(owner.cuda_stream), owner)
 
     def device(self, size: int) -> DeviceBlock:
-        owner = self._torch.empty(max(size, 1), dtype=self._torch.uint8, device="cuda")
+        with self._errors_named():
+            owner = self._torch.empty(max(size, 1), dtype=self._torch.uint8, device="cuda")
         return DeviceBlock(int(owner.data_ptr()), size, owner)
 
     def host(self, shape: Sequence[int]) -> HostBlock:
-        owner = self._torch.zeros(tuple(shape), dtype=self._torch.float32).pin_memory()
+        with self._errors_named():
+            owner = self._torch.zeros(tuple(shape), dtype=self._torch.float32).pin_memory()
         flat = owner.view(-1).view(self._torch.uint8)
         return HostBlock(owner.numpy(), int(owner.data_ptr()), flat)
 
@@ -122,11 +128,16 @@ class TorchBuffers(AbstractDeviceBuffers):
             target.owner[:size].copy_(source.owner[:size], non_blocking=True)
 
     def wait(self, stream: Stream) -> None:
-        stream.owner.synchronize()
+        with self._errors_named():
+            stream.owner.synchronize()
 
     def capture(self, stream: Stream, call: Callable[[], None]) -> Callable[[], None]:
         graph = self._torch.cuda.CUDAGraph()
-        with self._torch.cuda.graph(graph, stream=stream.owner, capture_error_mode="thread_local"):
+        mode = "thread_local"
+        with (
+            self._errors_named(),
+            self._torch.cuda.graph(graph, stream=stream.owner, capture_error_mode=mode),
+        ):
             call()
 
         def launch() -> None:
@@ -134,6 +145,18 @@ class TorchBuffers(AbstractDeviceBuffers):
                 graph.replay()
 
         return launch
+
+    @contextmanager
+    def _errors_named(self) -> Iterator[None]:
+        """PyTorch's errors of the GPU, plain RuntimeErrors, as ours."""
+        try:
+            yield
+        except self._torch.OutOfMemoryError as error:
+            raise _full(error_line(error)) from error
+        except RuntimeError as error:
+            if isinstance(error.__context__, EngineError):  # what made a capture fail says more
+                raise error.__context__ from None
+            raise _failed(error_line(error)) from error
 
 
 class CudaBuffers(AbstractDeviceBuffers):
@@ -151,7 +174,7 @@ class CudaBuffers(AbstractDeviceBuffers):
         if int(status) != 0:
             text = self._cuda.cudaGetErrorString(status)[1]
             reason = text.decode() if isinstance(text, bytes) else str(status)
-            raise EngineError(f"A CUDA call failed: {reason}.", "Check: dinorad-rt doctor")
+            raise (_full if int(status) == _MEMORY_FULL else _failed)(reason)
         return values[0] if len(values) == 1 else values
 
     def _kept(self, owner: Any, free: Callable[..., Any]) -> Any:
@@ -200,8 +223,10 @@ class CudaBuffers(AbstractDeviceBuffers):
         self._do(cuda.cudaStreamBeginCapture(stream.owner, mode))
         try:
             call()
-        finally:  # a stream left capturing could not be used again
-            graph = self._do(cuda.cudaStreamEndCapture(stream.owner))
+        except BaseException:  # a stream left capturing could not be used again
+            cuda.cudaStreamEndCapture(stream.owner)
+            raise
+        graph = self._do(cuda.cudaStreamEndCapture(stream.owner))
         ready = self._kept(self._do(cuda.cudaGraphInstantiate(graph, 0)), cuda.cudaGraphExecDestroy)
         self._do(cuda.cudaGraphDestroy(graph))
         return lambda: self._do(cuda.cudaGraphLaunch(ready, stream.owner))
@@ -260,24 +285,38 @@ KINDS: dict[str, tuple[str, type[AbstractDeviceBuffers]]] = {
 
 
 def open_buffers(kind: str = "auto") -> AbstractDeviceBuffers:
-    """Buffers of one kind; `auto` takes the first of torch, cuda, pycuda that is installed.
+    """Buffers of one kind; `auto` takes the first of torch, cuda, pycuda that can use the GPU.
 
     Raises:
         EngineError: no such kind, or none installed.
         MissingPackageError: the kind that was asked for is not installed.
     """
     if kind == "auto":
-        kind = next((name for name, (module, _) in KINDS.items() if _has(module)), "")
+        kind = next((name for name, (module, _) in KINDS.items() if _can_use(module)), "")
     if kind not in KINDS:
         raise EngineError(
             f"{_PURPOSE} needs one of torch, cuda-bindings or pycuda; got {kind or 'none'!r}.",
-            "Install one: pip install torch",
+            "Install one: pip install cuda-bindings, or a PyTorch that can use the GPU",
         )
     return KINDS[kind][1]()
 
 
-def _has(module: str) -> bool:
+def _can_use(module: str) -> bool:
     try:
-        return is_installed(module)
+        found = is_installed(module)
     except ModuleNotFoundError:  # the parent package of a dotted name is missing
         return False
+    if found and module == "torch":  # PyTorch for processors has no CUDA
+        return bool(require("torch", _PURPOSE).cuda.is_available())
+    return found
+
+
+def _full(reason: str) -> NoMemoryError:
+    return NoMemoryError(
+        f"The memory of the GPU is full: {reason}.",
+        "Free some, or set a smaller batch or streams = 1 in the profile.",
+    )
+
+
+def _failed(reason: str) -> EngineError:
+    return EngineError(f"A CUDA call failed: {reason}.", "Check: dinorad-rt doctor")

@@ -55,10 +55,15 @@ def engine_types(report: str) -> dict[str, int]:
     """Count the matrix products of a built engine by the type of their first input.
 
     Args:
-        report: JSON of the engine inspector, with the detailed verbosity.
+        report: JSON of the engine inspector, with the detailed verbosity. Some versions wrote what
+            no parser reads (NVIDIA/TensorRT#2779): that shows nothing.
     """
     counts: Counter[str] = Counter()
-    for layer in json.loads(report).get("Layers", ()):
+    try:
+        layers = json.loads(report, strict=False).get("Layers", ())
+    except ValueError:
+        layers = ()
+    for layer in layers:
         if not isinstance(layer, dict):
             continue  # a bare name: the engine was built without details
         kind = str(layer.get("LayerType", ""))

@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dinorad_rt.engines.cache import private_dir
 from dinorad_rt.errors import EngineError, NoMemoryError
 from dinorad_rt.files import atomic_path, sha256_json
 from dinorad_rt.machine import gpu_facts
-from dinorad_rt.paths import cache_dir
 from dinorad_rt.runners.base import AbstractRunner, Rows
 from dinorad_rt.runners.tensorrt_buffers import (
     AbstractDeviceBuffers,
@@ -30,6 +31,7 @@ from dinorad_rt.runners.tensorrt_buffers import (
 )
 from dinorad_rt.runners.tensorrt_build import GRAPH_FILE, INPUT, PLAN_FILE
 from dinorad_rt.runners.tensorrt_flavour import Flavour, Journal, logger
+from dinorad_rt.runners.tensorrt_refit import refit_weights
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,6 +72,7 @@ class TensorRTRunner(AbstractRunner):
     def _forget(self) -> None:
         self._engine: Any = None
         self._runtime_cache: Any = None
+        self._compiled_before = False
         self._buffers: AbstractDeviceBuffers | None = None
         self._slots: list[Slot] = []
         self._next = 0
@@ -94,7 +97,8 @@ class TensorRTRunner(AbstractRunner):
         buffers = self._buffers
         if buffers is not None:
             for slot in self._slots:
-                buffers.wait(slot.stream)
+                with suppress(EngineError):  # of a call that nobody waits for any more
+                    buffers.wait(slot.stream)
         self._forget()  # contexts before their engine, both before the memory
         gc.collect()
         if buffers is not None:
@@ -139,7 +143,7 @@ class TensorRTRunner(AbstractRunner):
             outputs={name: _pair(buffers, self.batch, s) for name, s in self.outputs.items()},
         )
         for index, rows in enumerate(self._buckets):
-            context = self._context(trt, slot, index, rows)
+            context = self._context(trt, slot, journal, (index, rows))
             slot.contexts.append(context)
             run = _call(context, slot.stream, journal)
             run()  # the first call sets up state, and on TensorRT-RTX compiles
@@ -148,12 +152,16 @@ class TensorRTRunner(AbstractRunner):
             slot.launch[rows] = buffers.capture(slot.stream, run) if own_graph else run
         return slot
 
-    def _context(self, trt: Any, slot: Slot, index: int, rows: int) -> Any:
+    def _context(self, trt: Any, slot: Slot, journal: Journal, bucket: tuple[int, int]) -> Any:
+        index, rows = bucket
         strategy = trt.ExecutionContextAllocationStrategy.USER_MANAGED
-        if self._flavour.cross:
-            context = self._engine.create_execution_context(self._runtime_config(trt, strategy))
-        else:
-            context = self._engine.create_execution_context(strategy)
+        wanted = self._runtime_config(trt, strategy) if self._flavour.cross else strategy
+        context = self._engine.create_execution_context(wanted)
+        if context is None:  # not an exception: most often the GPU's memory is full
+            raise EngineError(
+                f"The engine gives nothing to run {rows} rows with: {journal.take()}.",
+                "Free memory of the GPU, or set streams = 1 or a smaller batch in the profile.",
+            )
         taken = context.set_optimization_profile_async(index, slot.stream.handle)
         if not (taken and context.set_input_shape(INPUT, (rows, *self.input_shape))):
             raise EngineError(
@@ -174,21 +182,27 @@ class TensorRTRunner(AbstractRunner):
         return context
 
     def _runtime_config(self, trt: Any, strategy: Any) -> Any:
-        """TensorRT-RTX: kernels compiled before are taken from a file, CUDA graphs are its own."""
+        """TensorRT-RTX: kernels compiled before are taken from a file, CUDA graphs are its own.
+
+        Kernels for a bucket's shape are compiled before its first call: by default they come from a
+        background thread, and meanwhile others run, whose numbers and speed are not the engine's.
+        """
         config = self._engine.create_runtime_config()
         config.set_execution_context_allocation_strategy(strategy)
         graphs = trt.CudaGraphStrategy
         wanted = self._settings["cuda_graphs"]
         config.cuda_graph_strategy = graphs.WHOLE_GRAPH_CAPTURE if wanted else graphs.DISABLED
+        kernels = trt.DynamicShapesKernelSpecializationStrategy
+        config.dynamic_shapes_kernel_specialization_strategy = kernels.EAGER
         if self._runtime_cache is None:
             self._runtime_cache = config.create_runtime_cache()
-            if self._kernels.is_file():
-                self._runtime_cache.deserialize(self._kernels.read_bytes())
+            stored = self._kernels.read_bytes() if self._kernels.is_file() else b""
+            self._compiled_before = bool(stored and self._runtime_cache.deserialize(stored))
         config.set_runtime_cache(self._runtime_cache)
         return config
 
     def _store_kernels(self) -> None:
-        if self._runtime_cache is not None and not self._kernels.is_file():
+        if self._runtime_cache is not None and not self._compiled_before:
             with atomic_path(self._kernels) as part, part.open("wb") as handle:
                 handle.write(self._runtime_cache.serialize())
 
@@ -242,29 +256,6 @@ def load_plan(flavour: Flavour, blob: bytes) -> Any:
     return engine
 
 
-def refit_weights(flavour: Flavour, engine: Any, graph: Path) -> None:
-    """Put the weights of an ONNX file into a loaded engine.
-
-    Raises:
-        EngineError: the file lacks weights, or they do not fit.
-    """
-    trt = flavour.load()
-    log, journal = logger(flavour)
-    journal.take()
-    refitter = trt.Refitter(engine, log)
-    parser = trt.OnnxParserRefitter(refitter, log)
-    done = parser.refit_from_file(str(graph)) and refitter.refit_cuda_engine()
-    missing = list(refitter.get_missing_weights())
-    if not done or missing:
-        reasons = [parser.get_error(index).desc() for index in range(parser.num_errors)]
-        lacking = f"{len(missing)} weights are missing" if missing else ""
-        raise EngineError(
-            f"{flavour.name} cannot put the graph's weights into the engine: "
-            f"{'; '.join(filter(None, (*reasons, lacking))) or journal.take()}.",
-            "Build a new engine: dinorad-rt build",
-        )
-
-
 def _call(context: Any, stream: Stream, journal: Journal) -> Callable[[], None]:
     def run() -> None:
         if not context.execute_async_v3(stream.handle):
@@ -287,4 +278,4 @@ def _size(rows: int, shape: tuple[int, ...]) -> int:
 
 def _kernel_file(engine: Engine) -> Path:
     """Where TensorRT-RTX keeps what it compiled for this engine, GPU and driver."""
-    return cache_dir("kernels") / f"{sha256_json([engine.key, gpu_facts()])[:32]}.bin"
+    return private_dir("kernels") / f"{sha256_json([engine.key, gpu_facts()])[:32]}.bin"

@@ -283,6 +283,8 @@ def test_the_inspectors_report_is_read() -> None:
        "Inputs": [{"Format/Datatype": "Float"}]},
       {"Name": "r", "LayerType": "Reformat", "Inputs": [{"Format/Datatype": "Float"}]}]}"""
     assert engine_types(report) == {"float16": 2, "bfloat16": 1, "float32": 1}
+    assert engine_types(report.replace('"m"', '"m\t\x01"')) == engine_types(report)
+    assert engine_types('{"Layers": [{"Name": "a \\x"}]}') == {}  # no JSON: shows nothing
 
 
 def test_products_of_another_type_are_refused() -> None:

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from dinorad_rt.errors import EngineError, MissingPackageError
+from dinorad_rt.errors import EngineError, MissingPackageError, NoMemoryError
 from dinorad_rt.runners import tensorrt_buffers
-from dinorad_rt.runners.tensorrt_buffers import CudaBuffers, PycudaBuffers, open_buffers
+from dinorad_rt.runners.tensorrt_buffers import (
+    CudaBuffers,
+    PycudaBuffers,
+    Stream,
+    TorchBuffers,
+    open_buffers,
+)
 
 
 class StandInCuda:
@@ -140,11 +147,87 @@ def test_a_failed_capture_leaves_the_stream_usable(cuda: StandInCuda) -> None:
     assert cuda.recording is None and cuda.log[-1] == "end"
 
 
-def test_an_error_of_cuda_is_said(cuda: StandInCuda) -> None:
+def test_a_failed_capture_tells_what_failed_and_not_that_it_did(
+    cuda: StandInCuda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    buffers = CudaBuffers()
+    stream = buffers.stream()
+
+    def broken() -> None:
+        cuda.fail = True  # CUDA ends an invalidated capture with an error of its own
+        raise EngineError("the engine failed")
+
+    with pytest.raises(EngineError, match="the engine failed"):
+        buffers.capture(stream, broken)
+
+
+def test_an_error_of_cuda_is_said(cuda: StandInCuda, monkeypatch: pytest.MonkeyPatch) -> None:
     buffers = CudaBuffers()
     cuda.fail = True
-    with pytest.raises(EngineError, match="A CUDA call failed: out of memory"):
+    with pytest.raises(NoMemoryError, match="memory of the GPU is full: out of memory"):
         buffers.device(1 << 10)
+    monkeypatch.setattr(cuda, "_done", lambda name, *values: (700, *values))
+    with pytest.raises(EngineError, match="A CUDA call failed: out of memory"):
+        buffers.free_bytes()
+
+
+class StandInTorch(SimpleNamespace):
+    """`torch` whose GPU is full, and whose streams end in an error."""
+
+    uint8, float32 = "uint8", "float32"
+
+    class OutOfMemoryError(RuntimeError):
+        """As PyTorch's."""
+
+    def __init__(self, *, sees_gpu: bool) -> None:
+        super().__init__()
+        self.cuda = SimpleNamespace(
+            is_available=lambda: sees_gpu,
+            CUDAGraph=SimpleNamespace,
+            graph=self._graph,
+        )
+
+    def empty(self, size: int, dtype: str, device: str) -> Any:
+        raise self.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    @contextmanager
+    def _graph(self, graph: Any, stream: Any, capture_error_mode: str) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            raise RuntimeError("CUDA error: operation failed due to a previous error")
+
+    def fail(self) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered\nCompile with")
+
+
+def test_pytorchs_errors_of_the_gpu_are_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = StandInTorch(sees_gpu=True)
+    monkeypatch.setattr(tensorrt_buffers, "require", lambda module, purpose: torch)
+    buffers = TorchBuffers()
+    with pytest.raises(NoMemoryError, match="GPU is full: .*Tried to allocate 2 GiB"):
+        buffers.device(1 << 31)
+    stream = Stream(7, SimpleNamespace(synchronize=torch.fail))
+    with pytest.raises(EngineError, match=r"illegal memory access was encountered\.\n"):
+        buffers.wait(stream)
+
+    def broken() -> None:
+        raise EngineError("the engine failed")
+
+    with pytest.raises(EngineError, match="the engine failed"):
+        buffers.capture(stream, broken)
+
+
+def test_a_pytorch_without_cuda_is_passed_over(
+    monkeypatch: pytest.MonkeyPatch, cuda: StandInCuda
+) -> None:
+    packages = {"torch": StandInTorch(sees_gpu=False), "cuda.bindings.runtime": cuda}
+    monkeypatch.setattr(tensorrt_buffers, "require", lambda module, purpose: packages[module])
+    here = ("torch", "cuda.bindings")
+    monkeypatch.setattr(tensorrt_buffers, "is_installed", lambda name: name in here)
+    assert isinstance(open_buffers("auto"), CudaBuffers)
+    packages["torch"] = StandInTorch(sees_gpu=True)
+    assert isinstance(open_buffers("auto"), TorchBuffers)
 
 
 def test_pycuda_uses_the_primary_context(monkeypatch: pytest.MonkeyPatch) -> None:
