@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from dinorad_rt.errors import BuildError
 from dinorad_rt.files import atomic_path, sha256_json, space_errors_named
 from dinorad_rt.paths import cache_dir
-from dinorad_rt.progress import Say
+from dinorad_rt.progress import Say, silent
 from dinorad_rt.runners.base import Plan
 from dinorad_rt.runners.tensorrt_flavour import Flavour, Journal, logger
 from dinorad_rt.runners.tensorrt_proof import (
@@ -39,6 +40,9 @@ def build_plan_file(
 ) -> dict[str, Any]:
     """Build the engine of a graph into `folder` and give the proof of its precision.
 
+    Works in a thread of its own: on the main thread the library's calls back into Python would take
+    an interruption and drop it. So it ends the build after the step at hand.
+
     Args:
         flavour: which of the two packages builds.
         graph: from `export_onnx`.
@@ -51,6 +55,18 @@ def build_plan_file(
         ExportError: the graph reads weights from outside its folder.
         NoSpaceError: the disk is full.
     """
+    monitor = _monitor(flavour.load(), say or silent)
+    with ThreadPoolExecutor(1, thread_name_prefix=flavour.name) as pool:
+        try:
+            return pool.submit(_build, flavour, graph, plan, folder, monitor).result()
+        except BaseException:
+            monitor.stopped = True
+            raise
+
+
+def _build(
+    flavour: Flavour, graph: Graph, plan: Plan, folder: Path, monitor: Any
+) -> dict[str, Any]:
     from dinorad_rt.export.manifest import check_external_data
 
     trt = flavour.load()
@@ -67,9 +83,7 @@ def build_plan_file(
     check_products(graph, plan, proof["matrix_products"])
     refuse_turing(plan, _target(plan), proof["matrix_products"])
     config = _config(trt, builder, graph, plan)
-    monitor = _monitor(trt, say) if say else None  # has to outlive the build
-    if monitor is not None:
-        config.progress_monitor = monitor
+    config.progress_monitor = monitor
     with timing_cache(flavour, plan, config):
         blob = builder.build_serialized_network(network, config)
         if blob is None:
@@ -221,10 +235,14 @@ def _refused(flavour: Flavour, graph: Graph, reason: str) -> BuildError:
 
 def _monitor(trt: Any, say: Say) -> Any:
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
-        """Tells how far the build is, at most one line in two seconds; called by many threads."""
+        """Tells how far the build is, at most one line in two seconds; called by many threads.
+
+        Once `stopped` is true it ends the build.
+        """
 
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
+            self.stopped = False
             self._phase, self._done, self._steps = "", 0, 0
             self._lock = threading.Lock()
             self._told = time.monotonic()
@@ -240,7 +258,7 @@ def _monitor(trt: Any, say: Say) -> Any:
                 if phase_name == self._phase:
                     self._done = step + 1
                 self._tell(phase_name)
-            return True
+            return not self.stopped
 
         def phase_finish(self, phase_name: str) -> None:
             """Nothing to tell: the outer phase counts its own steps."""

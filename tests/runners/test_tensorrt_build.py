@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from enum import Enum
 from pathlib import Path
 from types import SimpleNamespace
@@ -200,3 +203,62 @@ def test_progress_is_told_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
         "building engine: step 2 of 4",
         "building engine: step 3 of 4",
     ]
+
+
+class AbstractMonitor:
+    """TensorRT's, as far as Python sees it."""
+
+    def __init__(self) -> None:
+        """Nothing to set up."""
+
+
+class StandInBuilder:
+    """Builds like the binding: what a call back into Python raises is printed and means: stop."""
+
+    def __init__(self, log: Any) -> None:
+        self.steps = 0
+        BUILDERS.append(self)
+
+    create_builder_config = StandInConfig
+    create_optimization_profile = StandInProfile
+
+    def create_network(self, flags: int) -> Any:
+        return SimpleNamespace()
+
+    def build_serialized_network(self, network: Any, config: Any) -> bytes | None:
+        os.kill(os.getpid(), signal.SIGINT)
+        for self.steps in range(500):
+            try:
+                goes_on = config.progress_monitor.step_complete("Building", self.steps)
+            except BaseException:
+                goes_on = False
+            if not goes_on:
+                return None
+            time.sleep(0.01)
+        return b"plan"
+
+
+BUILDERS: list[StandInBuilder] = []
+
+
+def test_an_interruption_ends_a_build_and_is_not_lost(
+    monkeypatch: pytest.MonkeyPatch, cache: Path, tmp_path: Path
+) -> None:
+    graph, plan = _plan(monkeypatch)
+    graph.path, graph.folder = tmp_path / "model.onnx", tmp_path
+    trt = SimpleNamespace(
+        **vars(TRT),
+        Builder=StandInBuilder,
+        IProgressMonitor=AbstractMonitor,
+        NetworkDefinitionCreationFlag=SimpleNamespace(),
+        OnnxParser=lambda network, log: SimpleNamespace(parse_from_file=lambda path: True),
+    )
+    monkeypatch.setattr(tensorrt_flavour.Flavour, "load", lambda self: trt)
+    monkeypatch.setattr(tensorrt_build, "logger", lambda flavour: (None, Journal()))
+    monkeypatch.setattr("dinorad_rt.export.manifest.check_external_data", lambda *_, **__: None)
+    monkeypatch.setattr(tensorrt_build, "network_types", lambda n: {"matrix_products": {}})
+    monkeypatch.setattr(tensorrt_build, "check_products", lambda *_: None)
+    with pytest.raises(KeyboardInterrupt):
+        tensorrt_build.build_plan_file(TENSORRT, graph, plan, tmp_path)
+    assert BUILDERS[-1].steps < 100  # the library was told, and has ended
+    assert list(tmp_path.iterdir()) == []
