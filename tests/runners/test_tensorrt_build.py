@@ -226,9 +226,10 @@ class StandInBuilder:
         return SimpleNamespace()
 
     def build_serialized_network(self, network: Any, config: Any) -> bytes | None:
-        os.kill(os.getpid(), signal.SIGINT)
         for self.steps in range(500):
             try:
+                if self.steps == 0:
+                    os.kill(os.getpid(), signal.SIGINT)
                 goes_on = config.progress_monitor.step_complete("Building", self.steps)
             except BaseException:
                 goes_on = False
@@ -261,4 +262,4 @@ def test_an_interruption_ends_a_build_and_is_not_lost(
     with pytest.raises(KeyboardInterrupt):
         tensorrt_build.build_plan_file(TENSORRT, graph, plan, tmp_path)
     assert BUILDERS[-1].steps < 100  # the library was told, and has ended
-    assert list(tmp_path.iterdir()) == []
+    assert not (tmp_path / "engine.plan").exists()
