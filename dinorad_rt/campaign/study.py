@@ -151,7 +151,7 @@ def read_study_file(study: str | Path, root: Path | None = None) -> Study:
         models=_models(top, defaults, base, problems),
         datasets=_datasets(top, base, problems),
         protocols=_protocols(top, defaults, problems),
-        benches=tuple(_existing(base / part, problems) for part in top.texts("benches")),
+        benches=tuple(_existing("benches", base / part, problems) for part in top.texts("benches")),
         plots=_plots(top, problems),
     )
     top.text("about")
@@ -206,7 +206,7 @@ def _models(
             _tried(problems, f"[[models]] {number}", partial(get_spec, name))
         weights = table.text("weights", "hub") or "hub"
         if weights not in NAMED_WEIGHTS:
-            weights = str(_existing(base / weights, problems))
+            weights = str(_existing(f"{table.where} ({name}), weights", base / weights, problems))
         found.append(
             Model(
                 name=name,
@@ -237,10 +237,12 @@ def _datasets(top: Table, base: Path, problems: Problems) -> tuple[Data, ...]:
             _tried(problems, where, partial(check_source, data, dataset, root, columns, str))
         if dataset is not None and dataset not in known:
             problems.add(f"{where}: {_named('dataset', dataset, known)}")
+        called = table.text("name") or dataset or Path(data or "").stem
+        entry = f"{where} ({called}), data"
         found.append(
             Data(
-                name=table.text("name") or dataset or Path(data or "").stem,
-                data=None if data is None else _existing(base / data, problems),
+                name=called,
+                data=None if data is None else _existing(entry, base / data, problems),
                 dataset=dataset,
                 root=None if root is None else base / root,
                 columns=columns,
@@ -332,9 +334,9 @@ def _check_filters(study: Study, problems: Problems) -> None:
                     problems.add(f"{where}: {_named(axis[:-1] + ' of this study', name, known)}")
 
 
-def _existing(path: Path, problems: Problems) -> Path:
+def _existing(where: str, path: Path, problems: Problems) -> Path:
     if not path.exists():
-        problems.add(f"{path} does not exist")
+        problems.add(f"{where}: {path} does not exist")
     return path
 
 

@@ -162,7 +162,7 @@ MaskColumn: TypeAlias = Annotated[
     str | None,
     typer.Option(
         metavar="COLUMN",
-        help="CSV column of masks; a,b,c for one file per class.",
+        help="CSV column of masks; a,b,c for one per class; NAME:rows for runs (RLE) by rows.",
         rich_help_panel=TABLE,
     ),
 ]

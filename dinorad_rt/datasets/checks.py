@@ -16,6 +16,7 @@ from dinorad_rt.datasets.duplicates import identical_files
 from dinorad_rt.datasets.facts import FileFacts
 from dinorad_rt.datasets.labels import Labels
 from dinorad_rt.datasets.record import Record, patient_of
+from dinorad_rt.datasets.runs import trace_of_drawn
 from dinorad_rt.datasets.split_lists import apply_split_list, read_split_list
 from dinorad_rt.datasets.traces import trace_of
 from dinorad_rt.errors import EmptyDataError, LeakageError, TableError
@@ -230,7 +231,10 @@ def _masks_traced(records: Sequence[Record], labels: Labels, files: FileFacts) -
     if labels.task != "segmentation":
         return []
     masks = {path for one in records for path in (one.mask, *one.mask_parts) if path is not None}
-    return sorted(files.of("looking at files", sorted(masks), trace_of))
+    drawn = {path: name for path in masks if (name := trace_of_drawn(path))}
+    return sorted(
+        [*files.of("looking at files", sorted(masks - drawn.keys()), trace_of), *drawn.values()]
+    )
 
 
 def _fingerprint(

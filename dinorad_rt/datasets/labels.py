@@ -9,7 +9,7 @@ from typing import Any
 from dinorad_rt import identifiers
 from dinorad_rt.datasets.findings import NO_SEPARATOR, Lists, lists_of
 from dinorad_rt.datasets.spellings import one_spelling
-from dinorad_rt.datasets.table import Table
+from dinorad_rt.datasets.table import Table, simple_name
 from dinorad_rt.errors import LabelError, TableError
 from dinorad_rt.types import Task
 from dinorad_rt.words import count_of
@@ -161,7 +161,7 @@ def order_of_classes(names: Sequence[str]) -> list[str]:
     """Sorted names; of two, the one that is called normal, no, negative, ... comes first."""
     ordered = sorted(names, key=_natural)
     if len(ordered) == 2:
-        negative = [_simple(name) in NEGATIVE_WORDS for name in ordered]
+        negative = [simple_name(name) in NEGATIVE_WORDS for name in ordered]
         if negative == [False, True]:
             ordered.reverse()
     return ordered
@@ -225,7 +225,7 @@ def flag_columns(table: Table, taken: set[str]) -> list[str]:
     """Columns that hold nothing but 0, 1 (or False, True) and blanks, not all of them blank."""
     found = []
     for name in table.header:
-        if name in taken or _simple(name) in METADATA_WORDS:
+        if name in taken or simple_name(name) in METADATA_WORDS:
             continue
         values = {_flag(cell) for cell in table.column(name)}
         if values <= {"0", "1", "", "-1"} and values & {"0", "1"}:
@@ -240,7 +240,7 @@ def _with_name_column(
     if not all(value.lstrip("-").isdigit() for value in values):
         return values, []
     for name in table.header:
-        if name == column or _simple(name) not in NAME_COLUMNS:
+        if name == column or simple_name(name) not in NAME_COLUMNS:
             continue
         pairs = set(zip(cells, table.column(name), strict=True))
         if len(pairs) == len(values) == len({text for _, text in pairs}):
@@ -300,7 +300,3 @@ def _natural(name: str) -> tuple[int, float, str]:
 
 def _some(lines: Sequence[int]) -> str:
     return ", ".join(map(str, lines[:5])) + (", ..." if len(lines) > 5 else "")
-
-
-def _simple(name: str) -> str:
-    return "".join(character for character in name.lower() if character.isalnum())

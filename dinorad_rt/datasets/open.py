@@ -9,21 +9,16 @@ from typing import Literal
 
 from dinorad_rt import identifiers
 from dinorad_rt.datasets.checks import build_dataset
+from dinorad_rt.datasets.columns import Columns, has_labels, has_masks, is_segmentation
 from dinorad_rt.datasets.dataset import Dataset
 from dinorad_rt.datasets.facts import FileFacts, Progress
 from dinorad_rt.datasets.folders import records_of_folders
 from dinorad_rt.datasets.headers import is_dicom, patients_from_headers, refuse_patients_as_classes
 from dinorad_rt.datasets.labels import Labels
-from dinorad_rt.datasets.pairs import Pairs, has_pairs, records_of_pairs
+from dinorad_rt.datasets.pairs import has_pairs, records_of_pairs
 from dinorad_rt.datasets.patients import found_patients
 from dinorad_rt.datasets.record import Record
-from dinorad_rt.datasets.rows import (
-    Columns,
-    has_labels,
-    has_masks,
-    is_segmentation,
-    records_of_table,
-)
+from dinorad_rt.datasets.rows import records_of_table
 from dinorad_rt.datasets.segmentation import with_classes
 from dinorad_rt.datasets.splits import parse_split
 from dinorad_rt.datasets.table import Table, read_table, stem_of_table
@@ -61,7 +56,8 @@ def open_dataset(
             to its folder.
         image_column, label_column, patient_column, split_column, mask_column: columns of the
             table; without them the usual names are understood. Several label columns of 0/1 are
-            given as `a,b,c`; several mask columns are one file per class.
+            given as `a,b,c`; several mask columns are one file per class. Masks as runs may say
+            how they are counted: `EncodedPixels:rows`, see `runs.KINDS`.
         label_separator: what stands between several findings in one cell of the label column, or
             `none` for one class per cell; None to find out, see `findings`.
         class_names: of the masks, background first; without them by `dataset.json` or by value.
@@ -122,13 +118,18 @@ class _Masks:
     progress: Progress | None
 
     def labels(
-        self, records: Sequence[Record], root: Path, found: Pairs | None = None
+        self,
+        records: Sequence[Record],
+        root: Path,
+        *,
+        classes: tuple[str, ...] | None,
+        values: tuple[int, ...] | None = None,
     ) -> tuple[list[Record], Labels]:
-        names = self.class_names or (found.class_names if found else None)
-        values = self.values
-        if found is not None and found.class_names and names == found.class_names:
-            values = found.values or tuple(range(len(found.class_names)))
-        return with_classes(records, names, values, FileFacts(root, self.progress))
+        """Classes and values that the data itself tells count where the user names no others."""
+        names, chosen = self.class_names or classes, self.values
+        if classes and names == classes:
+            chosen = values or tuple(range(len(classes)))
+        return with_classes(records, names, chosen, FileFacts(root, self.progress))
 
 
 def _of_table(
@@ -136,12 +137,13 @@ def _of_table(
 ) -> tuple[Path, str, list[Record], Labels]:
     root = table.source.parent
     segmented = is_segmentation(table, columns, task)
-    records, labels, notes = records_of_table(table, columns, root, masks=segmented)
+    rows = records_of_table(table, columns, root, masks=segmented)
+    records, labels = rows.records, rows.labels
     if labels is None:
-        records, labels = masks.labels(records, root)
+        records, labels = masks.labels(records, root, classes=rows.classes)
     named_by_folder = in_folder or table.source.name.lower() == TABLE_NAME
     name = root.resolve().name if named_by_folder else stem_of_table(table.source)
-    return root, name, records, replace(labels, notes=(*labels.notes, *notes))
+    return root, name, records, replace(labels, notes=(*labels.notes, *rows.notes))
 
 
 def _of_folders(path: Path) -> tuple[list[Record], Labels]:
@@ -164,7 +166,9 @@ def _of_folders(path: Path) -> tuple[list[Record], Labels]:
 
 def _of_pairs(path: Path, masks: _Masks) -> tuple[list[Record], Labels]:
     pairs = records_of_pairs(path)
-    records, labels = masks.labels(pairs.records, path, pairs)
+    records, labels = masks.labels(
+        pairs.records, path, classes=pairs.class_names, values=pairs.values
+    )
     records, more = patients_from_headers(records)
     return records, replace(labels, notes=(*labels.notes, *pairs.notes, *more))
 

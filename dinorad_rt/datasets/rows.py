@@ -1,4 +1,4 @@
-"""Rows of a table → records: which column is which, and which file each row means."""
+"""Rows of a table → records: which file each row means, and what it says of it."""
 
 from __future__ import annotations
 
@@ -7,97 +7,40 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dinorad_rt.datasets.columns import Columns, Layout, has_labels, layout_of
 from dinorad_rt.datasets.headers import index_headers, is_maybe_dicom
-from dinorad_rt.datasets.labels import (
-    Labels,
-    flag_columns,
-    labels_of_table,
-    looks_like_paths,
-    plain_integer,
-    shown_values,
-)
+from dinorad_rt.datasets.labels import Labels, labels_of_table, plain_integer
 from dinorad_rt.datasets.locate import IMAGE_SUFFIXES, Locator, suffix_of
+from dinorad_rt.datasets.outlines import refuse_outlines
 from dinorad_rt.datasets.patients import found_patients
 from dinorad_rt.datasets.record import Record
+from dinorad_rt.datasets.run_tables import labels_of_runs, with_runs
 from dinorad_rt.datasets.splits import parse_split
-from dinorad_rt.datasets.table import ALIASES, Table
+from dinorad_rt.datasets.table import Table
 from dinorad_rt.errors import TableError
 from dinorad_rt.identifiers import listed
 from dinorad_rt.types import Split
 from dinorad_rt.words import count_of, verb_of
 
-_PROBED_ROWS = 50
-
 
 @dataclass(frozen=True)
-class Columns:
-    """What the user said of a table's columns; None for what is to be found out.
+class Rows:
+    """What a table holds.
 
     Attributes:
-        image, label, patient, split, mask: names of columns.
-        separator: what stands between several findings in one label.
+        records: in the table's order.
+        labels: None for masks.
+        classes: of masks that are runs in the table, background first; else None.
+        notes: what was found out, in words.
     """
 
-    image: str | None = None
-    label: str | None = None
-    patient: str | None = None
-    split: str | None = None
-    mask: str | None = None
-    separator: str | None = None
-
-    @property
-    def named(self) -> list[str]:
-        """The columns that were named."""
-        names = (self.image, self.label, self.patient, self.split, self.mask)
-        return [name for name in names if name is not None]
+    records: list[Record]
+    labels: Labels | None
+    classes: tuple[str, ...] | None
+    notes: list[str]
 
 
-@dataclass(frozen=True)
-class _Layout:
-    """Column of each kind, None where the table has none."""
-
-    image: str | None
-    patient: str | None
-    split: str | None
-    mask: str | None
-    frame: str | None
-    study: str | None
-    series: str | None
-    sop: str | None
-
-    @property
-    def taken(self) -> set[str]:
-        return {name for name in vars(self).values() if name is not None}
-
-
-def is_segmentation(table: Table, columns: Columns, task: str) -> bool:
-    """Whether a table is read for its masks: if asked for, or if it holds no class per image."""
-    if task != "auto" or columns.mask is not None:
-        return task != "classification"
-    if columns.label is not None:
-        return False
-    return has_masks(table) and not has_labels(table)
-
-
-def has_masks(table: Table) -> bool:
-    """Whether a table has a column of masks, by its name or by files under labels."""
-    label = table.find("label", None)
-    named = table.find("mask", None) is not None
-    return named or (label is not None and looks_like_paths(table.column(label)))
-
-
-def has_labels(table: Table) -> bool:
-    """Whether a table has a column of classes, or of 0 and 1 for findings."""
-    label = table.find("label", None)
-    if label is not None:
-        return not looks_like_paths(table.column(label))
-    taken = {name for kind in ALIASES if (name := table.find(kind, None)) is not None}
-    return bool(flag_columns(table, taken))
-
-
-def records_of_table(
-    table: Table, columns: Columns, root: Path, *, masks: bool = False
-) -> tuple[list[Record], Labels | None, list[str]]:
+def records_of_table(table: Table, columns: Columns, root: Path, *, masks: bool = False) -> Rows:
     """Interpret a table.
 
     Args:
@@ -106,25 +49,20 @@ def records_of_table(
         root: folder that paths start from.
         masks: read it for its masks, see `is_segmentation`.
 
-    Returns:
-        Records in the table's order, their labels (None for masks), and notes.
-
     Raises:
         TableError: a column or cell that cannot be understood.
         LabelError: labels that no classification can use.
+        MaskError: runs that do not fit their images.
     """
     locator = Locator(root)
-    split, notes = _split_column(table, columns.split)
-    layout = _Layout(
-        image=_image_column(table, columns.image, locator),
-        patient=table.find("patient", columns.patient),
-        split=split,
-        mask=_mask_column(table, columns) if masks else table.find("mask", None),
-        **{kind: table.find(kind, None) for kind in ("frame", "study", "series", "sop")},
-    )
-    labels = (
-        None if masks else labels_of_table(table, columns.label, layout.taken, columns.separator)
-    )
+    layout, notes = layout_of(table, columns, locator, masks)
+    runs = layout.runs
+    derived = runs is not None and columns.label is None
+    if runs is not None and runs.classes is None:
+        derived = derived and not has_labels(table)
+    labels = None
+    if not (masks or derived):
+        labels = labels_of_table(table, columns.label, layout.taken, columns.separator)
     if layout.image is None:
         pairs, more = _files_by_uid(table, layout, locator)
     else:
@@ -136,66 +74,15 @@ def records_of_table(
         notes += more
     if any(r.patient is None for r in records) and any(r.patient is not None for r in records):
         notes.append("images without a patient count as patients of their own")
-    return records, labels, notes + _unlisted(records)
-
-
-def _image_column(table: Table, wanted: str | None, locator: Locator) -> str | None:
-    """The wanted column; else one of the usual names, else any, whose cells name files."""
-    if wanted is not None:
-        return table.find("image", wanted)
-    simple = {_simple(name): name for name in reversed(table.header)}
-    usual = [simple[alias] for alias in ALIASES["image"] if alias in simple]
-    aside = {table.find(kind, None) for kind in ("mask", "label", "split")}
-    others = [name for name in table.header if name not in usual and name not in aside]
-    for name in (*usual, *others):
-        cells = table.column(name)[:_PROBED_ROWS]
-        if any(_is_file_name(cell) and locator.find(cell) is not None for cell in cells):
-            return name
-    uids = any(table.find(kind, None) for kind in ("sop", "series", "study", "patient"))
-    if not usual and not uids:
-        raise table.missing("image", "--image-column")
-    return usual[0] if usual else None
-
-
-def _mask_column(table: Table, columns: Columns) -> str:
-    """The column of masks, several separated by commas for one file per class.
-
-    Raises:
-        TableError: there is none.
-    """
-    if columns.mask is not None and columns.mask not in table.header and "," in columns.mask:
-        parts = [table.find("mask", part.strip()) or "" for part in columns.mask.split(",")]
-        return ",".join(parts)
-    found = table.find("mask", columns.mask)
-    if found is not None:
-        return found
-    label = table.find("label", columns.label)
-    if label is not None and looks_like_paths(table.column(label)):
-        return label
-    raise table.missing("mask", "--mask-column")
-
-
-def _is_file_name(cell: str) -> bool:
-    """False for what is no name of a file, such as the small numbers of a label column."""
-    return bool(cell) and not (cell.isdigit() and len(cell) < 3)
-
-
-def _split_column(table: Table, wanted: str | None) -> tuple[str | None, list[str]]:
-    """The split column, if its cells can be understood; guesses that cannot are left alone."""
-    name = table.find("split", wanted)
-    if name is None:
-        return None, []
-    cells = table.column(name)
-    unknown = sorted({cell for cell in cells if parse_split(cell) is None})
-    if not unknown:
-        return name, []
-    if wanted is None and _simple(name) != "split":
-        return None, [f"column {name!r} holds no train, val, test: not used as split"]
-    raise TableError(
-        f"{table.source.name}: split column {name!r} holds {shown_values(unknown)} in "
-        f"{sum(cell in unknown for cell in cells)} rows.",
-        "Allowed: train, val, test (also training, valid, validation, dev, testing).",
-    )
+    classes = None
+    if runs is not None and labels is None:
+        rows = [row for row, _ in pairs]
+        if masks:
+            records, classes, more = with_runs(records, rows, table, runs, root)
+            notes += more
+        else:
+            records, labels = labels_of_runs(records, rows, table, runs)
+    return Rows(records, labels, classes, notes + _unlisted(records))
 
 
 Pairs = list[tuple[int, Path]]
@@ -214,7 +101,7 @@ def _files_by_name(table: Table, column: str, locator: Locator) -> tuple[Pairs, 
     return [(i, locator.find(c) or locator.expected(c)) for i, c in enumerate(cells)], []
 
 
-def _files_by_uid(table: Table, layout: _Layout, locator: Locator) -> tuple[Pairs, list[str]]:
+def _files_by_uid(table: Table, layout: Layout, locator: Locator) -> tuple[Pairs, list[str]]:
     """Rows that name SOP instance, series, study or patient: join them to DICOM headers."""
     headers = index_headers(path for path in locator.files if is_maybe_dicom(path))
     for level in ("sop", "series", "study", "patient"):
@@ -245,10 +132,12 @@ def _files_by_uid(table: Table, layout: _Layout, locator: Locator) -> tuple[Pair
 
 
 def _records(
-    table: Table, layout: _Layout, labels: Labels | None, pairs: Pairs, locator: Locator
+    table: Table, layout: Layout, labels: Labels | None, pairs: Pairs, locator: Locator
 ) -> list[Record]:
     empty = [""] * len(table.rows)
     masks = _masks(table, layout, locator)
+    if labels is None and layout.mask in table.header and not any(masks):
+        refuse_outlines(table, layout.mask)
 
     def cells(column: str | None) -> Sequence[str]:
         return empty if column is None else table.column(column)
@@ -273,7 +162,7 @@ def _records(
     ]
 
 
-def _masks(table: Table, layout: _Layout, locator: Locator) -> list[tuple[Path, ...]]:
+def _masks(table: Table, layout: Layout, locator: Locator) -> list[tuple[Path, ...]]:
     """Mask files of each row: none if blank or if one of several does not exist."""
     if layout.mask is None:
         return [()] * len(table.rows)
@@ -316,7 +205,3 @@ def _unlisted(records: Sequence[Record]) -> list[str]:
     stand = verb_of(len(found), "stands", "stand")
     beside = f"{count_of(len(found), 'image')} beside the listed ones {stand} in no row"
     return [beside + listed(sorted(found))]
-
-
-def _simple(name: str) -> str:
-    return "".join(character for character in name.lower() if character.isalnum())

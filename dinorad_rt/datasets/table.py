@@ -30,7 +30,10 @@ ALIASES: dict[str, list[str]] = {
         "person personid mrn"
     ).split(),
     "split": "split set subset partition fold phase datasplit dataset usage".split(),
-    "mask": "mask maskpath segmentation segmentationpath seg segpath maskfile".split(),
+    "mask": (
+        "mask maskpath segmentation segmentationpath seg segpath maskfile encodedpixels rle "
+        "rlemask maskrle encodedmask"
+    ).split(),
     "frame": "frame frameindex slice sliceindex sliceid".split(),
     "study": "study studyid studyinstanceuid studykey examination accession".split(),
     "series": "series seriesid seriesinstanceuid serieskey".split(),
@@ -79,7 +82,7 @@ class Table:
         """
         if wanted is not None:
             return self._named(wanted, option or f"--{kind}-column")
-        simple = {_simple(name): name for name in reversed(self.header)}
+        simple = {simple_name(name): name for name in reversed(self.header)}
         return next((simple[alias] for alias in ALIASES[kind] if alias in simple), None)
 
     def missing(self, kind: str, option: str) -> TableError:
@@ -97,9 +100,9 @@ class Table:
     def _named(self, wanted: str, option: str) -> str:
         if wanted in self.header:
             return wanted
-        simple = {_simple(name): name for name in self.header}
-        if _simple(wanted) in simple:
-            return simple[_simple(wanted)]
+        simple = {simple_name(name): name for name in self.header}
+        if simple_name(wanted) in simple:
+            return simple[simple_name(wanted)]
         raise TableError(
             f"{self.source.name} has no column {wanted!r}. Columns found: {self.listed()}.",
             f"Give one of them with {option}.",
@@ -247,5 +250,6 @@ def _with_decimal_points(table: Table) -> Table:
     return replace(table, rows=tuple(rows))
 
 
-def _simple(name: str) -> str:
+def simple_name(name: str) -> str:
+    """Lower case, letters and digits alone: `Image ID` → `imageid`."""
     return "".join(character for character in name.lower() if character.isalnum())

@@ -67,6 +67,10 @@ def test_defaults_reach_every_entry(tmp_path: Path) -> None:
         (GOOD.replace('"vits14"', '"vits14"\nimage_size = 9000'), "not within 14 to 8192"),
         (GOOD.replace('"knn"', '"knn"\nseeds = [-1]'), "seeds = -1 is not within 0 to"),
         (GOOD.replace('"knn"', '"knn"\npreprocessing = "dinorad:lnug"'), "lung"),
+        (
+            GOOD + '[[datasets]]\nname = "ours"\ndata = "gone"\n',
+            "[[datasets]] 2 (ours), data: ",
+        ),
         ("title = 3\n" + GOOD, "not a text"),
         ("", "no [[models]]"),
         ("[[models]\n", "cannot be read"),
