@@ -13,6 +13,8 @@ A backend is one module in this folder with the names of `Backend`:
 
 from __future__ import annotations
 
+import os
+import threading
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -109,7 +111,8 @@ class Backend(Protocol):
 class AbstractRunner(ABC):
     """Runs one engine. A context manager: nothing is loaded before `with`, all is freed after.
 
-    One thread uses it. Calls run outside the GIL, so decoding in other threads goes on meanwhile.
+    One thread of one process uses it; others are refused. Calls run outside the GIL, so decoding in
+    other threads goes on meanwhile.
 
     Attributes:
         backend: name of the backend.
@@ -128,11 +131,13 @@ class AbstractRunner(ABC):
         self.outputs = engine.outputs
         self.look_ahead = max(1, look_ahead)
         self._active = False
-        self._streaming = False
+        self._process = 0
+        self._busy = threading.Lock()
 
     def __enter__(self) -> Self:
         self._activate()
         self._active = True
+        self._process = os.getpid()
         return self
 
     def __exit__(
@@ -156,8 +161,8 @@ class AbstractRunner(ABC):
             tokens, dim); `logits` of a trained run. The arrays are the caller's own.
 
         Raises:
-            EngineError: used outside `with`, while a stream runs, or an input of another shape or
-                type.
+            EngineError: used outside `with`, while a stream runs, in a forked process, or an input
+                of another shape or type.
         """
         self._check_free()
         return next(self._stream(iter((pixel_values,))))
@@ -195,9 +200,10 @@ class AbstractRunner(ABC):
 
     def _stream(self, batches: Iterator[np.ndarray]) -> Iterator[Rows]:
         self._check_free()  # again: another stream may have begun since this one was asked for
+        if not self._busy.acquire(blocking=False):
+            raise _busy()
         flight: deque[tuple[Any, int, bool]] = deque()
         parts: list[Rows] = []
-        self._streaming = True
         try:
             for pixel_values in batches:
                 self._check_input(pixel_values)
@@ -210,10 +216,12 @@ class AbstractRunner(ABC):
             while flight:
                 yield from self._finish_oldest(flight, parts)
         finally:
-            self._streaming = False
-            for ticket, _, _ in flight:  # left early: nothing may still run on freed memory
-                with suppress(Exception):  # of results that nobody waits for any more
-                    self._collect(ticket)
+            try:
+                for ticket, _, _ in flight:  # left early: nothing may still run on freed memory
+                    with suppress(Exception):  # of results that nobody waits for any more
+                        self._collect(ticket)
+            finally:
+                self._busy.release()
 
     def _finish_oldest(
         self, flight: deque[tuple[Any, int, bool]], parts: list[Rows]
@@ -228,11 +236,13 @@ class AbstractRunner(ABC):
     def _check_free(self) -> None:
         if not self._active:
             raise EngineError("The runner is not active.", "Use it as a context manager: with ...")
-        if self._streaming:
+        if self._process != os.getpid():  # threads and GPUs do not come along: it would hang
             raise EngineError(
-                "The runner is busy with an unfinished infer_stream.",
-                "Read the stream to its end or close() it before the next call.",
+                "The runner was opened in another process, of which this one is a fork.",
+                "Open it here: with open_runner(engine) as runner: ...",
             )
+        if self._busy.locked():
+            raise _busy()
 
     def _check_input(self, pixel_values: np.ndarray) -> None:
         expected = self.input_shape
@@ -265,6 +275,14 @@ class AbstractRunner(ABC):
     @abstractmethod
     def _collect(self, ticket: Any) -> Rows:
         """Wait for a call; its outputs, with at least the rows that were submitted."""
+
+
+def _busy() -> EngineError:
+    return EngineError(
+        "The runner is busy with an unfinished infer_stream, or with a call of another thread.",
+        "Read the stream to its end or close() it before the next call; give each thread a runner "
+        "of its own.",
+    )
 
 
 def pad_rows(chunk: np.ndarray, batch: int) -> np.ndarray:

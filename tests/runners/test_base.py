@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import multiprocessing
+import os
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
@@ -159,6 +165,61 @@ def test_a_second_stream_waits_for_the_end_of_the_first() -> None:
             next(second)
         next(first)
         assert next(first, None) is None and runner.flying == 0
+
+
+def test_two_threads_never_share_a_call() -> None:
+    """One is refused, at whatever moment it comes: both would write into the engine's buffers."""
+
+    class Meeting(_Counting):
+        """Two threads that have passed the check meet, as they may at any bytecode."""
+
+        checked = threading.Barrier(2)
+
+        def _check_free(self) -> None:
+            super()._check_free()
+            if threading.current_thread() is not threading.main_thread():
+                with contextlib.suppress(threading.BrokenBarrierError):
+                    self.checked.wait(timeout=1)
+
+        def _submit(self, chunk: np.ndarray) -> np.ndarray:
+            found = super()._submit(chunk)
+            time.sleep(0.2)
+            return found
+
+    def call(_: int) -> str:
+        try:
+            return str(len(runner.infer(_batches(4)[0])["patch_mean"]))
+        except EngineError as error:
+            return error.problem
+
+    with Meeting() as runner:
+        with ThreadPoolExecutor(2) as pool:
+            found = sorted(pool.map(call, range(2)))
+        assert found[0] == "4" and "call of another thread" in found[1]
+        assert runner.most == 1
+        assert len(runner.infer(_batches(3)[0])["patch_mean"]) == 3
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_process_is_refused_and_does_not_hang() -> None:
+    """Its copy of the runner has no threads: what it hands to them would never come back."""
+    with _Threaded() as runner:
+        runner.infer(_batches(1)[0])
+        context = multiprocessing.get_context("fork")
+        here, there = context.Pipe()
+
+        def child() -> None:
+            try:
+                runner.infer(_batches(1)[0])
+            except EngineError as error:
+                there.send(error.problem)
+
+        process = context.Process(target=child, daemon=True)
+        process.start()
+        assert here.poll(20), "the child hangs"
+        assert "opened in another process" in here.recv()
+        process.join()
+        assert len(runner.infer(_batches(2)[0])["patch_mean"]) == 2
 
 
 def test_a_runner_works_again_after_several_calls_failed() -> None:
