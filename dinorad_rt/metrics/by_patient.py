@@ -8,6 +8,7 @@ size (resamples, images) is made, and no resample is sorted.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,27 @@ from dinorad_rt.metrics.decisions import calibration_gaps
 _EXACT_FLOAT32 = 2**24
 
 
+class AurocByPatient:
+    """AUROC of one class; ties count half.
+
+    Args:
+        positive: (samples,) bool.
+        score: (samples,), higher means more positive.
+        patient: (samples,) index of each sample's patient, from 0.
+        patients: number of patients.
+    """
+
+    def __init__(
+        self, positive: np.ndarray, score: np.ndarray, patient: np.ndarray, patients: int
+    ) -> None:
+        self._steps = _Steps(positive, score, patient, patients)
+        self.steps = self._steps.count
+
+    def __call__(self, counts: np.ndarray) -> np.ndarray:
+        """AUROC (1, resamples) of counts (resamples, patients); NaN if undefined."""
+        return self._steps.drawn(counts).auroc[None]
+
+
 class RankingByPatient:
     """AUROC, average precision and sensitivity at a specificity of one class.
 
@@ -26,10 +48,7 @@ class RankingByPatient:
     the ROC curve, not a deployed threshold.
 
     Args:
-        positive: (samples,) bool.
-        score: (samples,), higher means more positive.
-        patient: (samples,) index of each sample's patient, from 0.
-        patients: number of patients.
+        positive, score, patient, patients: as for `AurocByPatient`.
         specificity: of the sensitivity; None leaves it out.
     """
 
@@ -43,8 +62,62 @@ class RankingByPatient:
         specificity: float | None = None,
     ) -> None:
         self._specificity = specificity
+        self._steps = _Steps(positive, score, patient, patients)
+        self.steps = self._steps.count
+
+    def __call__(self, counts: np.ndarray) -> np.ndarray:
+        """AUROC, average precision and, if asked for, sensitivity: (2 or 3, resamples) of counts
+        (resamples, patients); NaN if undefined."""
+        drawn = self._steps.drawn(counts)
+        found = np.cumsum(drawn.hits, axis=0)
+        sensitivity = self._sensitivity(found, drawn)
+        wrong = drawn.wrong
+        wrong += found
+        precision = np.zeros(found.shape)
+        np.divide(found, wrong, out=precision, where=wrong > 0, dtype=np.float64)
+        rows = [drawn.auroc, ratio(_dot(drawn.hits, precision), drawn.positives)]
+        return np.stack(rows + sensitivity)
+
+    def _sensitivity(self, found: np.ndarray, drawn: _Drawn) -> list[np.ndarray]:
+        """The best threshold is a positive's score."""
+        if self._specificity is None:
+            return []
+        allowed = (1 - self._specificity) * drawn.negatives + 1e-9
+        last = (drawn.wrong <= allowed).sum(axis=0) - 1
+        best = np.zeros(len(drawn.positives))
+        if self.steps:
+            best = np.take_along_axis(found, np.maximum(last, 0)[None], axis=0)[0].astype(float)
+            best[last < 0] = 0.0
+        return [np.where(drawn.negatives > 0, ratio(best, drawn.positives), np.nan)]
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """What some resamples hold at each step: (steps, resamples), highest score first.
+
+    Attributes:
+        hits: positives of the step.
+        wrong: negatives at or above the step.
+        positives, negatives, auroc: (resamples,) of all steps.
+    """
+
+    hits: np.ndarray
+    wrong: np.ndarray
+    positives: np.ndarray
+    negatives: np.ndarray
+    auroc: np.ndarray
+
+
+class _Steps:
+    """Positives and negatives of each patient at each distinct score of a positive."""
+
+    def __init__(
+        self, positive: np.ndarray, score: np.ndarray, patient: np.ndarray, patients: int
+    ) -> None:
         order = np.argsort(-score, kind="stable")
-        tie = np.cumsum(np.isin(np.arange(len(order)), tie_starts(score[order]))) - 1
+        starts = np.zeros(len(order), bool)
+        starts[tie_starts(score[order])] = True
+        tie = np.cumsum(starts) - 1
         truth, who = positive[order], patient[order]
         steps = np.unique(tie[truth])
         step = np.searchsorted(steps, tie)  # first step at or below each sample
@@ -52,46 +125,28 @@ class RankingByPatient:
         counted = step < len(steps)
         shape = (len(steps), patients)
         dtype = _exact_dtype(patient)
-        self._positives = _sums(step[truth], who[truth], shape, dtype)
+        self._hits = _sums(step[truth], who[truth], shape, dtype)
         between, tied = (~truth & part & counted for part in (~within, within))
         self._between = _sums(step[between], who[between], shape, dtype)
-        self._tied = _sums(step[tied], who[tied], shape, dtype)
+        self._tied = _sums(step[tied], who[tied], shape, dtype) if tied.any() else None
+        self._positives = np.bincount(who[truth], minlength=patients).astype(np.float64)
         self._negatives = np.bincount(who[~truth], minlength=patients).astype(np.float64)
-        self.steps = len(steps)
+        self.count = len(steps)
 
-    def __call__(self, counts: np.ndarray) -> np.ndarray:
-        """AUROC, average precision and, if asked for, sensitivity: (2 or 3, resamples) of counts
-        (resamples, patients); NaN if undefined."""
-        drawn = np.ascontiguousarray(counts.T, dtype=self._positives.dtype)
-        hits, tied = self._positives @ drawn, self._tied @ drawn
-        wrong = self._between @ drawn
-        wrong += tied
+    def drawn(self, counts: np.ndarray) -> _Drawn:
+        """Sums of counts (resamples, patients)."""
+        drawn = np.ascontiguousarray(counts.T, dtype=self._hits.dtype)
+        positives, negatives = counts @ self._positives, counts @ self._negatives
+        hits, wrong = self._hits @ drawn, self._between @ drawn
+        halves: np.ndarray | float = 0.0
+        if self._tied is not None:
+            tied = self._tied @ drawn
+            wrong += tied
+            halves = 0.5 * _dot(hits, tied)
         np.cumsum(wrong, axis=0, out=wrong)
-        found = np.cumsum(hits, axis=0)
-        total = found[-1].astype(np.float64) if self.steps else np.zeros(len(counts))
-        negatives = counts @ self._negatives
-        beaten = negatives * total - _dot(hits, wrong) + 0.5 * _dot(hits, tied)
-        rows = [ratio(beaten, negatives * total)]
-        sensitivity = self._sensitivity(found, wrong, negatives, total)
-        wrong += found
-        precision = np.zeros(found.shape)
-        np.divide(found, wrong, out=precision, where=wrong > 0, dtype=np.float64)
-        rows.append(ratio(_dot(hits, precision), total))
-        return np.stack(rows + sensitivity)
-
-    def _sensitivity(
-        self, found: np.ndarray, wrong: np.ndarray, negatives: np.ndarray, total: np.ndarray
-    ) -> list[np.ndarray]:
-        """The best threshold is a positive's score."""
-        if self._specificity is None:
-            return []
-        allowed = (1 - self._specificity) * negatives + 1e-9
-        last = (wrong <= allowed).sum(axis=0) - 1
-        best = np.zeros(len(total))
-        if self.steps:
-            best = np.take_along_axis(found, np.maximum(last, 0)[None], axis=0)[0].astype(float)
-            best[last < 0] = 0.0
-        return [np.where(negatives > 0, ratio(best, total), np.nan)]
+        pairs = negatives * positives
+        auroc = ratio(pairs - _dot(hits, wrong) + halves, pairs)
+        return _Drawn(hits, wrong, positives, negatives, auroc)
 
 
 class SharesByPatient:

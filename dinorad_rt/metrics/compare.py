@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -19,14 +20,16 @@ from dinorad_rt.embeddings.table import DatasetInfo
 from dinorad_rt.errors import LabelError, ProtocolError, unknown_name
 from dinorad_rt.metrics.answers import Comparison, Question, comparison_of, corrected, plain
 from dinorad_rt.metrics.comparisons import (
+    Drawn,
     SwapStatistic,
     auroc_swap,
     mean_swap,
-    paired_bootstrap,
+    paired_differences,
     permutation_test,
 )
 from dinorad_rt.metrics.decisions import predicted_labels
 from dinorad_rt.metrics.delong import compare_auroc
+from dinorad_rt.metrics.intervals import bootstrap_draws
 from dinorad_rt.metrics.report import Panel, one_vs_rest, panel_of, present_classes
 
 if TYPE_CHECKING:
@@ -37,20 +40,17 @@ __all__ = ["Comparison", "Question", "chosen_predictions", "compare_runs", "run_
 
 @dataclass(frozen=True)
 class _Run:
-    """One run's scores, repeats of one setting, with rows in the common order."""
+    """One run's scores, repeats of one setting, with rows in the common order.
+
+    Attributes:
+        name: of the run, with its setting.
+        scores: of each repeat.
+        drawn: the metric's mean over the repeats, of the samples as they are and of the resamples.
+    """
 
     name: str
     scores: tuple[np.ndarray, ...]
-    panels: tuple[Panel, ...]
-
-    def metric(self, row: int) -> Any:
-        """Counts → (1, resamples) mean over repeats of one row of the panel."""
-
-        def measure(counts: np.ndarray) -> np.ndarray:
-            values = [panel.metric(counts)[row : row + 1] for panel in self.panels]
-            return np.asarray(np.mean(values, axis=0))
-
-        return measure
+    drawn: Drawn
 
 
 def compare_runs(
@@ -82,18 +82,13 @@ def compare_runs(
     _check_settings(runs, settings or {})
     first = runs[0]
     rows = [_aligned(first, run, name) for run, name in zip(runs, names, strict=True)]
-    usable, _ = present_classes(first.labels, first.class_names)
     groups = by_appearance(first.patients)
     patients = (groups.index, len(groups))
     prepared = [
-        _prepared(run, name, order, patients=patients, usable=usable, settings=settings)
+        _prepared(run, name, order, first, patients=patients, settings=settings, question=question)
         for run, name, order in zip(runs, names, rows, strict=True)
     ]
-    row = _row(prepared[0].panels[0], first, question)
-    found = [
-        _pair(a, b, first, row, question=question, usable=usable)
-        for a, b in combinations(prepared, 2)
-    ]
+    found = [_pair(a, b, first, question) for a, b in combinations(prepared, 2)]
     return corrected(found, question)
 
 
@@ -149,28 +144,41 @@ def _prepared(
     run: Results,
     name: str,
     order: np.ndarray,
+    first: Results,
     *,
     patients: tuple[np.ndarray, int],
-    usable: Sequence[int],
     settings: Mapping[str, Any] | None,
+    question: Question,
 ) -> _Run:
     setting, items = chosen_predictions(run, settings)
-    labels = np.asarray(run.labels)[order]
-    dataset = DatasetInfo(run.dataset, run.task, run.class_names)
     scores = tuple(item.scores[order] for item in items)
-    panels = tuple(
-        panel_of(
-            part,
-            labels,
-            patients,
-            dataset,
-            usable=usable,
-            specificity=float(run.settings.get("specificity", 0.9)),
-        )
-        for part in scores
+    usable, _ = present_classes(first.labels, first.class_names)
+    index = _class_index(first, question)
+    build = partial(
+        panel_of,
+        labels=first.labels,
+        patients=patients,
+        dataset=DatasetInfo(first.dataset, first.task, first.class_names),
+        specificity=float(run.settings.get("specificity", 0.9)),
+    )
+    asked = [index] if index in usable else usable
+    panels = [build(part, usable=asked, only=question.metric) for part in scores]
+    if (question.metric, index) not in panels[0].keys:
+        raise _no_metric(build(scores[0], usable=usable), index, first, question)
+    row = panels[0].keys.index((question.metric, index))
+
+    def measure(counts: np.ndarray) -> np.ndarray:
+        return np.asarray(np.mean([panel.metric(counts)[row] for panel in panels], axis=0))[None]
+
+    drawn = bootstrap_draws(
+        measure,
+        patients[1],
+        resamples=question.resamples,
+        seed=question.seed,
+        width=max(panel.width for panel in panels),
     )
     shown = ", ".join(f"{key} {value}" for key, value in setting.items())
-    return _Run(f"{name} ({shown})" if shown else name, scores, panels)
+    return _Run(f"{name} ({shown})" if shown else name, scores, drawn)
 
 
 def chosen_predictions(
@@ -215,51 +223,44 @@ def _check_settings(runs: Sequence[Results], settings: Mapping[str, Any]) -> Non
             raise unknown_name("setting", name, known, f"these runs have {listed}")
 
 
-def _row(panel: Panel, run: Results, question: Question) -> int:
-    """Which row of the panel the question is about."""
-    index = None
-    if question.class_name is not None:
-        names = run.class_names if run.task != "binary" else run.class_names[-1:]
-        if question.class_name not in names:
-            raise unknown_name("class", question.class_name, names, ", ".join(names))
-        if run.task != "binary":
-            index = run.class_names.index(question.class_name)
-    if (question.metric, index) in panel.keys:
-        return panel.keys.index((question.metric, index))
+def _class_index(run: Results, question: Question) -> int | None:
+    """Index of the class that the question is about; None for all, and of a binary task's one.
+
+    Raises:
+        UnknownNameError: no such class.
+    """
+    if question.class_name is None:
+        return None
+    names = run.class_names if run.task != "binary" else run.class_names[-1:]
+    if question.class_name not in names:
+        raise unknown_name("class", question.class_name, names, ", ".join(names))
+    return None if run.task == "binary" else run.class_names.index(question.class_name)
+
+
+def _no_metric(panel: Panel, index: int | None, run: Results, question: Question) -> ProtocolError:
+    """The error for a metric that runs do not have, with those of the panel, which has all."""
     have = dict.fromkeys(name for name, c in panel.keys if (c is None) == (index is None))
-    of = f" of {question.class_name}" if index is not None else ""
-    raise ProtocolError(
+    of = "" if index is None else f" of {question.class_name}"
+    return ProtocolError(
         f"A {run.task} run has no {question.metric}{of} on these test images.",
         f"It has {', '.join(have)}.",
     )
 
 
-def _pair(
-    a: _Run, b: _Run, run: Results, row: int, *, question: Question, usable: Sequence[int]
-) -> Comparison:
-    patients = len(np.unique(run.patients))
-    first, second = a.metric(row), b.metric(row)
-    (found,) = paired_bootstrap(
-        first,
-        second,
-        patients,
-        resamples=question.resamples,
-        seed=question.seed,
-        width=max(panel.width for panel in (*a.panels, *b.panels)),
-    )
-    once = np.ones((1, patients), dtype=np.int64)
+def _pair(a: _Run, b: _Run, run: Results, question: Question) -> Comparison:
+    (found,) = paired_differences(a.drawn, b.drawn)
     return comparison_of(
         found,
         (a.name, b.name),
-        (float(first(once)[0, 0]), float(second(once)[0, 0])),
+        (float(a.drawn[0][0]), float(b.drawn[0][0])),
         question,
-        (len(run.labels), patients),
-        p_delong=_delong(a, b, run, question, usable),
-        p_permutation=_permutation(a, b, run, question, usable),
+        (len(run.labels), len(np.unique(run.patients))),
+        p_delong=_delong(a, b, run, question),
+        p_permutation=_permutation(a, b, run, question),
     )
 
 
-def _classes(run: Results, question: Question, usable: Sequence[int]) -> list[int]:
+def _classes(run: Results, question: Question) -> list[int]:
     """Classes whose AUROCs the metric is the mean of; none for other metrics."""
     if question.metric != "auroc":
         return []
@@ -267,13 +268,11 @@ def _classes(run: Results, question: Question, usable: Sequence[int]) -> list[in
         return [len(run.class_names) - 1]
     if question.class_name is not None:
         return [run.class_names.index(question.class_name)]
-    return list(usable)
+    return present_classes(run.labels, run.class_names)[0]
 
 
-def _delong(
-    a: _Run, b: _Run, run: Results, question: Question, usable: Sequence[int]
-) -> float | None:
-    classes = _classes(run, question, usable)
+def _delong(a: _Run, b: _Run, run: Results, question: Question) -> float | None:
+    classes = _classes(run, question)
     if len(classes) != 1 or len(a.scores) > 1 or len(b.scores) > 1:
         return None
     positive = one_vs_rest(run.labels, len(run.class_names))[:, classes[0]]
@@ -284,13 +283,11 @@ def _delong(
         return None
 
 
-def _permutation(
-    a: _Run, b: _Run, run: Results, question: Question, usable: Sequence[int]
-) -> float | None:
+def _permutation(a: _Run, b: _Run, run: Results, question: Question) -> float | None:
     if len(a.scores) > 1 or len(b.scores) > 1:
         return None
     left, right = a.scores[0], b.scores[0]
-    classes = _classes(run, question, usable)
+    classes = _classes(run, question)
     if classes:
         hot = one_vs_rest(run.labels, len(run.class_names))
         parts = [auroc_swap(hot[:, c], left[:, c], right[:, c]) for c in classes]

@@ -15,12 +15,16 @@ import numpy as np
 
 from dinorad_rt.appearance import by_appearance
 from dinorad_rt.errors import ProtocolError
-from dinorad_rt.metrics.classification import ratio, weighted_auroc
+from dinorad_rt.metrics.by_patient import AurocByPatient
+from dinorad_rt.metrics.classification import ratio
 from dinorad_rt.metrics.delong import midranks
 from dinorad_rt.metrics.intervals import LEVEL, RESAMPLES, CountMetric, bootstrap_draws
 
 SwapStatistic = Callable[[np.ndarray], np.ndarray]
 """Which samples are swapped (permutations, samples) bool → differences (permutations,)."""
+
+Drawn = tuple[np.ndarray, np.ndarray]
+"""What `bootstrap_draws` gives: values (metrics,) and draws (metrics, resamples)."""
 
 _CHUNK_VALUES = 2_000_000
 _TINY = 1e-12
@@ -80,14 +84,25 @@ def paired_bootstrap(
         patients: number of patients.
         resamples, seed, width: as for `intervals.bootstrap_patients`.
     """
-    values, draws = bootstrap_draws(
-        lambda counts: second(counts) - first(counts),
-        patients,
-        resamples=resamples,
-        seed=seed,
-        width=width,
+    return _differences(
+        *bootstrap_draws(
+            lambda counts: second(counts) - first(counts),
+            patients,
+            resamples=resamples,
+            seed=seed,
+            width=width,
+        )
     )
-    return [_difference(float(value), row) for value, row in zip(values, draws, strict=True)]
+
+
+def paired_differences(first: Drawn, second: Drawn) -> list[Difference]:
+    """Differences of each metric of two models from what `bootstrap_draws` gave of each.
+
+    Args:
+        first, second: values (metrics,) and draws (metrics, resamples), of one seed and the same
+            patients: then both models saw the same resamples.
+    """
+    return _differences(second[0] - first[0], second[1] - first[1])
 
 
 def permutation_test(
@@ -130,22 +145,20 @@ def permutation_test(
 def auroc_swap(positive: np.ndarray, first: np.ndarray, second: np.ndarray) -> SwapStatistic:
     """Difference of AUROCs under swaps; scores become ranks, so that models are comparable.
 
+    The scores of both models are sorted once: a swap draws each sample's score of one of them.
+
     Args:
         positive: (samples,) bool.
         first, second: (samples,) scores of the two models.
     """
-    ranks = midranks(first), midranks(second)
-    once = np.ones((1, len(positive)))
+    ranks = np.concatenate([midranks(first), midranks(second)])
+    places = np.arange(len(ranks))
+    auroc = AurocByPatient(np.tile(positive, 2), ranks, places, len(ranks))
 
     def statistic(swapped: np.ndarray) -> np.ndarray:
-        left = np.where(swapped, ranks[1], ranks[0])
-        right = np.where(swapped, ranks[0], ranks[1])
-        return np.array(
-            [
-                weighted_auroc(positive, b, once)[0] - weighted_auroc(positive, a, once)[0]
-                for a, b in zip(left, right, strict=True)
-            ]
-        )
+        kept = ~swapped
+        left, right = np.hstack([kept, swapped]), np.hstack([swapped, kept])
+        return np.asarray(auroc(right)[0] - auroc(left)[0])
 
     return statistic
 
@@ -206,6 +219,10 @@ def equivalence_test(draws: np.ndarray, margin: float, *, alpha: float = 0.05) -
     tails = (defined <= -margin).sum(), (defined >= margin).sum()
     p_value = (1 + int(max(tails))) / (1 + len(defined))
     return Equivalence(margin, low, high, p_value, p_value < alpha)
+
+
+def _differences(values: np.ndarray, draws: np.ndarray) -> list[Difference]:
+    return [_difference(float(value), row) for value, row in zip(values, draws, strict=True)]
 
 
 def _difference(value: float, draws: np.ndarray) -> Difference:

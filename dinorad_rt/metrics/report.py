@@ -13,12 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dinorad_rt.appearance import by_appearance
 from dinorad_rt.metrics.by_patient import (
+    AurocByPatient,
     CalibrationByPatient,
     RankingByPatient,
     accuracy_by_patient,
@@ -38,6 +40,7 @@ Key = tuple[str, int | None]
 """A metric and the class it is for; None for all."""
 
 RANKED = ("auroc", "average_precision", "sensitivity")
+MICRO, STUDY = "auroc_micro", "auroc_study"
 
 
 def present_classes(
@@ -163,6 +166,7 @@ def panel_of(
     *,
     usable: Sequence[int],
     specificity: float,
+    only: str | None = None,
 ) -> Panel:
     """All metrics of one set of scores.
 
@@ -173,56 +177,54 @@ def panel_of(
         dataset: task and classes.
         usable: class indices with positives and negatives.
         specificity: of the sensitivity.
+        only: the one metric that is wanted: others are left out where that saves time.
     """
     hot = one_vs_rest(labels, len(dataset.class_names))
-    ranked = _ranked(scores, hot, patients, dataset, usable, specificity=specificity)
-    decided = _decided(scores, labels, hot, patients, dataset)
-    parts = [ranked, decided]
+    parts = []
+    if only is None or only in (*RANKED, STUDY):
+        each = [] if dataset.task == "binary" else list(usable)
+        columns = [(hot[:, c], scores[:, c], *patients) for c in each or [usable[-1]]]
+        ranking = partial(RankingByPatient, specificity=specificity)
+        rankings = [(AurocByPatient if only == "auroc" else ranking)(*one) for one in columns]
+        parts.append(_ranked(rankings, each, len(dataset.class_names)))
+    if dataset.task != "binary" and only in (None, MICRO):
+        parts.append(_micro(scores, hot, patients))
+    if only is None or not parts:
+        parts.append(_decided(scores, labels, hot, patients, dataset))
 
     def metric(counts: np.ndarray) -> np.ndarray:
         return np.concatenate([part.metric(counts) for part in parts])
 
-    return Panel([key for part in parts for key in part.keys], metric, ranked.width)
+    keys = [key for part in parts for key in part.keys]
+    return Panel(keys, metric, max(part.width for part in parts))
 
 
 def _ranked(
-    scores: np.ndarray,
-    hot: np.ndarray,
-    patients: tuple[np.ndarray, int],
-    dataset: DatasetInfo,
-    usable: Sequence[int],
-    *,
-    specificity: float,
+    rankings: Sequence[AurocByPatient | RankingByPatient], each: Sequence[int], classes: int
 ) -> Panel:
-    """Metrics of the order of scores."""
-    each = [] if dataset.task == "binary" else list(usable)
-    rankings = [
-        RankingByPatient(hot[:, c], scores[:, c], *patients, specificity=specificity)
-        for c in each or [usable[-1]]
-    ]
-    keys: list[Key] = [(name, c) for name in RANKED for c in (None, *each)]
-    pairs: RankingByPatient | None = None
-    classes = len(dataset.class_names)
-    if each:
-        who = np.repeat(patients[0], classes)
-        pairs = RankingByPatient(hot.ravel(), scores.ravel(), who, patients[1])
-        keys.append(("auroc_micro", None))
-        if len(each) < classes:
-            keys.append(("auroc_study", None))
+    """Metrics of the order of scores, of the classes `each`; of a binary task's one if none."""
+    names = RANKED if isinstance(rankings[0], RankingByPatient) else RANKED[:1]
+    keys: list[Key] = [(name, c) for name in names for c in (None, *each)]
+    absent = 0 < len(each) < classes
+    keys += [(STUDY, None)] if absent else []
 
     def metric(counts: np.ndarray) -> np.ndarray:
         ranked = np.stack([ranking(counts) for ranking in rankings], axis=1)
         rows = [
             row for values in ranked for row in (values.mean(axis=0), *(values if each else ()))
         ]
-        if pairs is not None:
-            rows.append(pairs(counts)[0])
-        if each and len(each) < classes:
+        if absent:
             rows.append(np.nan_to_num(ranked[0]).sum(axis=0) / classes)
         return np.stack(rows)
 
-    steps = [item.steps for item in (*rankings, pairs) if item is not None]
-    return Panel(keys, metric, max(steps))
+    return Panel(keys, metric, max(ranking.steps for ranking in rankings))
+
+
+def _micro(scores: np.ndarray, hot: np.ndarray, patients: tuple[np.ndarray, int]) -> Panel:
+    """AUROC of all pairs of a sample and a class together."""
+    who = np.repeat(patients[0], hot.shape[1])
+    pairs = AurocByPatient(hot.ravel(), scores.ravel(), who, patients[1])
+    return Panel([(MICRO, None)], pairs, pairs.steps)
 
 
 def _decided(

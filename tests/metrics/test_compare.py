@@ -8,6 +8,7 @@ from sklearn.metrics import roc_auc_score
 
 from dinorad_rt.embeddings.table import DatasetInfo, EmbeddingTable
 from dinorad_rt.errors import ProtocolError, UnknownNameError
+from dinorad_rt.metrics import compare
 from dinorad_rt.metrics.compare import Question, chosen_predictions, compare_runs
 from dinorad_rt.protocols.judge import judge
 from dinorad_rt.protocols.knn import KNNSettings
@@ -111,6 +112,22 @@ def test_many_pairs_are_corrected_by_holm() -> None:
     order = np.argsort(raw)
     expected = np.minimum(np.maximum.accumulate(raw[order] * np.arange(6, 0, -1)), 1)
     np.testing.assert_allclose([found[i].p_holm for i in order], expected)
+
+
+def test_each_run_is_resampled_once_however_many_pairs_there_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    runs = []
+    for seed in range(4):
+        scores, labels = binary(0.5 + seed, seed)
+        runs.append(run_of([scores], labels))
+    seen: list[int] = []
+    plain = compare.bootstrap_draws
+    monkeypatch.setattr(
+        compare, "bootstrap_draws", lambda *a, **k: (seen.append(1), plain(*a, **k))[1]
+    )
+    assert len(compare_runs(runs, list("abcd"), QUICK)) == 6
+    assert len(seen) == 4
 
 
 def test_rows_in_another_order_are_the_same_images() -> None:

@@ -84,6 +84,25 @@ def test_permutation_of_aurocs_agrees_with_delong() -> None:
     assert observed == pytest.approx(aurocs[1] - aurocs[0])
 
 
+def test_swapped_aurocs_equal_scikit_learns_with_ties_and_one_sort(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    positive, scores, _ = models(5, 40)
+    scores = scores.round()  # ties within a model and between them
+    swaps = np.random.default_rng(6).random((30, len(positive))) < 0.5
+    sorts: list[int] = []
+    plain = np.argsort
+    monkeypatch.setattr(np, "argsort", lambda *a, **k: (sorts.append(1), plain(*a, **k))[1])
+    found = auroc_swap(positive, *scores)(swaps)
+    assert len(sorts) == 1  # of 25,000 images, a sort for each of 999 swaps took a minute a label
+    monkeypatch.undo()
+    ranks = [stats.rankdata(row) for row in scores]
+    for swap, value in zip(swaps, found, strict=True):
+        left, right = np.where(swap, ranks[1], ranks[0]), np.where(swap, ranks[0], ranks[1])
+        expected = roc_auc_score(positive, right) - roc_auc_score(positive, left)
+        assert value == pytest.approx(expected, abs=1e-14)
+
+
 def test_holm_equals_its_definition() -> None:
     """R: p.adjust(c(0.01, 0.04, 0.03, 0.005), "holm") is 0.03 0.06 0.06 0.02."""
     np.testing.assert_allclose(holm(np.array([0.01, 0.04, 0.03, 0.005])), [0.03, 0.06, 0.06, 0.02])

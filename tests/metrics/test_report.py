@@ -17,7 +17,7 @@ from torchmetrics.functional.classification import (
 from dinorad_rt.embeddings.table import DatasetInfo, EmbeddingTable
 from dinorad_rt.errors import ProtocolError
 from dinorad_rt.metrics.intervals import mean_of_repeats, patient_counts
-from dinorad_rt.metrics.report import panel_of, present_classes
+from dinorad_rt.metrics.report import Panel, panel_of, present_classes
 from dinorad_rt.protocols.judge import judge
 from dinorad_rt.protocols.knn import KNNSettings
 from dinorad_rt.reports.results import Predictions, Results
@@ -175,3 +175,26 @@ def test_specificity_is_a_setting() -> None:
     assert strict < loose  # type: ignore[operator]
     with pytest.raises(ProtocolError, match="between 0 and 1"):
         KNNSettings(specificity=1.0)
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel"])
+def test_one_metric_alone_is_the_same_to_the_bit_and_leaves_out_others(task: Task) -> None:
+    labels, scores = data(task)
+    classes = scores.shape[1]
+    info = DatasetInfo("toy", task, NAMES[:classes])
+    patients = (np.arange(len(labels)) // 2, len(labels) // 2)
+    usable = list(range(classes)) if task == "binary" else [0, 2]
+    counts = next(patient_counts(patients[1], resamples=20, seed=0))
+
+    def panel(only: str | None) -> Panel:
+        return panel_of(scores, labels, patients, info, usable=usable, specificity=0.9, only=only)
+
+    whole = panel(None)
+    everything = dict(zip(whole.keys, whole.metric(counts), strict=True))
+    for name in {name for name, _ in whole.keys}:
+        one = panel(name)
+        rows = dict(zip(one.keys, one.metric(counts), strict=True))
+        assert {key for key in whole.keys if key[0] == name} <= set(rows)
+        assert len(rows) < len(everything)
+        for key, row in rows.items():
+            np.testing.assert_array_equal(row, everything[key])
