@@ -18,6 +18,9 @@ from typing import Any, BinaryIO, cast
 from dinorad_rt.errors import DinoradError, NoSpaceError, OutputError, OutputExistsError
 from dinorad_rt.parts import folder_of, holder_of, is_in_use, is_part, new_part
 
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+"""What file systems without locks answer."""
+
 
 @contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
@@ -116,7 +119,8 @@ def write_once(target: Path, text: str) -> None:
 def held_lock(path: Path, waiting: Callable[[], object]) -> Iterator[None]:
     """Hold the lock file `path`; who comes second waits, after a call of `waiting`.
 
-    The operating system drops the lock of a process that dies, so none is left behind.
+    The operating system drops the lock of a process that dies, so none is left behind. Where the
+    file system has no locks (some network mounts) nobody waits, and the same work is done twice.
 
     Raises:
         NoSpaceError: the disk is full.
@@ -131,6 +135,11 @@ def held_lock(path: Path, waiting: Callable[[], object]) -> Iterator[None]:
         except filelock.Timeout:
             waiting()
             lock.acquire()
+        except NotImplementedError:  # filelock's word for a system call that is not there
+            pass
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
     try:
         yield
     finally:

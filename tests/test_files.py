@@ -75,6 +75,25 @@ def test_a_lock_that_cannot_be_made_names_its_folder(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.filterwarnings("ignore:flock not supported")
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_worked_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    fcntl = pytest.importorskip("fcntl")
+
+    def refuse(handle: int, operation: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    done = []
+    with held_lock(tmp_path / "key.lock", lambda: pytest.fail("nobody is waited for")):
+        with atomic_path(tmp_path / "file") as part:
+            part.write_text("x")
+        done.append(True)
+    assert done and (tmp_path / "file").read_text() == "x"
+
+
 def test_the_marker_of_a_folder_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     moved: list[str] = []
     rename = Path.rename

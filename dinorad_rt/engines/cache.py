@@ -6,7 +6,7 @@ import errno
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -134,15 +134,23 @@ def build_lock(key: str, say: Say) -> AbstractContextManager[None]:
     return held_lock(cache_dir(KIND) / f"{key}.lock", lambda: say(told))
 
 
-def new_engine_folder(key: str) -> AbstractContextManager[Path]:
+@contextmanager
+def new_engine_folder(key: str) -> Iterator[Path]:
     """A folder that becomes the engine of `key` if the block succeeds; else nothing remains.
 
-    To be used under `build_lock`.
+    To be used under `build_lock`. Where the file system has no locks another process may have built
+    the same engine meanwhile: then that one stays.
 
     Raises:
         NoSpaceError: the disk is full.
     """
-    return atomic_folder(engine_root() / key)
+    target = engine_root() / key
+    try:
+        with atomic_folder(target) as folder:
+            yield folder
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or not target.exists():
+            raise
 
 
 def write_manifest(folder: Path, facts: Mapping[str, Any]) -> Engine:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from dinorad_rt.engines.manifest import MANIFEST, Engine
 from dinorad_rt.errors import DinoradError, OutputError
-from dinorad_rt.files import read_json
+from dinorad_rt.files import NO_LOCKS, read_json
 from dinorad_rt.parts import remove_dead_parts
 from dinorad_rt.paths import CACHE_VARIABLE, cache_root
 from dinorad_rt.progress import Say
@@ -143,6 +143,10 @@ def _remove(entry: Entry, say: Say) -> int:
     except filelock.Timeout:
         say(f"{entry.kind} {entry.name[:12]} is being built: left alone")
         return 0
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        return _delete(entry.path)
 
 
 def remove_leftovers() -> int:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dinorad_rt.errors import BuildError
-from dinorad_rt.files import atomic_path, sha256_json, space_errors_named
+from dinorad_rt.files import atomic_path, held_lock, sha256_json, space_errors_named
 from dinorad_rt.paths import cache_dir
 from dinorad_rt.progress import Say, silent
 from dinorad_rt.runners.base import Plan
@@ -130,8 +130,6 @@ def timing_cache(flavour: Flavour, plan: Plan, config: Any) -> Iterator[None]:
     if flavour.cross:
         yield
         return
-    import filelock
-
     digest = sha256_json({"version": plan.version, "device": dict(plan.device)})[:16]
     path = cache_dir("timing") / f"{flavour.name}-{digest}.bin"
     stored = path.read_bytes() if path.is_file() else b""
@@ -140,7 +138,7 @@ def timing_cache(flavour: Flavour, plan: Plan, config: Any) -> Iterator[None]:
         cache = config.create_timing_cache(b"")
         config.set_timing_cache(cache, False)
     yield
-    with filelock.FileLock(f"{path}.lock"):
+    with held_lock(path.with_name(f"{path.name}.lock"), lambda: None):
         cache = config.get_timing_cache()
         if path.is_file() and path.read_bytes() != stored:  # another build was here meanwhile
             cache.combine(config.create_timing_cache(path.read_bytes()), False)

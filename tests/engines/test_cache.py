@@ -53,6 +53,15 @@ def test_same_question_same_key() -> None:
     assert _key(_Graph()) == _key(_Graph(), shuffled)
 
 
+def test_of_two_builders_without_locks_the_first_engine_stays(cache: Path) -> None:
+    with new_engine_folder("k") as second:
+        (second / "file").write_text("second")
+        with new_engine_folder("k") as first:
+            (first / "file").write_text("first")
+    assert [path.name for path in cache_dir("engines").iterdir()] == ["k"]
+    assert (cache_dir("engines") / "k" / "file").read_text() == "first"
+
+
 @pytest.mark.parametrize(
     "change",
     [

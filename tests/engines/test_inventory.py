@@ -132,6 +132,21 @@ def test_what_is_being_built_is_left_alone(cache: Path) -> None:
     assert said == ["engines key is being built: left alone"]
 
 
+def test_without_locks_an_engine_can_still_be_removed(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fcntl = pytest.importorskip("fcntl")
+
+    def refuse(handle: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    (cache_dir("engines") / "key").mkdir()
+    (cache_dir("engines") / "key.lock").touch()
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    remove(entries(["engines"]), print)
+    assert not (cache_dir("engines") / "key").exists()
+
+
 def test_listing_makes_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = tmp_path / "cache"
     monkeypatch.setenv("DINORAD_RT_CACHE", str(root))
