@@ -102,13 +102,17 @@ def graph_for(
         preprocessing: of those images.
 
     Raises:
+        EngineError: INT8 for a backend that has none.
         WeightsError: the weights cannot be had or do not fit.
         ExportError, ParityError: the graph did not pass its checks.
     """
     from dinorad_rt.export.onnx_export import export_onnx
+    from dinorad_rt.runners.precision import refuse_int8
 
-    backbone = load(request, say)
     precision = resolve_precision(request.precision, request.backend)
+    if precision == "int8":
+        refuse_int8(request.backend)
+    backbone = load(request, say)
     if precision == "int8":
         return _int8_graph(request, backbone, (out, say), calibration, preprocessing)
     return export_onnx(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -61,6 +62,8 @@ def build(
 
     if targets is None:
         check_engine(engine)
+    elif engine.backend == "auto":
+        engine = replace(engine, backend="tensorrt-rtx")
     if graph is not None:
         from dinorad_rt.export.manifest import Graph
 
@@ -104,7 +107,7 @@ def _build_for(graph: Graph, engine: EngineOptions, wanted: tuple[str, Path | No
         load_profile(engine.profile),
         options.names(targets),
         out,
-        backend="tensorrt-rtx" if engine.backend == "auto" else engine.backend,
+        backend=engine.backend,
         progress=note,
     )
     if as_json:

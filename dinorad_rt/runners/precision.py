@@ -22,6 +22,7 @@ _OF_PRECISION: dict[str, LowType] = {
 }
 PROGRAM_PRECISIONS = ("fp32", "bf16", "fp16")
 """Of what runs a graph's program: INT8 is written into the ONNX file alone."""
+INT8_BACKENDS = ("openvino", "onnxruntime")
 PRECISION_OF: dict[LowType, str] = {low: name for name, low in _OF_PRECISION.items()}
 
 
@@ -80,6 +81,20 @@ def refuse_precision(backend: str, graph: Graph, low: LowType, native: Iterable[
         f"precision; it runs {', '.join(native)} here ({cpu_facts()['model']}).",
         f"Use --precision {floating[-1]}, or see what runs what: dinorad-rt list backends",
     )
+
+
+def refuse_int8(backend: str) -> None:
+    """Raise for a backend that has no INT8, before minutes of calibration.
+
+    Raises:
+        EngineError: with the backends that have it.
+    """
+    if backend not in (*INT8_BACKENDS, "auto"):
+        raise EngineError(
+            f"The backend {backend} runs no INT8 graphs; {' and '.join(INT8_BACKENDS)} do, on the "
+            "processor.",
+            "Use --precision fp16, or --backend openvino.",
+        )
 
 
 def unproven(backend: str, graph: Graph, wanted: str, found: Mapping[str, int]) -> ProofError:

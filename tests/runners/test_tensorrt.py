@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dinorad_rt import pipeline
+from dinorad_rt.cli.verbs import app
 from dinorad_rt.engines.build import get_or_build, open_runner
 from dinorad_rt.engines.cache import list_engines
 from dinorad_rt.engines.manifest import Engine
@@ -190,6 +192,20 @@ def test_an_engine_of_another_gpu_is_refused(
 def _liar(graph: Any) -> Any:
     """A graph that says FP16 and computes in FP32."""
     return replace(graph, manifest=graph.manifest | {"precision": "fp16"})
+
+
+@pytest.mark.parametrize("backend", ["tensorrt", "tensorrt-rtx", "pytorch", "inductor"])
+def test_int8_is_refused_before_anything_is_calibrated(
+    monkeypatch: pytest.MonkeyPatch, backend: str
+) -> None:
+    monkeypatch.setattr(pipeline, "load", lambda *_: pytest.fail("the backbone was loaded"))
+    request = pipeline.EngineRequest("test_vit", "random", precision="int8", backend=backend)
+    with pytest.raises(EngineError, match=f"{backend} runs no INT8 graphs; openvino") as caught:
+        pipeline.graph_for(request)
+    assert "--backend openvino" in caught.value.fix
+    if backend == "tensorrt-rtx":
+        with pytest.raises(EngineError, match="tensorrt-rtx runs no INT8 graphs"):
+            app(["build", "--precision", "int8", "--targets", "sm89"], standalone_mode=False)
 
 
 @rtx
