@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dinorad_rt.datasets.locate import could_be_image, stem_of
 from dinorad_rt.datasets.record import Record
+from dinorad_rt.datasets.several import joined
 from dinorad_rt.errors import MaskError
 from dinorad_rt.studies.series import natural_key, visible_files
 from dinorad_rt.types import Split
@@ -22,7 +23,7 @@ MASK_FOLDERS = frozenset(
 MASK_WORDS = re.compile(
     r"[._ -](mask|masks|seg|segmentation|label|labels|gt|groundtruth|manual)$", re.IGNORECASE
 )
-_NUMBERED_MASK = re.compile(MASK_WORDS.pattern.removesuffix("$") + r"[._ -]?\d+$", re.IGNORECASE)
+NUMBERED_MASK = re.compile(MASK_WORDS.pattern.removesuffix("$") + r"[._ -]?\d+$", re.IGNORECASE)
 _MASK_IN_FRONT = re.compile(r"(masks?|seg(mentation)?s?|labels?|gt)[._ -]*(?=\d)", re.IGNORECASE)
 _IMAGE_IN_FRONT = re.compile(r"(ima?ge?s?|vol(ume)?s?|scans?)[._ -]*(?=\d)", re.IGNORECASE)
 MAX_ENDINGS = 6
@@ -46,7 +47,7 @@ def masks_among(root: Path, paths: Sequence[Path]) -> set[Path]:
         named = {path: stem_of(path) for path in members}
         stems = set(named.values())
         for path, stem in named.items():
-            word = MASK_WORDS.search(stem) or _NUMBERED_MASK.search(stem)
+            word = MASK_WORDS.search(stem) or NUMBERED_MASK.search(stem)
             if folder in in_masks or (word is not None and stem[: word.start()] in stems):
                 found.add(path)
     return found
@@ -84,14 +85,7 @@ def side_by_side(root: Path, place: Path, split: Split | None) -> tuple[list[Rec
             )
         found[key] = path
     _name_lone_images(masks, images)
-    numbered = [(at[0], number) for at in images if (number := _NUMBERED_MASK.search(at[1]))]
-    further = sum((folder, number.string[: number.start()]) in masks for folder, number in numbered)
-    if further:
-        raise MaskError(
-            f"{count_of(further, 'mask')} of several (X_mask_1 beside X_mask) would be taken "
-            "for images.",
-            "Join the masks of an image into one file, or take the further ones out.",
-        )
+    further = _further_masks(masks, images)
     notes: list[str] = []
     if not any(at in masks for at in images):
         if not masks:
@@ -101,7 +95,24 @@ def side_by_side(root: Path, place: Path, split: Split | None) -> tuple[list[Rec
     records = [record_of(root, images[at], masks[at], split) for at in paired]
     if not records:
         return [], []
-    return records, notes + unpaired(len(images) - len(records), len(masks) - len(records))
+    records, more = joined(records, {images[at]: further[at] for at in further if at in images})
+    return records, notes + more + unpaired(len(images) - len(paired), len(masks) - len(paired))
+
+
+def _further_masks(masks: dict[Place, Path], images: dict[Place, Path]) -> dict[Place, list[Path]]:
+    """Take X_mask_1, X_mask_2, ... beside X_mask out of the images; where X has none of the plain
+    name, the first of them becomes its mask."""
+    further: dict[Place, list[Path]] = defaultdict(list)
+    for folder, stem in list(images):
+        number = NUMBERED_MASK.search(stem)
+        at = folder, stem[: number.start()] if number else stem
+        if number and at in images:
+            path = images.pop((folder, stem))
+            if at in masks:
+                further[at].append(path)
+            else:
+                masks[at] = path
+    return further
 
 
 def named_alike(

@@ -142,6 +142,7 @@ def sample_of(record: Record) -> Sample:
         mask_values=record.mask_values,
         mask_threshold=record.mask_threshold,
         mask_labels=record.mask_labels,
+        mask_classes=record.mask_classes,
     )
 
 

@@ -26,6 +26,7 @@ class Sample:
             `len(class_names)` for multi-label; empty for segmentation.
         mask: segmentation mask of the same image, or None; read with `masks.read_mask`.
         mask_parts: where each class has a file of its own: those of class 1, 2, ... in order.
+        mask_classes: class of each of these files, where several are parts of one class.
         mask_values: stored value of each class in the order of the class names; None where the
             stored values are the indices.
         mask_threshold: of a two-class mask with grey edges: values from here on are class 1.
@@ -48,6 +49,12 @@ class Sample:
     mask_values: tuple[int, ...] | None = None
     mask_threshold: int | None = None
     mask_labels: tuple[str, ...] | None = None
+    mask_classes: tuple[int, ...] = ()
+
+    @property
+    def classes_of_parts(self) -> tuple[int, ...]:
+        """Class of each of the mask's parts, from 1 on."""
+        return self.mask_classes or tuple(range(1, len(self.mask_parts) + 1))
 
 
 @dataclass(frozen=True)

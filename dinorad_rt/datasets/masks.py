@@ -75,8 +75,20 @@ def read_mask_study(sample: Sample) -> Study:
             f"The parts of a mask differ in shape: {sorted(shapes)}.", "Export them again."
         )
     pixels = np.zeros(parts[0].pixels.shape, np.uint8)
-    for index, part in enumerate(parts, start=1):
-        pixels[_foreground(part)] = index
+    held = set()
+    for index, part in zip(sample.classes_of_parts, parts, strict=True):
+        inside = _foreground(part)
+        pixels[inside] = index
+        if inside.any():
+            held.add(index)
+    covered = sorted(held - set(np.unique(pixels).tolist()))
+    if covered:
+        raise MaskError(
+            f"Class {covered[0]} of a mask lies whole under later classes, whose files lie over "
+            "earlier ones: nothing is left of it.",
+            "Give the files so that what lies inside of another comes later: "
+            "--mask-column liver,tumour",
+        )
     return _plain(parts[0], pixels)
 
 
@@ -84,11 +96,12 @@ def _foreground(part: Study) -> np.ndarray:
     """Where the mask of one class has it: not 0, or bright where edges were smoothed."""
     stored = _integers(part)
     peak = int(stored.max(initial=0))
-    if peak < THRESHOLD or len(np.unique(stored)) < 3:
+    values = len(np.unique(stored))
+    if values < 3:
         return stored > 0
-    if _grey_part(stored, peak) > MAX_GREY:
+    if peak < THRESHOLD or _grey_part(stored, peak) > MAX_GREY:
         raise LabelError(
-            f"A file of one class holds {len(np.unique(stored))} different values: it is an image, "
+            f"A file of one class holds {values} different values: it is an image, "
             "or a mask of several classes.",
             "Give one file per class with two values each, or one mask with all classes.",
         )

@@ -12,6 +12,7 @@ from dinorad_rt.datasets.beside import (
     IMAGE_FOLDERS,
     MASK_FOLDERS,
     MASK_WORDS,
+    NUMBERED_MASK,
     named_alike,
     plain_name,
     record_of,
@@ -19,6 +20,12 @@ from dinorad_rt.datasets.beside import (
 )
 from dinorad_rt.datasets.locate import could_be_image, stem_of
 from dinorad_rt.datasets.record import Record
+from dinorad_rt.datasets.several import (
+    MaskFiles,
+    said_of_classes,
+    several_masks,
+    with_classes_of,
+)
 from dinorad_rt.errors import MaskError
 from dinorad_rt.studies.series import natural_key, visible_files
 from dinorad_rt.types import Split
@@ -36,12 +43,14 @@ class Placed:
     Attributes:
         part: of nnU-Net's folders, which counts if one of them is for testing.
         case: name that image and mask share; empty where they lie side by side.
+        classes: of masks of several files, by their names; empty where nothing names them.
     """
 
     record: Record
     below: tuple[str, ...]
     part: Split = "train"
     case: str = ""
+    classes: tuple[str, ...] = ()
 
 
 def mask_folders(place: Path) -> list[tuple[Path, Path]]:
@@ -86,10 +95,13 @@ def pairs_of_folders(
                     "Keep one mask per image.",
                 )
             by_name[key] = path
-    placed, without = [], 0
     part = _PARTS[_suffix(plain_name(images.name))]
-    used: Counter[str] = Counter()
     keys, notes = _keys_of(images, by_name)
+    found = _several_of(keys, by_name)
+    if found is not None:
+        return _placed_several(root, images, keys, found, (split, part))
+    placed, without = [], 0
+    used: Counter[str] = Counter()
     for path, key in keys.items():
         if key not in by_name:
             without += 1
@@ -120,6 +132,37 @@ def _keys_of(images: Path, masks: dict[str, Path]) -> tuple[dict[Path, str], lis
     named, notes = named_alike(places, map(_place_of, masks))
     found = {path: (folder / stem).as_posix() for (folder, stem), path in named.items()}
     return keys | found, notes
+
+
+def _several_of(keys: dict[Path, str], masks: dict[str, Path]) -> MaskFiles | None:
+    """Masks of several files per image: where none has an image's own name, or where those left
+    over are numbered masks of one that has."""
+    own = set(keys.values())
+    if not own & masks.keys():
+        return several_masks([*own], masks)
+    left = {key: path for key, path in masks.items() if key not in own}
+    if not any(NUMBERED_MASK.search(key) for key in left):
+        return None
+    found = several_masks([*own], masks)
+    return found if found is not None and not found.classes else None
+
+
+def _placed_several(
+    root: Path,
+    images: Path,
+    keys: dict[Path, str],
+    found: MaskFiles,
+    splits: tuple[Split | None, Split],
+) -> tuple[list[Placed], list[str]]:
+    placed = []
+    for path, key in keys.items():
+        if key in found.files:
+            files = found.files[key]
+            record = with_classes_of(record_of(root, path, files[0][0], splits[0]), files, found)
+            classes = () if found.is_plain else found.classes
+            placed.append(Placed(record, below(record, images), splits[1], key, classes))
+    _refuse_several(images, placed, Counter(one.case for one in placed))
+    return placed, said_of_classes(found) + unpaired(len(keys) - len(placed), 0)
 
 
 def _place_of(key: str) -> tuple[Path, str]:

@@ -84,9 +84,11 @@ def records_of_pairs(root: Path) -> Pairs:
         above = (place.name,) if groups else ()
         placed += [replace(one, below=(*above, *one.below)) for one in found]
         notes += more
+    parts = _classes_by_name(placed)
     if not placed:
         placed, parts = _with_parts(root)
-        names, values = (names, values) if names else (parts, None)
+    if parts and not names:
+        names, values = parts, None
     placed, more = _with_test_split(placed, listed_tests(description))
     notes += more
     records, more = _by_sub_folders(placed)
@@ -130,6 +132,23 @@ def _with_parts(root: Path) -> tuple[list[Placed], tuple[str, ...] | None]:
             "Give each case the same files, or a CSV: --mask-column liver,spleen",
         )
     return placed, ("background", *classes.pop()) if classes else None
+
+
+def _classes_by_name(placed: Sequence[Placed]) -> tuple[str, ...] | None:
+    """The classes that names of masks tell, background first; None where they tell none.
+
+    Raises:
+        MaskError: other classes in another folder.
+    """
+    told = {one.classes for one in placed}
+    if len(told) > 1:
+        shown = "; ".join(sorted(", ".join(one) or "one file" for one in told))
+        raise MaskError(
+            f"The names of masks tell different classes in different folders: {shown}.",
+            "Name the files of masks alike in all folders.",
+        )
+    found = told.pop() if told else ()
+    return ("background", *found) if found else None
 
 
 def _of_place(root: Path, place: Path, split: Split | None) -> tuple[list[Placed], list[str]]:

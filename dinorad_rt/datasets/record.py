@@ -16,7 +16,7 @@ class Record:
         name: path relative to the dataset's root, or the absolute one if it lies elsewhere.
         labels: as in `Sample`.
         patient: identifier, or None where the data names none.
-        mask, mask_parts, mask_values, mask_threshold, mask_labels: as in `Sample`.
+        mask, mask_parts, mask_classes, mask_values, mask_threshold, mask_labels: as in `Sample`.
         present: 0/1 per class of what the mask holds, or None where it was not read.
     """
 
@@ -34,6 +34,7 @@ class Record:
     mask_threshold: int | None = None
     mask_labels: tuple[str, ...] | None = None
     present: tuple[int, ...] | None = None
+    mask_classes: tuple[int, ...] = ()
 
     @property
     def key(self) -> str:

@@ -130,13 +130,19 @@ def _count_segments(dataset: Dataset, masks: list[Path], facts: FileFacts) -> di
 
 
 def _count_parts(dataset: Dataset, facts: FileFacts) -> dict[str, int]:
-    """In how many of its files each class is, where it has files of its own."""
-    count = {}
-    for at, name in enumerate(dataset.class_names[1:]):
-        files = sorted({one.mask_parts[at] for one in dataset.samples if one.mask_parts[at:]})
-        found = facts.of("values of masks", files, lambda path: list(values_of(path)))
-        count[name] = sum(any(values) for values in found)
-    return count
+    """In how many masks each class is, where it has files of its own."""
+    masks = {one.mask_parts: one.classes_of_parts for one in dataset.samples}
+    files = sorted({path for parts in masks for path in parts})
+    found = facts.of("values of masks", files, lambda path: list(values_of(path)))
+    filled = {path for path, values in zip(files, found, strict=True) if any(values)}
+    held = [
+        {at for path, at in zip(parts, classes, strict=True) if path in filled}
+        for parts, classes in masks.items()
+    ]
+    return {
+        name: sum(at in one for one in held)
+        for at, name in enumerate(dataset.class_names[1:], start=1)
+    }
 
 
 def _present(entry: DatasetEntry, listing: Listing) -> tuple[list[Record], list[str]]:

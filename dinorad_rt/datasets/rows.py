@@ -30,7 +30,7 @@ class Rows:
     Attributes:
         records: in the table's order.
         labels: None for masks.
-        classes: of masks that are runs in the table, background first; else None.
+        classes: of masks by their columns or rows, background first; None where nothing tells.
         notes: what was found out, in words.
     """
 
@@ -75,6 +75,8 @@ def records_of_table(table: Table, columns: Columns, root: Path, *, masks: bool 
     if any(r.patient is None for r in records) and any(r.patient is not None for r in records):
         notes.append("images without a patient count as patients of their own")
     classes = None
+    if masks and layout.mask is not None and layout.mask not in table.header:
+        classes = ("background", *layout.mask.split(","))
     if runs is not None and labels is None:
         rows = [row for row, _ in pairs]
         if masks:

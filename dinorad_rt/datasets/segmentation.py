@@ -54,7 +54,7 @@ def with_classes(
         notes.append(f"{count_of(len(records) - len(usable), 'image')} without a mask: left out")
     if not usable:
         raise MaskError("No image has a mask.", "Check the mask column, or the labels folder.")
-    parts = max(len(one.mask_parts) for one in usable)
+    parts = max(max(one.mask_classes, default=len(one.mask_parts)) for one in usable)
     segments = None if parts else _segments(usable, facts)
     found = [()] * len(usable) if parts or segments else _values(usable, facts)
     if segments is not None:
@@ -65,8 +65,10 @@ def with_classes(
             for held in segments
         ]
     elif parts:
-        names = names or ("background", *(f"class {i}" for i in range(1, parts + 1)))
-        values = None
+        names, values = _named_by_parts(parts, names), None
+        if parts > 1:
+            order = ", ".join(names[1:5]) + (", ..." if len(names) > 5 else "")
+            notes.append(f"where files of classes overlap, the later lies over: {order}")
     elif _are_grey(found, names, usable, facts):
         notes.append(f"masks with grey edges: values from {THRESHOLD} on are the foreground")
         usable = [replace(one, mask_threshold=THRESHOLD) for one in usable]
@@ -156,6 +158,25 @@ def _named_by_segments(
         raise LabelError(
             f"The masks have segments that are no class: {', '.join(unknown[:10])}.",
             f"Name all: --class-names background,{','.join(labels)}",
+        )
+    return tuple(names)
+
+
+def _named_by_parts(parts: int, names: Sequence[str] | None) -> tuple[str, ...]:
+    """The classes where each has files of its own.
+
+    Raises:
+        LabelError: as many names as there are classes are not given.
+    """
+    if names is None:
+        guessed = [f"class {i}" for i in range(1, parts + 1)] if parts > 1 else ["foreground"]
+        return ("background", *guessed)
+    if len(names) != parts + 1:
+        raise LabelError(
+            f"The masks are files of {count_of(parts, 'class', 'classes')}, and "
+            f"{count_of(len(names), 'name')} {'is' if len(names) == 1 else 'are'} given: "
+            f"{', '.join(names)}.",
+            "Name the background and each class: --class-names background,...",
         )
     return tuple(names)
 

@@ -235,12 +235,11 @@ def test_palettes_hold_class_numbers(tmp_path: Path) -> None:
 
 def test_two_masks_or_two_images_of_one_name_are_refused(tmp_path: Path) -> None:
     names = [str(number) for number in range(6)]
-    for word, told in (("_seg", "Two masks side by side"), ("_mask_1", "1 mask of several")):
-        folder = tmp_path / f"beside{word}"
-        _write_slices(folder, "{}_mask.png", names)
-        (folder / f"3{word}.png").write_bytes((folder / "3_mask.png").read_bytes())
-        with pytest.raises(MaskError, match=told):
-            open_dataset(folder, task="segmentation")
+    folder = tmp_path / "beside"
+    _write_slices(folder, "{}_mask.png", names)
+    (folder / "3_seg.png").write_bytes((folder / "3_mask.png").read_bytes())
+    with pytest.raises(MaskError, match="Two masks side by side"):
+        open_dataset(folder, task="segmentation")
     _write_slices(tmp_path / "images", "../masks/{}.png", names)
     Image.open(tmp_path / "images" / "3.png").save(tmp_path / "images" / "3.bmp")
     with pytest.raises(MaskError, match="Two images in images"):
