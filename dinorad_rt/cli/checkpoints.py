@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from dinorad_rt.reports.results import Results
     from dinorad_rt.training.checkpoint import TunedModel
     from dinorad_rt.training.evaluate import RunRequest
+    from dinorad_rt.training.trained_on import Seen
 
 
 def export_checkpoint(
@@ -97,6 +98,7 @@ def evaluate_checkpoint(
     out: Path | None,
     workers: int | None,
     seed: int,
+    trained_on: Seen,
 ) -> tuple[Results, Path]:
     """`eval --checkpoint`: the run's head on an engine, judged on the test split.
 
@@ -105,6 +107,7 @@ def evaluate_checkpoint(
         source: data of the run.
         out: folder of the results.
         workers, seed: decoders; seed of splits and intervals.
+        trained_on: what is done with test patients that the run was trained on.
 
     Raises:
         DinoradError: anything that the user can mend.
@@ -113,4 +116,6 @@ def evaluate_checkpoint(
 
     images = source.open_for_run(request.run, seed)
     describe_dataset(images)
-    return evaluate_run(request, images, out=out, workers=workers, seed=seed, say=note)
+    return evaluate_run(
+        request, images, out=out, workers=workers, seed=seed, trained_on=trained_on, say=note
+    )

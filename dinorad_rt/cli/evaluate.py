@@ -107,6 +107,15 @@ def evaluate(
             rich_help_panel=_PROTOCOL,
         ),
     ] = None,
+    trained_on: Annotated[
+        Literal["refuse", "leave-out", "keep"],
+        typer.Option(
+            metavar="HOW",
+            help="With --checkpoint, on other data or splits: test patients that the run was "
+            "trained on. refuse, leave-out, or keep (other people of the same names).",
+            rich_help_panel=options.DATA,
+        ),
+    ] = "refuse",
     preprocessing: options.Preset = "dinorad",
     numbers: NumberOptions,
     engine: EngineOptions,
@@ -144,7 +153,7 @@ def evaluate(
     if study is not None or plan:
         study_from(context, study, root=source.root, out=out, workers=workers, as_json=as_json)
         return
-    options.refuse_mixed(context, of_model=OF_MODEL, of_run=("mask_column",))
+    options.refuse_mixed(context, of_model=OF_MODEL, of_run=("mask_column", "trained_on"))
     from dinorad_rt.evaluation import Evaluation, run_evaluation
     from dinorad_rt.studies.malloc import keep_freed_memory
     from dinorad_rt.trackers import tracker_named
@@ -155,7 +164,9 @@ def evaluate(
 
         check_engine(engine)
         deployed = run_request(checkpoint, model, numbers, engine)
-        results, folder = evaluate_checkpoint(deployed, source, out=out, workers=workers, seed=seed)
+        results, folder = evaluate_checkpoint(
+            deployed, source, out=out, workers=workers, seed=seed, trained_on=trained_on
+        )
         _show(results, folder, as_json, tracker)
         return
     evaluation = Evaluation(

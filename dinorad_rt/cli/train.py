@@ -67,7 +67,14 @@ def train(
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Also write event files.")
     ] = False,
-    workers: options.Workers = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Decoding workers, and processes that make training batches. Default: one per "
+            "core, and for the batches of a GPU as many as its cores allow.",
+        ),
+    ] = None,
     out: options.Out = None,
     seed: options.Seed = 0,
     as_json: options.AsJson = False,

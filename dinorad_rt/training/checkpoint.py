@@ -10,7 +10,7 @@ import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
 
@@ -22,9 +22,6 @@ from dinorad_rt.training.base import empty_base, load_base
 from dinorad_rt.training.methods import merge_adapters
 from dinorad_rt.training.run_folder import BEST_FILE, read_best, read_run
 from dinorad_rt.training.state import load_trained
-
-if TYPE_CHECKING:
-    from dinorad_rt.datasets.dataset import Dataset
 
 Build = Callable[[Mapping[str, Any], Backbone | None], nn.Module]
 BUILDERS = {
@@ -85,17 +82,6 @@ class TunedModel:
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one row: (3, H, W) of images, (1, D, H, W) of patches of volumes."""
         return (3, self.image_size, self.image_size) if self.patch is None else (1, *self.patch)
-
-
-def other_data_notes(tuned: TunedModel, dataset: Dataset) -> list[str]:
-    """Says so if a dataset is not the one that a run was trained on, split alike."""
-    trained = tuned.facts["data"]
-    if dataset.fingerprint == trained["fingerprint"]:
-        return []
-    return [
-        f"This is other data than the run was trained on ({trained['name']}), or another split of "
-        "it: nothing tells whether test patients are among those of training."
-    ]
 
 
 def load_tuned(run: Path | str, *, weights: str | Path | None = None) -> TunedModel:

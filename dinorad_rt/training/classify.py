@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ from dinorad_rt.training.parallel import device_for, is_main_process
 from dinorad_rt.training.probe import evenly, standardise, start_from_probe
 from dinorad_rt.training.run_folder import ADAPTER_FOLDER, claimed_run
 from dinorad_rt.training.splits import check_training_splits
+from dinorad_rt.training.trained_on import write_trained_on
 from dinorad_rt.words import count_of
 
 if TYPE_CHECKING:
@@ -75,7 +77,7 @@ def train_classifier(
         dataset: images with labels, patients and splits.
         out: run folder.
         say, progress: told of decisions, and of (steps done, all).
-        workers: decoders of images.
+        workers: decoders of images, and processes that make batches; None to choose.
         tensorboard: also write event files.
 
     Raises:
@@ -93,7 +95,8 @@ def train_classifier(
         torch.manual_seed(recipe.settings.seed)
         model = Classifier(backbone, recipe.head, len(dataset.class_names))
         parts = (backbone, recipe, dataset, spec)
-        job = ClassifyJob(model, recipe, dataset.task, banks, _facts(parts, banks, request.seed))
+        facts = _facts(parts, banks, request.seed)
+        job = ClassifyJob(model, recipe, dataset.task, banks, facts, workers=workers, say=say)
         model.to(device_for(recipe.settings.device))
         _start_head(job, say)
         adapted = apply_method(backbone.module, backbone.spec.family, recipe.method)
@@ -108,6 +111,7 @@ def train_classifier(
             progress=progress,
             tensorboard=tensorboard,
             claimed=True,
+            begun=partial(write_trained_on, out, dataset),
         )
         if not main:
             return Trained(history, None, parameters)

@@ -5,12 +5,10 @@ Imported late: it needs torch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
 
 from dinorad_rt.training.augment import Augment
 from dinorad_rt.training.images import ImageBank
@@ -19,46 +17,46 @@ from dinorad_rt.training.seeds import seed_of
 Rows = dict[str, torch.Tensor]
 
 
-class TrainingImages(Dataset[Rows]):
-    """One epoch of samples, augmented.
+class Planned(NamedTuple):
+    """One batch of an epoch: with a sample's index, seed and epoch decide all that is random."""
+
+    seed: int
+    epoch: int
+    rows: list[int]
+
+
+class TrainingImages:
+    """Samples as a training step takes them: slices chosen, augmented.
 
     Args:
         bank: decoded images.
-        epoch, seed: with a sample's index they decide its augmentation and slices.
         augment: of one image in [0, 1], or None.
         slices: of a volume, or None for all.
     """
 
-    def __init__(
-        self, bank: ImageBank, epoch: int, seed: int, augment: Augment | None, slices: int | None
-    ) -> None:
-        self._bank, self._place = bank, (seed, epoch)
-        self._augment, self._slices = augment, slices
+    def __init__(self, bank: ImageBank, augment: Augment | None, slices: int | None) -> None:
+        self._bank, self._augment, self._slices = bank, augment, slices
 
-    def __len__(self) -> int:
-        return len(self._bank)
+    def batch(self, planned: Planned) -> Rows:
+        """A batch; who makes it changes no number."""
+        return collate([self.sample(index, planned.seed, planned.epoch) for index in planned.rows])
 
-    def __getitem__(self, index: int) -> Rows:
+    def sample(self, index: int, seed: int, epoch: int) -> Rows:
         """`pixels` (slices, channels, size, size) in [0, 1], and `labels`."""
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed_of(*self._place, index))
+            torch.manual_seed(seed_of(seed, epoch, index))
             rows = spread(self._bank.rows_of(index), self._slices)
             images = [self._bank.row(row) for row in rows]
             if self._augment is not None:
                 images = [self._augment(image) for image in images]
         return {"pixels": torch.stack(images), "labels": self._bank.labels[index]}
 
-
-def training_batches(data: TrainingImages, batches: list[list[int]], workers: int) -> Iterator[Any]:
-    """Batches of an epoch.
-
-    Args:
-        data: the epoch's samples.
-        batches: indices of each, such as part of `epoch_order`.
-        workers: processes that augment; 0 for this one.
-    """
-    loader = DataLoader(data, batch_sampler=batches, num_workers=workers, collate_fn=collate)
-    yield from loader
+    def nbytes(self, planned: Planned) -> int:
+        """Bytes of a batch's pixels."""
+        counts = self._bank.count[planned.rows]
+        if self._slices is not None:
+            counts = counts.clip(max=self._slices)
+        return int(counts.sum()) * self._bank.row(0).nbytes
 
 
 def epoch_order(samples: int, batch_size: int, seed: int, epoch: int) -> list[list[int]]:

@@ -9,14 +9,16 @@ import numpy as np
 import torch
 from torch import nn
 
+from dinorad_rt.progress import Say, silent
 from dinorad_rt.training.augment import augmentation
 from dinorad_rt.training.classifier import Classifier, per_sample
 from dinorad_rt.training.classify_data import (
+    Planned,
     TrainingImages,
     epoch_order,
     num_batches,
-    training_batches,
 )
+from dinorad_rt.training.feed import Feed
 from dinorad_rt.training.images import ImageBank, normalise
 from dinorad_rt.training.job import AbstractJob, Batch, Selection
 from dinorad_rt.training.methods import hold_statistics, parameter_groups
@@ -36,7 +38,8 @@ class ClassifyJob(AbstractJob):
         task: binary, multiclass or multilabel.
         banks: training and validation images.
         facts: for train.json.
-        workers: processes that augment; 0 for this one.
+        workers: processes that make batches; None to choose by the device.
+        say: told of them.
     """
 
     def __init__(
@@ -47,20 +50,22 @@ class ClassifyJob(AbstractJob):
         banks: tuple[ImageBank, ImageBank],
         facts: dict[str, Any],
         *,
-        workers: int = 0,
+        workers: int | None = None,
+        say: Say = silent,
     ) -> None:
         self.module = self.model = model
         self.recipe, self.task = recipe, task
         self.train, self.val = banks
         self.selection = Selection("auroc", "max", tie="loss")
-        self._facts, self._workers = facts, workers
-        side = self.train.spec.image_size
-        self._augment = augmentation(recipe.augmentation, side, flip=recipe.flip)
+        self._facts = facts
+        augment = augmentation(recipe.augmentation, self.train.spec.image_size, flip=recipe.flip)
+        images = TrainingImages(self.train, augment, recipe.slices)
+        self._feed = Feed(images.batch, images.nbytes, workers=workers, say=say)
         self._weights = _class_weights(self.train.labels, model.head.weight.shape[0], task)
         if not recipe.class_weights:
             self._weights = torch.ones_like(self._weights)
         self._features: dict[str, torch.Tensor] = {}
-        self._cached = recipe.method.protocol == "linear" and self._augment is None
+        self._cached = recipe.method.protocol == "linear" and augment is None
 
     def facts(self) -> dict[str, Any]:
         """See `AbstractJob`."""
@@ -90,8 +95,12 @@ class ClassifyJob(AbstractJob):
             for indices in wanted:
                 yield {"features": features[indices], "labels": self.train.labels[indices]}
             return
-        data = TrainingImages(self.train, epoch, seed, self._augment, self.recipe.slices)
-        yield from training_batches(data, wanted, self._workers)
+        plans = [Planned(seed, epoch, rows) for rows in wanted]
+        yield from self._feed.batches(plans, next(self.model.parameters()).device)
+
+    def end_batches(self) -> None:
+        """See `AbstractJob`."""
+        self._feed.close()
 
     def loss(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Cross-entropy, or its binary form for each label of a multi-label task."""

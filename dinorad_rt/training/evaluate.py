@@ -19,10 +19,11 @@ from dinorad_rt.metrics.cases import CASES_FILE
 from dinorad_rt.pipeline import build_engine, resolve_precision
 from dinorad_rt.progress import Say, silent
 from dinorad_rt.reports.results import PREDICTIONS_FILE, RESULTS_FILE
-from dinorad_rt.training.checkpoint import TunedModel, load_tuned, other_data_notes
+from dinorad_rt.training.checkpoint import TunedModel, load_tuned
 from dinorad_rt.training.export import LOGITS, export_tuned
 from dinorad_rt.training.judged import judge_scores
 from dinorad_rt.training.scores import probabilities
+from dinorad_rt.training.trained_on import Seen, without_seen
 from dinorad_rt.types import Precision
 from dinorad_rt.words import count_of
 
@@ -83,6 +84,7 @@ def evaluate_run(
     out: Path | None = None,
     workers: int | None = None,
     seed: int = 0,
+    trained_on: Seen = "refuse",
     say: Say = silent,
 ) -> tuple[Results, Path]:
     """Evaluate a trained classifier or segmenter on the test split through its engine.
@@ -96,14 +98,18 @@ def evaluate_run(
         out: folder of the results; None for `engine` in the run folder.
         workers: decoders.
         seed: of the intervals.
+        trained_on: what is done with test patients that the run was trained on, where the dataset
+            is another one, or split otherwise.
         say: told of each step.
 
     Raises:
+        LeakageError: there are such patients, and they are to be refused.
         RunError: the run has other classes or another task.
     """
     folder = out or request.run / "engine"
+    told: dict[str, Any] = {"seed": seed, "trained_on": trained_on, "say": say}
     with claimed_dir(folder, RESULTS_FILE, PREDICTIONS_FILE, CASES_FILE):
-        judged = _evaluated(request, dataset, folder, workers=workers, seed=seed, say=say)
+        judged = _evaluated(request, dataset, folder, workers=workers, **told)
     return judged, folder
 
 
@@ -114,6 +120,7 @@ def _evaluated(
     *,
     workers: int | None,
     seed: int,
+    trained_on: Seen,
     say: Say,
 ) -> Results:
     start = time.perf_counter()
@@ -122,8 +129,10 @@ def _evaluated(
     if tuned.kind == "segmenter":
         from dinorad_rt.training.segmentation.on_engine import evaluate_segmenter
 
-        return evaluate_segmenter(tuned, request, dataset, folder, seed=seed, say=say)
+        told: dict[str, Any] = {"seed": seed, "trained_on": trained_on, "say": say}
+        return evaluate_segmenter(tuned, request, dataset, folder, **told)
     check_same_task(tuned, dataset)
+    dataset, notes = without_seen(request.run, tuned.facts["data"], dataset, trained_on, say)
     engine = engine_of_run(tuned, request, say)
     built = time.perf_counter()
     from dinorad_rt.engines.build import open_runner
@@ -146,7 +155,7 @@ def _evaluated(
     extra = {"run": tuned.sha256, "task_gate": None if gate is None else gate.as_dict()}
     results = replace(results, provenance=results.provenance | extra)
     results.timings |= {"engine_s": built - start, "test_s": inferred - built}
-    results.notes.extend(_notes(found, gate, tuned, dataset))
+    results.notes.extend(_notes(found, gate) + notes)
     results.write(folder)
     return results
 
@@ -307,7 +316,7 @@ def _gate_on_validation(
     return gate
 
 
-def _notes(found: Logits, gate: TaskGate | None, tuned: TunedModel, dataset: Dataset) -> list[str]:
+def _notes(found: Logits, gate: TaskGate | None) -> list[str]:
     notes = []
     if gate is not None:
         notes.append(
@@ -315,7 +324,6 @@ def _notes(found: Logits, gate: TaskGate | None, tuned: TunedModel, dataset: Dat
             f"{gate.difference:+.5f} [{gate.low:+.5f}, {gate.high:+.5f}], the same class for "
             f"{gate.agreement:.1%}: {gate.verdict} ({gate.reason})."
         )
-    notes += other_data_notes(tuned, dataset)
     if found.failed:
         unread = count_of(len(found.failed), "image or slice", "images or slices")
         notes.append(f"{unread} could not be read, missing here: {found.failed[0]}")

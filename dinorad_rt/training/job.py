@@ -79,6 +79,10 @@ class AbstractJob(ABC):
         uninterrupted one sees.
         """
 
+    def end_batches(self) -> None:
+        """No more batches are wanted: what was started to make them ends."""
+        return None
+
     @abstractmethod
     def loss(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Loss of a batch (a scalar, meaned over it), and its parts for the record, detached."""

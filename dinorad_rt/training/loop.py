@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
@@ -22,6 +22,7 @@ import torch
 from dinorad_rt.errors import DivergedError, TrainingError
 from dinorad_rt.files import sha256_json
 from dinorad_rt.progress import Progress, Say, silent
+from dinorad_rt.training.feed import deaths_named
 from dinorad_rt.training.guards import diverged, refuse_other_run
 from dinorad_rt.training.history import EpochRecord, History
 from dinorad_rt.training.job import AbstractJob, Batch
@@ -56,6 +57,7 @@ def fit(
     progress: Progress | None = None,
     tensorboard: bool = False,
     claimed: bool = False,
+    begun: Callable[[], None] | None = None,
 ) -> History:
     """Train a job into a run folder; go on if it holds the same run, interrupted.
 
@@ -69,14 +71,17 @@ def fit(
         progress: called with (steps done, steps in all).
         tensorboard: also write event files under `out`/tensorboard.
         claimed: the caller is the only writer of `out` already, see `claimed_run`.
+        begun: called once the folder is known to be this run's, in the main process.
 
     Raises:
         OutputExistsError: the folder holds something else, or another run.
         DivergedError: the loss became NaN or infinite; best.safetensors and last.pt are kept.
         DeviceMemoryError: out of memory; the message says what was found to fit.
-        TrainingError: parameters that should be trained get no gradient.
+        TrainingError: parameters that should be trained get no gradient, or a process that makes
+            batches was killed.
     """
     loop = _Loop(job, settings, Path(out), (say, progress), tensorboard=tensorboard)
+    loop.begun = begun
     with nullcontext() if claimed or not loop.workers.is_main else claimed_run(loop.out):
         return loop.run()
 
@@ -116,6 +121,7 @@ class _Loop:
         self.at, self.history = Position(), History()
         self.pending: list[dict[str, torch.Tensor]] = []
         self.tensorboard = tensorboard
+        self.begun: Callable[[], None] | None = None
 
     def run(self) -> History:
         """Train from where the run stands to its end."""
@@ -127,11 +133,14 @@ class _Loop:
             self.say(f"going on with the run in {self.out.name}: {where}")
         if self.workers.is_main:
             self._write_run()  # an earlier one may have been stopped between last.pt and train.json
-        with self._events() as events:
-            while not self.history.stopped:
-                began = time.perf_counter()
-                self._train_epoch()
-                self._end_epoch(began, events)
+        with self._events() as events, deaths_named():
+            try:
+                while not self.history.stopped:
+                    began = time.perf_counter()
+                    self._train_epoch()
+                    self._end_epoch(began, events)
+            finally:
+                self.job.end_batches()
         load_trained(self.job.module, read_best(self.out), "best.safetensors")
         self.job.module.eval()
         return self.history
@@ -140,6 +149,8 @@ class _Loop:
         """The run folder, new or ours; the state in it, if there is one."""
         if self.workers.is_main:
             refuse_other_run(self.out, self.question, self._run_facts())
+            if self.begun is not None:
+                self.begun()
         self.workers.wait()
         return read_state(self.out, self.workers.device)
 

@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from dinorad_rt.cli.verbs import app
-from dinorad_rt.errors import DinoradError
+from dinorad_rt.errors import DinoradError, LeakageError
 
 TINY = "--model test_vit --image-size 32 --weights random --epochs 1 --batch-size 6"
 SMALL = f"{TINY} --rank 4"
@@ -64,6 +64,24 @@ def test_a_run_says_where_things_lie_and_goes_to_an_engine(data: Path, tmp_path:
     document = json.loads(judged.stdout)
     assert document["protocol"] == "lora" and document["weights"] == "random"
     assert document["provenance"]["task_gate"]["agreement"] == 1.0
+
+    text = (data / "labels.csv").read_text()  # one patient of training, and new ones, are tested
+    (data / "labels.csv").write_text(text.replace("p0,train", "p0,test"))
+    again = (
+        "eval --backend onnxruntime --checkpoint",
+        run,
+        "--data",
+        data,
+        "--out",
+        tmp_path / "e",
+    )
+    with pytest.raises(LeakageError, match=r"^1 of 7 test patients \(1 image\) was trained on"):
+        verb(*again)
+    judged = verb(*again, "--trained-on leave-out --json")
+    document = json.loads(judged.stdout)
+    assert next(one["n"] for one in document["metrics"] if one["name"] == "auroc") == 6
+    told = next(note for note in document["notes"] if "left out, as asked" in note)
+    assert told in judged.stderr
 
 
 @pytest.mark.slow

@@ -69,8 +69,9 @@ def test_unreadable_images_are_counted_and_left_out(samples: Any) -> None:
 def test_augmentation_is_a_function_of_its_seed(samples: Any) -> None:
     bank = ImageBank(samples, SPEC, workers=1)
     augment = augmentation("strong", 24, flip=True)
-    one, again = (TrainingImages(bank, 3, 7, augment, None)[2]["pixels"] for _ in range(2))
-    other = TrainingImages(bank, 4, 7, augment, None)[2]["pixels"]
+    made = TrainingImages(bank, augment, None)
+    one, again = (made.sample(2, seed=7, epoch=3)["pixels"] for _ in range(2))
+    other = made.sample(2, seed=7, epoch=4)["pixels"]
     assert torch.equal(one, again) and not torch.equal(one, other)
     assert one.shape == (1, 1, 24, 24) and one.min() >= 0 and one.max() <= 1
 

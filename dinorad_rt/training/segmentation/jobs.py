@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,10 +18,18 @@ from torch import nn
 from dinorad_rt.errors import ProtocolError
 from dinorad_rt.metrics.segmentation import confusion_matrix, pooled_dice
 from dinorad_rt.optional import require
+from dinorad_rt.progress import Say, silent
+from dinorad_rt.training.feed import Feed
 from dinorad_rt.training.job import AbstractJob, Selection
 from dinorad_rt.training.segmentation.decoders import Candidates
 from dinorad_rt.training.segmentation.model import Segmenter
-from dinorad_rt.training.segmentation.rows import AbstractRows, batches, num_batches
+from dinorad_rt.training.segmentation.rows import (
+    AbstractRows,
+    Planned,
+    batch_of,
+    num_batches,
+    planned,
+)
 from dinorad_rt.training.segmentation.windows import sliding_logits
 
 if TYPE_CHECKING:
@@ -62,7 +71,8 @@ class Plan:
         select: dice, dice_pooled, or epoch for the last weights.
         facts: what train.json says.
         lr: learning rate of the loop.
-        workers: processes that make training items.
+        workers: processes that make batches; None to choose by the device.
+        say: told of them.
     """
 
     rows: AbstractRows
@@ -75,7 +85,8 @@ class Plan:
     select: str
     facts: dict[str, Any]
     lr: float
-    workers: int = 0
+    workers: int | None = None
+    say: Say = silent
 
 
 class AbstractSegmentationJob(AbstractJob):
@@ -89,8 +100,10 @@ class AbstractSegmentationJob(AbstractJob):
         self.plan = plan
         self.selection = Selection(plan.select, tie="loss")
         self.criterion = build_loss(plan.loss, pooled=plan.pooled_loss)
-        self._epoch = 0
+        self._epoch, self._item_bytes = 0, 0
         _check_foreground(plan)
+        make = partial(batch_of, plan.rows)
+        self._feed = Feed(make, self._nbytes, workers=plan.workers, say=plan.say)
 
     def facts(self) -> dict[str, Any]:
         """See `AbstractJob`."""
@@ -104,9 +117,12 @@ class AbstractSegmentationJob(AbstractJob):
         """Batches of {inputs, mask}."""
         plan, self._epoch = self.plan, epoch
         wanted = range(start, self.num_batches(), step)
-        return batches(
-            plan.rows, epoch, seed, size=plan.batch_size, wanted=wanted, workers=plan.workers
-        )
+        plans = planned(plan.rows, epoch, seed, size=plan.batch_size, wanted=wanted)
+        return self._feed.batches(plans, self.device)
+
+    def end_batches(self) -> None:
+        """See `AbstractJob`."""
+        self._feed.close()
 
     def loss(self, batch: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Loss of {inputs, mask}, summed over candidates; its parts are not told apart."""
@@ -154,6 +170,13 @@ class AbstractSegmentationJob(AbstractJob):
             {"params": list(member.parameters()), "lr_scale": rate / self.plan.lr, "alone": True}
             for rate, member in zip(rates, members, strict=True)  # type: ignore[arg-type]
         ]
+
+    def _nbytes(self, batch: Sequence[Planned]) -> int:
+        """Bytes of a batch; all items are of one size."""
+        if not self._item_bytes:
+            item = self.plan.rows.item(*batch[0])
+            self._item_bytes = sum(tensor.nbytes for tensor in item.values())
+        return self._item_bytes * len(batch)
 
     def _rates(self) -> tuple[float, ...]:
         decoder = getattr(self.module, "decoder", None)

@@ -14,11 +14,11 @@ from dinorad_rt.files import read_json
 from dinorad_rt.metrics.segmentation import TOLERANCE
 from dinorad_rt.pipeline import build_engine
 from dinorad_rt.progress import Say, silent
-from dinorad_rt.training.checkpoint import other_data_notes
 from dinorad_rt.training.segmentation.evaluate import judge_cases, segment_cases, write_results
 from dinorad_rt.training.segmentation.load import segmenter_of
 from dinorad_rt.training.segmentation.predict import AnySegmenter, graph_segmenter
 from dinorad_rt.training.segmentation.task_gate import gate_on_validation
+from dinorad_rt.training.trained_on import Seen, without_seen
 from dinorad_rt.words import count_of
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def evaluate_segmenter(
     folder: Path,
     *,
     seed: int = 0,
+    trained_on: Seen = "refuse",
     say: Say = silent,
 ) -> Results:
     """Judge a run's graph on an engine, and put the engine through the gate.
@@ -48,9 +49,11 @@ def evaluate_segmenter(
         dataset: with the classes of the run.
         folder: of the results.
         seed: of the intervals.
+        trained_on: what is done with test patients that the run was trained on.
         say: told of each step.
 
     Raises:
+        LeakageError: there are such patients, and they are to be refused.
         RunError: the dataset has other classes.
         ExportError, EngineError, ParityError: the engine cannot be had.
     """
@@ -59,6 +62,7 @@ def evaluate_segmenter(
     from dinorad_rt.training.evaluate import engine_of_run
 
     check_classes(tuned, dataset)
+    dataset, notes = without_seen(request.run, tuned.facts["data"], dataset, trained_on, say)
     engine = engine_of_run(tuned, request, say)
     tolerance = _tolerance_of(request.run)
     with open_runner(engine) as runner:
@@ -88,7 +92,7 @@ def evaluate_segmenter(
         cases, dataset, settings=settings, provenance=provenance, tolerance=tolerance, seed=seed
     )
     results.timings["segment_s"] = segmented
-    results.notes.extend(other_data_notes(tuned, dataset))
+    results.notes.extend(notes)
     if gate is not None:
         results.notes.append(
             f"Task gate on {count_of(gate.volumes, 'validation case')}: Dice of the engine minus "

@@ -6,7 +6,7 @@ Imported late: torch.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 Item = dict[str, torch.Tensor]
 """`inputs` and `mask` of one slice or patch."""
+Planned = tuple[int, int]
+"""Number of an item, and the seed of what is random in it."""
 
 
 class AbstractRows(ABC):
@@ -124,50 +126,31 @@ def slice_index(samples: Sequence[Sample], masks: ArrayStore) -> list[tuple[str,
     ]
 
 
-def batches(
-    rows: AbstractRows, epoch: int, seed: int, *, size: int, wanted: Iterable[int], workers: int = 0
-) -> Iterator[Item]:
-    """Batches of an epoch, whose items are in a random order.
+def planned(
+    rows: AbstractRows, epoch: int, seed: int, *, size: int, wanted: Iterable[int]
+) -> list[list[Planned]]:
+    """Batches of an epoch, whose items are in a random order, as (number, seed) of each item.
 
     Args:
         rows: what to draw from.
         epoch, seed: decide the order and, with an item's number, what is random in it.
         size: items per batch; see `num_batches`.
-        wanted: numbers of the batches; no other is made.
-        workers: processes that make items ahead; 0 makes them here.
+        wanted: numbers of the batches; no other is planned.
     """
     order = np.random.default_rng([seed, epoch]).permutation(len(rows))
     seeds = np.random.default_rng([seed, epoch, 1]).integers(2**62, size=len(rows))
-    planned = [
-        [(int(i), int(seeds[i])) for i in order[at * size : (at + 1) * size]] for at in wanted
-    ]
-    loader = torch.utils.data.DataLoader(
-        _Planned(rows),
-        batch_sampler=planned,
-        num_workers=workers,
-        collate_fn=_stacked,
-        pin_memory=torch.cuda.is_available(),
-    )
-    yield from loader
+    return [[(int(i), int(seeds[i])) for i in order[at * size : (at + 1) * size]] for at in wanted]
+
+
+def batch_of(rows: AbstractRows, plan: Sequence[Planned]) -> Item:
+    """The batch of a plan."""
+    items = [rows.item(*one) for one in plan]
+    return {name: torch.stack([item[name] for item in items]) for name in items[0]}
 
 
 def num_batches(rows: AbstractRows, size: int) -> int:
     """Whole batches of an epoch, or the one that there is: a last smaller one is left out."""
     return max(1, len(rows) // size)
-
-
-class _Planned(torch.utils.data.Dataset[Item]):
-    """Items by (number, seed), for a DataLoader."""
-
-    def __init__(self, rows: AbstractRows) -> None:
-        self._rows = rows
-
-    def __getitem__(self, planned: tuple[int, int]) -> Item:
-        return self._rows.item(*planned)
-
-
-def _stacked(items: Sequence[Item]) -> Item:
-    return {name: torch.stack([item[name] for item in items]) for name in items[0]}
 
 
 def _item(pair: Pair) -> Item:

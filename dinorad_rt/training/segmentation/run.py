@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from dinorad_rt.training.run_folder import claimed_run
 from dinorad_rt.training.segmentation.evaluate import judge_cases, segment_cases, write_results
 from dinorad_rt.training.segmentation.prepare import prepare
 from dinorad_rt.training.segmentation.work import Prepared, Work, check_dataset
+from dinorad_rt.training.trained_on import write_trained_on
 from dinorad_rt.words import count_of
 
 if TYPE_CHECKING:
@@ -70,7 +72,7 @@ def train_segmentation(
         out: run folder.
         request: backend, precision and seed of the engine behind a cached encoder; its model,
             weights and image size are those of the settings.
-        workers: decoders of images.
+        workers: decoders of images, and processes that make batches; None to choose.
         say, progress: told of decisions, and of (done, total) samples or steps.
         tensorboard: also write event files.
 
@@ -103,7 +105,8 @@ def _train(work: Work, out: Path, *, tensorboard: bool) -> TrainedSegmenter:
     for note in prepared.notes:
         say(note)
     told: dict[str, Any] = {"say": say, "progress": progress, "tensorboard": tensorboard}
-    history = fit(prepared.job, work.loop, out, **told, claimed=True)
+    begun = partial(write_trained_on, out, work.dataset)
+    history = fit(prepared.job, work.loop, out, **told, claimed=True, begun=begun)
     fitted = time.perf_counter()
     if not is_main_process():
         return TrainedSegmenter(history, None)

@@ -57,7 +57,7 @@ class Work:
 
     Attributes:
         settings, loop, dataset, request: as in `run.train_segmentation`.
-        workers: decoders of images.
+        workers: decoders of images, and processes that make batches; None to choose.
         say, progress: told of decisions and of samples done.
         stage: of a search of learning rates: `search` trains one decoder for each, `refit` the
             chosen one on train and val; empty for a run without a search.
@@ -106,6 +106,8 @@ class Work:
             select="epoch" if self.stage == "refit" else settings.select,
             facts=facts | {"data": data_facts(self.dataset)},
             lr=self.loop.lr,
+            workers=self.workers,
+            say=self.say,
         )
 
     def training(self, train: list[Sample], val: list[Sample]) -> list[Sample]:

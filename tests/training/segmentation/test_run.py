@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import multiprocessing
 from collections.abc import Callable
 from pathlib import Path
 
@@ -127,6 +128,18 @@ def test_a_stopped_run_goes_on_to_the_same_weights(
     assert_same_weights(whole, parts)
     losses = [read_json(run / "train.json")["history"]["losses"] for run in (whole, parts)]
     assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize("settings", [SCRATCH, PATCHES], ids=["slices", "patches"])
+def test_weights_do_not_tell_who_made_the_batches(
+    settings: SegmentationSettings, volumes: Dataset, loop: Loop, tmp_path: Path
+) -> None:
+    settings = dataclasses.replace(settings, augmentation="light")
+    for workers in (0, 2):
+        run = tmp_path / str(workers)
+        train_segmentation(settings, loop(batch_size=4), volumes, run, workers=workers)
+        assert not multiprocessing.active_children()
+    assert_same_weights(tmp_path / "0", tmp_path / "2")
 
 
 def test_a_search_trains_one_decoder_per_rate_and_the_best_again(
