@@ -16,6 +16,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
+from torch import nn
 
 from dinorad_rt.datasets.dataset import Dataset
 from dinorad_rt.datasets.open import open_dataset
@@ -150,6 +151,41 @@ def test_rare_classes_weigh_alike_in_batches_of_any_size(dataset: Dataset, tmp_p
     ]
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
     assert losses[2] == pytest.approx(losses[0], rel=1e-4)
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel"])
+def test_weights_do_not_move_what_a_smoothed_target_asks_for(
+    task: Any, dataset: Dataset, backbone_of: Any
+) -> None:
+    """Weighted or not, the loss of each image is least at its target; without smoothing it is
+    PyTorch's, up to the sum of the weights."""
+    recipe = recipe_of("finetune", label_smoothing=0.1)
+    spec = training_spec(recipe, backbone_of())
+    bank = ImageBank(dataset.of_split("train"), spec, workers=1)
+    classes = 2 if task == "binary" else 3
+    bank.labels = torch.arange(len(bank)).clamp(max=classes - 1)  # one image each of all but one
+    if task == "multilabel":
+        bank.labels = nn.functional.one_hot(bank.labels, classes)
+    job = ClassifyJob(
+        Classifier(backbone_of(), recipe.head, classes), recipe, task, (bank, bank), {}
+    )
+    hot = bank.labels if task == "multilabel" else nn.functional.one_hot(bank.labels, classes)
+    target = hot * 0.9 + (0.05 if task == "multilabel" else 0.1 / classes)
+    wanted = torch.logit(target) if task == "multilabel" else target.log()
+    logits = wanted.clone().requires_grad_(True)
+    job._criterion(logits, bank.labels, smooth=True).backward()
+    assert logits.grad is not None and logits.grad.abs().max() < 1e-7
+
+    scores = torch.randn(len(bank), classes, generator=torch.Generator().manual_seed(0))
+    found = job._criterion(scores, bank.labels, smooth=False)
+    if task == "multilabel":
+        loss = nn.functional.binary_cross_entropy_with_logits(
+            scores, bank.labels.float(), pos_weight=job._weights
+        )
+    else:
+        loss = nn.functional.cross_entropy(scores, bank.labels, weight=job._weights)
+        loss = loss * job._weights[bank.labels].mean()
+    torch.testing.assert_close(found, loss)
 
 
 def test_the_batches_of_one_process_are_made_alone(
