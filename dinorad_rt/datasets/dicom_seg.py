@@ -69,6 +69,20 @@ def is_seg(path: Path) -> bool:
     return found.get("SOPClassUID") in (BINARY_OR_FRACTIONAL, LABEL_MAP)
 
 
+def referenced_series(path: Path) -> str | None:
+    """The series that a SEG was drawn on; None for other files, and where it does not tell."""
+    if not is_seg(path):
+        return None
+    pydicom = require("pydicom", "reading DICOM")
+    found = pydicom.dcmread(
+        path, stop_before_pixels=True, specific_tags=["ReferencedSeriesSequence"]
+    )
+    for one in found.get("ReferencedSeriesSequence") or ():
+        if one.get("SeriesInstanceUID"):
+            return str(one.SeriesInstanceUID)
+    return None
+
+
 def mixed_kinds() -> LabelError:
     """The error of a set that has masks of this kind and of others."""
     return LabelError(

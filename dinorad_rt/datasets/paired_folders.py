@@ -20,6 +20,7 @@ from dinorad_rt.datasets.beside import (
 )
 from dinorad_rt.datasets.locate import could_be_image, stem_of
 from dinorad_rt.datasets.record import Record
+from dinorad_rt.datasets.series_pairs import pairs_of_series
 from dinorad_rt.datasets.several import (
     MaskFiles,
     said_of_classes,
@@ -97,6 +98,10 @@ def pairs_of_folders(
             by_name[key] = path
     part = _PARTS[_suffix(plain_name(images.name))]
     keys, notes = _keys_of(images, by_name)
+    if by_name and not by_name.keys() & set(keys.values()):
+        series = pairs_of_series(images, masks)
+        if series is not None:
+            return _placed_series(root, images, series, (split, part))
     found = _several_of(keys, by_name)
     if found is not None:
         return _placed_several(root, images, keys, found, (split, part))
@@ -163,6 +168,20 @@ def _placed_several(
             placed.append(Placed(record, below(record, images), splits[1], key, classes))
     _refuse_several(images, placed, Counter(one.case for one in placed))
     return placed, said_of_classes(found) + unpaired(len(keys) - len(placed), 0)
+
+
+def _placed_series(
+    root: Path,
+    images: Path,
+    found: tuple[Sequence[tuple[Path, Path]], list[str]],
+    splits: tuple[Split | None, Split],
+) -> tuple[list[Placed], list[str]]:
+    placed = []
+    for path, mask in found[0]:
+        case = path.relative_to(images).as_posix().lower()
+        record = record_of(root, path, mask, splits[0])
+        placed.append(Placed(record, below(record, images), splits[1], case))
+    return placed, found[1]
 
 
 def _place_of(key: str) -> tuple[Path, str]:

@@ -23,6 +23,7 @@ from dinorad_rt.datasets.paired_folders import (
     sub_folders,
 )
 from dinorad_rt.datasets.record import Record
+from dinorad_rt.datasets.series_pairs import pairs_of_series
 from dinorad_rt.datasets.splits import parse_split
 from dinorad_rt.errors import EmptyDataError, LeakageError, MaskError
 from dinorad_rt.identifiers import listed
@@ -87,6 +88,11 @@ def records_of_pairs(root: Path) -> Pairs:
     parts = _classes_by_name(placed)
     if not placed:
         placed, parts = _with_parts(root)
+    if not placed:
+        series, more = pairs_of_series(root, None) or ([], [])
+        records = [record_of(root, path, mask, None) for path, mask in series]
+        placed = [Placed(one, below(one, root)) for one in records]
+        notes += more
     if parts and not names:
         names, values = parts, None
     placed, more = _with_test_split(placed, listed_tests(description))
