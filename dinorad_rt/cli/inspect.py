@@ -10,6 +10,9 @@ import typer
 from dinorad_rt.cli import options
 from dinorad_rt.cli.console import note, print_json
 
+_SPARE = ("photometric", "syntax", "format", "values")
+"""Columns that a narrow terminal goes without, the least important first."""
+
 
 def inspect(
     path: Annotated[Path, typer.Argument(help="An image, a DICOM or NIfTI file, or a folder.")],
@@ -33,6 +36,6 @@ def inspect(
         return
     from dinorad_rt.reports.table import print_table, rows_table
 
-    print_table(rows_table("Series", inspection.rows()))
+    print_table(rows_table("Series", inspection.rows(), _SPARE))
     for problem in inspection.problems:
         note(problem)

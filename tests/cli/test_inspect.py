@@ -63,6 +63,16 @@ def test_table_sheet_and_problems(study: Path, tmp_path: Path) -> None:
     assert not [secret for secret in SECRETS if secret.encode() in sheet.read_bytes()]
 
 
+def test_in_80_columns_words_stay_whole(study: Path) -> None:
+    from dinorad_rt.cli.inspect import _SPARE
+    from dinorad_rt.reports.table import rows_table, to_text
+    from dinorad_rt.studies.inspect import inspect_path
+
+    text = to_text(rows_table("Series", inspect_path(study).rows(), _SPARE), 80)
+    assert "modality" in text and "spacing mm" in text and "30 × 40" in text
+    assert "photometric. --json has them" in text
+
+
 def test_json_holds_no_identifier(study: Path) -> None:
     done = CliRunner().invoke(app, ["inspect", str(study), "--json"])
     assert done.exit_code == 0
