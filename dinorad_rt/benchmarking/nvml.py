@@ -36,5 +36,8 @@ def ask_nvml(question: Callable[[Any, Any], Answer], otherwise: Answer) -> Answe
 
 def _first_visible(pynvml: Any) -> Any:
     handles = [*map(pynvml.nvmlDeviceGetHandleByIndex, range(pynvml.nvmlDeviceGetCount()))]
-    places = visible_gpus([*map(pynvml.nvmlDeviceGetUUID, handles)])
+    uuids, names = (
+        [*map(ask, handles)] for ask in (pynvml.nvmlDeviceGetUUID, pynvml.nvmlDeviceGetName)
+    )
+    places = visible_gpus(uuids, names)
     return handles[places[0]] if places else None

@@ -20,8 +20,9 @@ OVERHEAD_SECONDS = 4.0
 """Starting a process, loading an engine."""
 LONG_SECONDS = 2 * 3600.0
 """From here on a benchmark tells how it could be shorter."""
-BUILD_SHARE = 0.5
-"""Part of a limited time that may go into engines; without measurements they are of no use."""
+GRAPH_SHARE, BUILD_SHARE = 0.25, 0.5
+"""Parts of a limited time after which no graph, and no engine, is made any more: without
+measurements they are of no use."""
 REACHED = 0.7
 """Part of the matrix product's speed that an engine is expected to reach."""
 

@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from dinorad_rt.benchmarking.cell import MODES, Cell
-from dinorad_rt.benchmarking.pace import BUILD_SHARE, TimeLimit
+from dinorad_rt.benchmarking.pace import BUILD_SHARE, GRAPH_SHARE, TimeLimit
 from dinorad_rt.benchmarking.work import multiply_adds
 from dinorad_rt.engines.cache import engine_key, find_engine, key_parts
 from dinorad_rt.engines.profile import Profile, load_profile
-from dinorad_rt.errors import CacheError, DinoradError, ExportError, ParityError
+from dinorad_rt.errors import CacheError, DinoradError, EngineError, ExportError, ParityError
 from dinorad_rt.pipeline import EngineRequest, dataset_for, graph_for
 from dinorad_rt.progress import Say
+from dinorad_rt.runners.precision import INT8_BACKENDS, refuse_int8
 from dinorad_rt.runners.registry import require_backend
 from dinorad_rt.words import count_of
 
@@ -43,17 +44,20 @@ class PlannedCell:
     key: str
 
 
-def planned_cells(plan: SweepPlan, skipped: Skipped, say: Say) -> list[PlannedCell]:
+def planned_cells(
+    plan: SweepPlan, limit: TimeLimit, skipped: Skipped, say: Say
+) -> list[PlannedCell]:
     """Export every graph and plan every engine.
 
     Args:
         plan: what to measure.
+        limit: after a quarter of it nothing is exported any more.
         skipped: gets what is left out, with its reason.
         say: told each step.
     """
     return [
         planned
-        for graph in _graphs(plan, skipped, say)
+        for graph in _graphs(plan, limit, skipped, say)
         for planned in _cells_of_graph(plan, graph, skipped, say)
     ]
 
@@ -116,7 +120,7 @@ def words_of(cell: Cell) -> dict[str, str]:
     return {key: str(value) for key, value in cell.as_dict().items()}
 
 
-def _graphs(plan: SweepPlan, skipped: Skipped, say: Say) -> Iterator[Graph]:
+def _graphs(plan: SweepPlan, limit: TimeLimit, skipped: Skipped, say: Say) -> Iterator[Graph]:
     for model in plan.models:
         for size in plan.image_sizes:
             for precision in plan.precisions:
@@ -127,6 +131,9 @@ def _graphs(plan: SweepPlan, skipped: Skipped, say: Say) -> Iterator[Graph]:
                     precision=precision,  # type: ignore[arg-type]
                     seed=plan.seed,
                 )
+                if not limit.has_room(share=GRAPH_SHARE):
+                    _leave_out_graph(request, f"not exported: {limit.reason()}", skipped)
+                    continue
                 graph = _graph(request, plan, skipped, say)
                 if graph is not None:
                     yield graph
@@ -135,14 +142,22 @@ def _graphs(plan: SweepPlan, skipped: Skipped, say: Say) -> Iterator[Graph]:
 def _graph(request: EngineRequest, plan: SweepPlan, skipped: Skipped, say: Say) -> Graph | None:
     """The graph of a request, or None and the reason among what was left out."""
     try:
-        images = dataset_for(plan.data, say=say) if request.precision == "int8" else None
+        images = None
+        if request.precision == "int8":
+            if not set(plan.backends) & set(INT8_BACKENDS):
+                refuse_int8(plan.backends[0])
+            images = dataset_for(plan.data, say=say)
         return graph_for(request, say=say, calibration=images)
-    except (ExportError, ParityError) as error:
+    except (EngineError, ExportError, ParityError) as error:
         say(f"left out: {request.model} {request.precision}: {error.problem}")
-        words = {"model": request.model, "precision": request.precision, "reason": error.problem}
-        size = {"image_size": str(request.image_size)} if request.image_size else {}
-        skipped.append(words | size)
+        _leave_out_graph(request, error.problem, skipped)
         return None
+
+
+def _leave_out_graph(request: EngineRequest, reason: str, skipped: Skipped) -> None:
+    words = {"model": request.model, "precision": request.precision, "reason": reason}
+    size = {"image_size": str(request.image_size)} if request.image_size else {}
+    skipped.append(words | size)
 
 
 def _cells_of_graph(

@@ -131,7 +131,7 @@ def run_sweep(plan: SweepPlan, out: Path, *, say: Say = silent) -> dict[str, Any
     """
     stored = stored_run(out / BENCH_FILE, plan.as_dict(), machine_facts())
     sweep = Sweep(plan, TimeLimit(plan.minutes))
-    planned = planned_cells(plan, sweep.skipped, say)
+    planned = planned_cells(plan, sweep.limit, sweep.skipped, say)
     kinds = {(item.device, low_precision(item.cell.precision)) for item in planned}
     sweep.ceilings = _best([*stored.ceilings, *_ceilings(kinds, sweep, say)])
     if planned:

@@ -46,6 +46,9 @@ class StandInNvml(SimpleNamespace):
     def nvmlDeviceGetUUID(self, handle: int) -> str:
         return f"GPU-{handle}"
 
+    def nvmlDeviceGetName(self, handle: int) -> str:
+        return ("NVIDIA T400", "NVIDIA H200")[handle]
+
     def nvmlDeviceGetTotalEnergyConsumption(self, handle: int) -> int:
         self.millijoules += 50_000 * handle
         return self.millijoules
@@ -77,6 +80,7 @@ def test_gpu_counters_are_read_at_both_ends(
 ) -> None:
     monkeypatch.setattr(energy, "RAPL", tmp_path)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     with energy.measure_energy() as window:
         pass
     assert window.joules == {"gpu": 50.0}
@@ -87,6 +91,20 @@ def test_gpu_counters_are_read_at_both_ends(
     assert memory.gpu_mb() == 3000.0
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert memory.gpu_mb() is None and clocks.read_clocks()["gpus"] == []
+
+
+def test_the_counters_are_those_of_cudas_first_gpu(
+    nvml: StandInNvml, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """NVML counts by the bus, CUDA from the fastest: they meet by the UUID."""
+    monkeypatch.setattr(energy, "RAPL", tmp_path)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
+    monkeypatch.setattr("dinorad_rt.machine._cuda_uuids", lambda visible: ["GPU-1", "GPU-0"])
+    assert memory.gpu_mb() == 3000.0
+    with energy.measure_energy() as window:
+        pass
+    assert window.joules == {"gpu": 50.0}
 
 
 def test_rapl_is_read_and_its_wrap_undone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dinorad_rt.benchmarking import energy, pace, sweep
+from dinorad_rt.benchmarking import energy, pace, planned, sweep
 from dinorad_rt.benchmarking.ceiling import Ceiling
 from dinorad_rt.benchmarking.cell import Cell, Mode, _measure, measure_cell
 from dinorad_rt.benchmarking.sweep import SweepPlan, run_sweep
@@ -152,6 +152,32 @@ def test_a_run_with_a_time_limit_ends_and_goes_on(
     assert document["skipped"] == []
 
 
+def test_graphs_take_a_quarter_of_a_limited_time_at_most(
+    cache: Path, tmp_path: Path, images: Path, measured: list[Cell], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each export takes 20 of 120 s: the third graph is left for the next time."""
+    now = [0.0]
+    monkeypatch.setattr(pace, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    sizes = {"image_sizes": (32, 48, 64), "batches": (1,), "repeats": 1, "end_to_end": False}
+    plan = _plan(images, **sizes, minutes=2.0)
+
+    def slow_exports(line: str) -> None:
+        now[0] += 20.0 * line.startswith("tracing")
+
+    document = run_sweep(plan, tmp_path, say=slow_exports)
+    assert {row["image_size"] for row in document["rows"]} == {32, 48} and len(measured) == 4
+    (left,) = document["skipped"]
+    assert left == {
+        "model": "test_vit",
+        "image_size": "64",
+        "precision": "fp32",
+        "reason": "not exported: no time left of --minutes 2",
+    }
+    document = run_sweep(plan, tmp_path, say=slow_exports)
+    assert {row["image_size"] for row in document["rows"]} == {32, 48, 64} and len(measured) == 6
+    assert document["skipped"] == []
+
+
 def test_what_another_question_measured_stays(
     cache: Path, tmp_path: Path, images: Path, measured: list[Cell]
 ) -> None:
@@ -239,3 +265,14 @@ def test_a_cell_in_a_process_of_its_own(cache: Path, tmp_path: Path, images: Pat
     document = run_sweep(plan, tmp_path)
     assert all(row["runs"] for row in document["rows"]) and not document["skipped"]
     assert document["ceilings"][0]["tflops"] > 0
+
+
+def test_int8_is_left_out_before_it_is_calibrated_for_backends_without_it(
+    images: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planned, "dataset_for", lambda *_, **__: pytest.fail("data were opened"))
+    plan = _plan(images, backends=("pytorch", "tensorrt"), precisions=("int8",))
+    skipped: list[dict[str, str]] = []
+    assert planned.planned_cells(plan, pace.TimeLimit(None), skipped, print) == []
+    assert [entry["precision"] for entry in skipped] == ["int8"]
+    assert "runs no INT8 graphs" in skipped[0]["reason"]
