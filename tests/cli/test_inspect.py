@@ -70,7 +70,7 @@ def test_in_80_columns_words_stay_whole(study: Path) -> None:
 
     text = to_text(rows_table("Series", inspect_path(study).rows(), _SPARE), 80)
     assert "modality" in text and "spacing mm" in text and "30 × 40" in text
-    assert "photometric. --json has them" in text
+    assert "Left out, the terminal is narrow:" in text and "photometric" in text
 
 
 def test_json_holds_no_identifier(study: Path) -> None:
