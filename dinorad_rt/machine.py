@@ -7,10 +7,12 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from dinorad_rt.cgroups import cpu_quota, memory_limit
 from dinorad_rt.files import sha256_json
 from dinorad_rt.optional import version_of
 
@@ -78,8 +80,8 @@ def usable_cores() -> int:
         cores = len(os.sched_getaffinity(0))
     else:
         cores = os.cpu_count() or 1
-    quota = _cgroup_quota()
-    return max(1, min(cores, quota)) if quota else cores
+    quota = cpu_quota()
+    return max(1, min(cores, round(quota))) if quota else cores
 
 
 @functools.cache
@@ -124,12 +126,20 @@ def cpu_precisions() -> tuple[str, ...]:
 
 
 def memory_gib() -> float:
-    """Physical memory in GiB, rounded to 0.1; 0 where the system does not tell."""
+    """Memory in GiB that this process may hold, rounded to 0.1: the machine's, or its container's.
+
+    0 where the system does not tell.
+    """
+    total = physical_bytes()
+    return round(min(total, memory_limit() or total) / 2**30, 1)
+
+
+def physical_bytes() -> int:
+    """Memory of the machine; 0 where the system does not tell."""
     try:
-        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):
-        return 0.0
-    return round(total / 2**30, 1)
+        return 0
 
 
 def has_gpu() -> bool:
@@ -152,16 +162,25 @@ def gpu_facts() -> dict[str, str]:
     return dict(gpus[0]) if gpus else {}
 
 
-def visible_gpus(uuids: Sequence[str]) -> list[int]:
-    """Places of the GPUs that CUDA_VISIBLE_DEVICES leaves, in its order: the first is cuda:0.
+def driver_gpus() -> list[dict[str, str]]:
+    """Every GPU that the driver has, in its order, visible or not: as `gpu_facts`."""
+    return [_facts_of(row) for row in _driver_rows()]
 
-    Numbers are those of the driver, as with CUDA_DEVICE_ORDER=PCI_BUS_ID; without that variable
-    CUDA counts from the fastest, where a machine has GPUs of several kinds. Parts of a GPU (MIG)
-    are not listed by the driver, so with them every GPU counts.
+
+def visible_gpus(uuids: Sequence[str], names: Sequence[str]) -> list[int]:
+    """Places of the GPUs that are visible to CUDA, in its order: the first is cuda:0.
+
+    CUDA_VISIBLE_DEVICES chooses. CUDA counts from the fastest GPU, the driver by the bus: where a
+    machine has several kinds, and CUDA_DEVICE_ORDER=PCI_BUS_ID does not say otherwise, CUDA itself
+    is asked. Parts of a GPU (MIG) are not listed by the driver, so with them every GPU counts.
 
     Args:
-        uuids: of all GPUs, in the order of the driver.
+        uuids, names: of all GPUs, in the order of the driver.
     """
+    if len(set(names)) > 1 and os.environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID":
+        asked = _cuda_uuids(os.environ.get("CUDA_VISIBLE_DEVICES"))
+        if asked:
+            return [uuids.index(uuid) for uuid in asked if uuid in uuids]
     wanted = os.environ.get("CUDA_VISIBLE_DEVICES")
     if wanted is None or "MIG-" in wanted:
         return list(range(len(uuids)))
@@ -175,14 +194,43 @@ def visible_gpus(uuids: Sequence[str]) -> list[int]:
     return found
 
 
+_CUDA_ORDER = """
+import ctypes, uuid
+cuda = ctypes.CDLL("libcuda.so.1")
+assert cuda.cuInit(0) == 0
+count = ctypes.c_int()
+cuda.cuDeviceGetCount(ctypes.byref(count))
+for index in range(count.value):
+    device, name = ctypes.c_int(), (ctypes.c_ubyte * 16)()
+    cuda.cuDeviceGet(ctypes.byref(device), index)
+    cuda.cuDeviceGetUuid(name, device)
+    print(f"GPU-{uuid.UUID(bytes=bytes(name))}")
+"""
+"""For a process of its own: CUDA reads its variables once, and does not survive a fork."""
+
+
+@functools.cache
+def _cuda_uuids(visible: str | None) -> list[str]:
+    """What CUDA counts with this CUDA_VISIBLE_DEVICES; empty where it cannot be asked."""
+    return _output_of(sys.executable, "-I", "-S", "-c", _CUDA_ORDER).split()
+
+
 @functools.cache
 def _gpus() -> tuple[tuple[tuple[str, str], ...], ...]:
+    rows = _driver_rows()
+    chosen = [rows[at] for at in visible_gpus([r[-1] for r in rows], [r[0] for r in rows])]
+    return tuple(tuple(_facts_of(row).items()) for row in chosen)
+
+
+def _driver_rows() -> list[list[str]]:
     text = _output_of("nvidia-smi", f"--query-gpu={','.join(_GPU_FIELDS)}", "--format=csv,noheader")
-    keys = ("name", "compute_capability", "driver", "memory")
     rows = [[part.strip() for part in line.split(",")] for line in text.splitlines()]
-    rows = [row for row in rows if len(row) == len(_GPU_FIELDS)]
-    chosen = [rows[place] for place in visible_gpus([row[-1] for row in rows])]
-    return tuple(tuple(zip(keys, row[:-1], strict=True)) for row in chosen)
+    return [row for row in rows if len(row) == len(_GPU_FIELDS)]
+
+
+def _facts_of(row: Sequence[str]) -> dict[str, str]:
+    keys = ("name", "compute_capability", "driver", "memory")
+    return dict(zip(keys, row[:-1], strict=True))
 
 
 def _cpuinfo() -> list[str]:
@@ -197,14 +245,6 @@ def _darwin_features() -> set[str]:
     text = _output_of("sysctl", *(f"hw.optional.arm.{name}" for name in names))
     on = {line.split(":")[0].rpartition(".")[2] for line in text.splitlines() if line.endswith("1")}
     return {"asimd"} | {ours for theirs, ours in names.items() if theirs in on}
-
-
-def _cgroup_quota() -> int | None:
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="utf-8").split()[:2]
-        return None if quota == "max" else max(1, round(int(quota) / int(period)))
-    except (OSError, ValueError):
-        return None
 
 
 def _output_of(*command: str) -> str:

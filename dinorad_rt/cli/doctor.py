@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
 from dinorad_rt.cli import options
 from dinorad_rt.cli.console import print_json
+from dinorad_rt.words import count_of
 
 Level = Literal["ok", "note", "problem"]
 Check = dict[str, str]
-FREE_SPACE_WANTED = 5e9
+FREE_SPACE_WANTED, LEAST_SPACE = 5e9, 3e8
+"""Bytes: for comfort, and for graph, program and engine of ViT-S, below which nothing works."""
+SHARED_MEMORY, SHARED_WANTED = Path("/dev/shm"), 1e9
 EXIT_PROBLEM = 1
 
 
@@ -26,7 +31,7 @@ def doctor(
     from dinorad_rt.machine import machine_facts
 
     checks = [*_backend_checks(), _runtime_check(), _kernel_check(), *_decoder_checks()]
-    checks.append(_cache_check())
+    checks += [*_gpu_checks(), *_limit_checks(), *_shared_memory_checks(), _cache_check()]
     if not offline:
         checks.append(_hub_check())
     facts: dict[str, Any] = machine_facts()
@@ -130,22 +135,88 @@ def _decoder_checks() -> list[Check]:
     ]
 
 
+def _gpu_checks() -> list[Check]:
+    """Which GPU is meant, where the driver has any."""
+    from dinorad_rt.machine import driver_gpus, gpu_facts
+
+    there, meant = driver_gpus(), gpu_facts()
+    if not there:
+        return []
+    names = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER")
+    given = [f"{name}={os.environ[name]!r}" for name in names if name in os.environ]
+    because = f" ({', '.join(given)})" if given else ""
+    several = len({gpu["name"] for gpu in there}) > 1
+    if not meant:
+        found = f"CUDA sees none of {count_of(len(there), 'GPU')}{because}"
+        return [_check("GPU", "note", found, f"unset {names[0]}, or name one: 0 is the first")]
+    found = f"{meant['name']}, of {count_of(len(there), 'GPU')}{because}"
+    if several and names[1] not in os.environ:
+        found += "; CUDA counts from the fastest, nvidia-smi by the bus"
+    return [_check("GPU", "ok", found)]
+
+
+def _limit_checks() -> list[Check]:
+    """What a container or a batch system leaves of the machine; nothing where it leaves all."""
+    from dinorad_rt.machine import memory_gib, physical_bytes, usable_cores
+
+    cores, there = usable_cores(), os.cpu_count() or 1
+    memory, physical = memory_gib(), round(physical_bytes() / 2**30, 1)
+    if (cores, memory) == (there, physical):
+        return []
+    found = f"{cores} of {count_of(there, 'core')}, {memory} of {physical} GiB of memory"
+    return [_check("limits of this process", "ok", found)]
+
+
+def _shared_memory_checks() -> list[Check]:
+    """Containers have 64 MB of it by default: reading processes hand batches over there."""
+    try:
+        size = shutil.disk_usage(SHARED_MEMORY).total
+    except OSError:
+        return []
+    if size >= SHARED_WANTED:
+        return []
+    return [
+        _check(
+            "shared memory",
+            "note",
+            f"{SHARED_MEMORY} has {size / 1e6:.0f} MB: training reads with fewer processes",
+            "docker run --shm-size=2g, or --ipc=host",
+        )
+    ]
+
+
 def _cache_check() -> Check:
+    from dinorad_rt.engines.inventory import KINDS
     from dinorad_rt.errors import OutputError
     from dinorad_rt.paths import CACHE_VARIABLE, cache_dir
 
+    elsewhere = f"set {CACHE_VARIABLE} to a folder that you may write to"
     try:
         root = cache_dir("engines").parent
     except OutputError as error:
-        return _check("cache", "problem", error.problem, f"set {CACHE_VARIABLE}")
+        return _check("cache", "problem", error.problem, elsewhere)
+    closed = [kind for kind in KINDS if not _is_writable(root / kind)]
+    if closed:
+        what = "it" if len(closed) == len(KINDS) else f"its {', '.join(closed)}"
+        found = f"{root}: you may not write to {what}; what is there is used, and nothing kept"
+        return _check("cache", "problem", found, elsewhere)
     free = shutil.disk_usage(root).free
     level: Level = "ok" if free > FREE_SPACE_WANTED else "note"
+    if free < LEAST_SPACE:
+        level = "problem"
+    size = f"{free / 1e9:.0f} GB" if free >= 1e10 else f"{free / 1e9:.1f} GB"
     return _check(
         "cache",
         level,
-        f"{root}, {free / 1e9:.0f} GB free",
+        f"{root}, {size} free",
         "" if level == "ok" else f"dinorad-rt cache prune, or set {CACHE_VARIABLE}",
     )
+
+
+def _is_writable(folder: Path) -> bool:
+    """Whether something can be put into `folder`; where it is not there, into the one above."""
+    there = folder if folder.is_dir() else folder.parent
+    return os.access(there, os.W_OK | os.X_OK)
 
 
 def _hub_check() -> Check:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dinorad_rt.cgroups import memory_left
 from dinorad_rt.errors import NoMemoryError
 from dinorad_rt.words import count_of
 
@@ -63,7 +64,7 @@ def check_memory(graph: Graph, plan: Plan) -> None:
 
 def available_bytes() -> int | None:
     """Memory that this process may still take: of the machine, and of its container."""
-    found = [value for value in (_machine(), _container()) if value is not None]
+    found = [value for value in (_machine(), memory_left()) if value is not None]
     return min(found) if found else None
 
 
@@ -74,21 +75,6 @@ def _machine() -> int | None:
         return None
     kib = next((int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), None)
     return None if kib is None else kib * 1024
-
-
-def _container() -> int | None:
-    """What the control group leaves; files that it keeps cached can be given back."""
-    folder = Path("/sys/fs/cgroup")
-    try:
-        limit = (folder / "memory.max").read_text(encoding="utf-8").strip()
-        used = int((folder / "memory.current").read_text(encoding="utf-8"))
-        facts = (folder / "memory.stat").read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError):
-        return None
-    if limit == "max":
-        return None
-    cached = sum(int(line.split()[1]) for line in facts if line.split()[0] in ("inactive_file",))
-    return int(limit) - used + cached
 
 
 def _weights_and_row(path: Path) -> tuple[int, int]:
