@@ -10,7 +10,6 @@ preprocessed by threads of the main process in both cases.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -297,7 +296,7 @@ def _is_parsed(path: Path) -> bool:
 
 
 def _memory_budget() -> int:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // MEMORY_SHARE
-    except (AttributeError, ValueError, OSError):
-        return 1 << 30
+    """Bytes that may wait: a share of what the machine, or its container, has."""
+    from dinorad_rt.machine import memory_gib
+
+    return int(memory_gib() * 2**30) // MEMORY_SHARE or 1 << 30

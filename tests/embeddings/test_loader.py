@@ -177,3 +177,8 @@ def test_a_file_without_any_number_is_bad(
     pixels[..., 2, 3] = (1.0, 2.0, 3.0) if pixels.ndim == 3 else 1.0
     np.save(tmp_path / "some.npy", pixels)
     assert not isinstance(Decoder(fakes.SPEC).load(tmp_path / "some.npy"), Bad)
+
+
+def test_what_waits_fits_into_the_container(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dinorad_rt.machine.memory_limit", lambda: 2 << 30)
+    assert module._memory_budget() == (2 << 30) // module.MEMORY_SHARE
