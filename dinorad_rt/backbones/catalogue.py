@@ -13,6 +13,9 @@ from dinorad_rt.backbones.spec import BackboneSpec
 MOCO_V3_HEADS = 12
 """Of all its transformers, ViT-S too, where others have 6: vits.py of facebookresearch/moco-v3."""
 
+TANH_GELU = (("act_layer", "gelu_tanh"),)
+"""The activation of SigLIP in its authors' code; timm's architectures have either form."""
+
 _HALF = (0.5, 0.5, 0.5)
 _CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 _CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -137,6 +140,33 @@ def _bit(name: str, architecture: str, title: str, dim: int) -> BackboneSpec:
         std=_HALF,
         interpolation="bilinear",
         position="none",
+    )
+
+
+def _siglip(size: str, patch: int, side: int, *, second: bool) -> BackboneSpec:
+    """SigLIP, arXiv 2303.15343, and SigLIP 2, arXiv 2502.14786."""
+    so400m = size == "so400m"
+    title = "So400m" if so400m else f"ViT-{size.upper()}"
+    return BackboneSpec(
+        name=f"siglip{'2' if second else ''}_{size}{patch}",
+        **_timm(
+            f"vit_{size if so400m else _SIZE[size]}_patch{patch}_siglip_{side}",
+            "v2_webli" if second else "webli",
+        ),
+        family="siglip",
+        licence="Apache-2.0",
+        title=f"SigLIP{' 2' if second else ''} {title}/{patch}",
+        training="weakly supervised, WebLI",
+        dim=1152 if so400m else _DIM[size],
+        patch=patch,
+        image_size=side,
+        native_size=side,
+        mean=_HALF,
+        std=_HALF,
+        resize="squash",
+        crop=1.0,
+        interpolation="bilinear" if second else "bicubic",
+        create=TANH_GELU,
     )
 
 
@@ -287,12 +317,39 @@ _RAD_DINO = BackboneSpec(
     position="hub",
 )
 
+_MEDSIGLIP = BackboneSpec(
+    name="medsiglip_so400m14",
+    architecture="vit_so400m_patch14_siglip_378",
+    family="siglip",
+    source="hf:google/medsiglip-448",
+    licence="Health AI Developer Foundations terms of use",
+    title="MedSigLIP So400m/14",
+    training="weakly supervised, medical and natural images with text",
+    dim=1152,
+    patch=14,
+    image_size=448,
+    native_size=448,
+    mean=_HALF,
+    std=_HALF,
+    resize="squash",
+    crop=1.0,
+    create=TANH_GELU,
+)
+
 CATALOGUE: tuple[BackboneSpec, ...] = (
     *(_dinov2(size, registers=False) for size in "sblg"),
     *(_dinov2(size, registers=True) for size in "sblg"),
     *(_dinov3(size) for size in "sbl"),
     *_VIT_LARGE,
     *_VISION_LANGUAGE,
+    _siglip("b", 16, 224, second=False),
+    _siglip("l", 16, 256, second=False),
+    _siglip("so400m", 14, 378, second=False),
+    _siglip("b", 16, 224, second=True),
+    _siglip("l", 16, 256, second=True),
+    _siglip("so400m", 14, 378, second=True),
+    _siglip("so400m", 16, 256, second=True),
+    _MEDSIGLIP,
     _sam("sam_l16", "l", in_study=True),
     _sam("sam_b16", "b", in_study=False),
     _RAD_DINO,

@@ -24,7 +24,15 @@ from dinorad_rt.errors import CheckpointMismatchError
 from dinorad_rt.files import read_json
 
 _FILES = ("config.json", "preprocessor_config.json", "open_clip_config.json")
-_ACTIVATIONS = {"gelu": "GELU", "quick_gelu": "QuickGELU"}
+_ACTIVATIONS = {
+    **dict.fromkeys(("gelu", "gelu_python"), "GELU"),
+    "quick_gelu": "QuickGELU",
+    **dict.fromkeys(("gelu_pytorch_tanh", "gelu_new", "gelu_fast", "gelu_accurate"), "GELUTanh"),
+    "relu": "ReLU",
+}
+"""Name in transformers → class in timm. Gated perceptrons compute SiLU whatever is stated."""
+
+_TAKEN_FOR_ONE_ANOTHER = ("GELU", "QuickGELU", "GELUTanh")
 _CLOSE = 1e-3
 _OTHER = "Give --model the architecture of these weights; see all: dinorad-rt list models"
 
@@ -97,10 +105,10 @@ def _check_activation(
 
 
 def _activation(module: torch.nn.Module) -> str | None:
-    """Of the first block's MLP, where it is one of the two that are taken for one another."""
+    """Of the first block's MLP, where it is one of those that are taken for one another."""
     part = getattr(getattr(_first_block(module), "mlp", None), "act", None)
     name = type(part).__name__
-    return name if name in _ACTIVATIONS.values() else None
+    return name if name in _TAKEN_FOR_ONE_ANOTHER else None
 
 
 def _first_block(module: torch.nn.Module) -> Any:

@@ -3,7 +3,7 @@
     official DINO, DINOv2, DINOv3, MAE, DeiT  blocks.0.attn.qkv.weight (chunked: blocks.0.3.attn…)
     Hugging Face ViT, DeiT, BEiT, MSN, MAE,   encoder.layer.0.attention.attention.query.weight
     DINOv2 and DINOv3
-    Hugging Face CLIP                         vision_model.encoder.layers.0.self_attn.q_proj.weight
+    Hugging Face CLIP, SigLIP and SigLIP 2    vision_model.encoder.layers.0.self_attn.q_proj.weight
     OpenAI and open_clip                      visual.transformer.resblocks.0.attn.in_proj_weight
     open_clip with a timm trunk               visual.trunk.blocks.0.attn.qkv.weight
     SAM, official and Hugging Face            image_encoder.blocks.0.…, vision_encoder.layers.0.…
@@ -21,6 +21,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
+
+from dinorad_rt.errors import WeightsError
 
 Tensors = dict[str, torch.Tensor]
 Rules = tuple[tuple[str, str], ...]
@@ -83,6 +85,15 @@ _TRANSFORMERS_CLIP: Rules = (
     (r"\.layer_norm(\d)\.", r".norm\1."),
     (r"^pre_layrnorm\.", "norm_pre."),
     (r"^post_layernorm\.", "norm."),
+)
+
+_TRANSFORMERS_SIGLIP: Rules = (
+    *_TRANSFORMERS_CLIP,
+    (r"^head\.probe$", "attn_pool.latent"),
+    (r"^head\.attention\.in_proj_", "attn_pool.qkv."),
+    (r"^head\.attention\.out_proj\.", "attn_pool.proj."),
+    (r"^head\.layernorm\.", "attn_pool.norm."),
+    (r"^head\.mlp\.", "attn_pool.mlp."),
 )
 
 _OPENAI_CLIP: Rules = (
@@ -190,6 +201,26 @@ def _transformers_clip(tensors: Tensors) -> Renamed:
     return renamed
 
 
+def _transformers_siglip(tensors: Tensors) -> Renamed:
+    patches = tensors["embeddings.patch_embedding.weight"]
+    if patches.ndim != 4:
+        raise WeightsError(
+            "These are weights of SigLIP 2 NaFlex: they cut images of any shape into a list of "
+            "patches, resize positions for each, and are not read.",
+            "Give the weights of one size, such as google/siglip2-base-patch16-256.",
+        )
+    renamed = Renamed("Hugging Face SigLIP", _apply(_TRANSFORMERS_SIGLIP, tensors))
+    renamed.drop(r"embeddings\.position_ids$", "position indices")
+    _add_batch_axis(renamed.tensors)
+    for kind in ("weight", "bias"):
+        joint = renamed.tensors.pop(f"attn_pool.qkv.{kind}", None)
+        if joint is not None:
+            third = joint.shape[0] // 3
+            renamed.tensors[f"attn_pool.q.{kind}"] = joint[:third]
+            renamed.tensors[f"attn_pool.kv.{kind}"] = joint[third:]
+    return renamed
+
+
 def _openai_clip(tensors: Tensors) -> Renamed:
     renamed = Renamed("OpenAI CLIP", _apply(_OPENAI_CLIP, tensors))
     renamed.drop(r"proj$", "projection to the text space")
@@ -258,6 +289,7 @@ _TOWERS: tuple[tuple[str, Callable[[Tensors], Renamed]], ...] = (
     (r"embeddings\.class_embedding$", _transformers_clip),
     (r"embeddings\.(cls_token|patch_embeddings\.(projection\.)?weight)$", _transformers),
     (r"class_embedding$", _openai_clip),
+    (r"embeddings\.patch_embedding\.weight$", _transformers_siglip),
     (r"(?<=visual\.trunk\.)patch_embed\.proj\.weight$", _timm_trunk),
     (r"(?<=image_encoder\.)patch_embed\.proj\.weight$", _sam),
     (r"(?<=vision_encoder\.)patch_embed\.projection\.weight$", _sam),

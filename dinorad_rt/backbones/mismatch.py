@@ -132,6 +132,12 @@ def _advice(
             f"Its first layer takes {channels} channels, and images have 3 here. Weights of other "
             "inputs are not converted: look for the publisher's weights of 3 channels."
         )
+    if missing and not unknown and all(key.startswith("attn_pool.") for key in missing):
+        return (
+            "These weights have no attention-pooling head, like the encoders of PaliGemma and "
+            "MedGemma: give --model one that takes the mean of its patches, such as "
+            "vit_so400m_patch14_siglip_gap_448."
+        )
     if set(missing) == {"norm.weight", "norm.bias"} and "fc_norm.weight" in given:
         return (
             "This classifier was fine-tuned on the mean of its patches and has no norm for the "
@@ -147,20 +153,31 @@ def _advice(
     return "Give --model the architecture of this file; see all: dinorad-rt list models"
 
 
+_MARKS = {"attn_pool.latent": "siglip", "reg_token": "registers", "cls_token": "class token"}
+"""Tensor → the kind of transformer that has it, the most telling first."""
+
+
 def _looks_like(given: Mapping[str, torch.Tensor]) -> list[str]:
-    """Short names whose width, patch side and registers are those of the file."""
+    """Short names whose width, patch side and kind are those of the file."""
     basics = _basics(given)
     return [
         spec.name
         for spec in list_specs()
-        if spec.family in ("vit", "eva")
-        and (spec.dim, spec.patch, "_reg" in spec.name or spec.family == "eva") == basics
+        if spec.family in ("vit", "eva", "siglip")
+        and (spec.dim, spec.patch, _kind_of(spec)) == basics
     ]
 
 
-def _basics(tensors: Mapping[str, torch.Tensor]) -> tuple[int, int, bool] | None:
-    """Width, patch side and whether there are registers; None without a class token."""
-    patch, token = tensors.get("patch_embed.proj.weight"), tensors.get("cls_token")
-    if patch is None or token is None or patch.ndim != 4:
+def _kind_of(spec: BackboneSpec) -> str:
+    if spec.family == "siglip":
+        return "siglip"
+    return "registers" if "_reg" in spec.name or spec.family == "eva" else "class token"
+
+
+def _basics(tensors: Mapping[str, torch.Tensor]) -> tuple[int, int, str] | None:
+    """Width, patch side and kind; None for what is no transformer with patches."""
+    patch = tensors.get("patch_embed.proj.weight")
+    kind = next((kind for mark, kind in _MARKS.items() if mark in tensors), None)
+    if patch is None or kind is None or patch.ndim != 4:
         return None
-    return token.shape[-1], patch.shape[-1], "reg_token" in tensors
+    return patch.shape[0], patch.shape[-1], kind

@@ -12,7 +12,7 @@ import math
 
 import torch
 
-TOKENS = ("cls_token", "reg_token", "dist_token", "pos_embed")
+TOKENS = ("cls_token", "reg_token", "dist_token", "pos_embed", "latent")
 
 
 def fill_random(module: torch.nn.Module, seed: int, *, convolutional: bool) -> None:

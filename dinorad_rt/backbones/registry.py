@@ -10,7 +10,7 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
-from dinorad_rt.backbones.catalogue import CATALOGUE
+from dinorad_rt.backbones.catalogue import CATALOGUE, TANH_GELU
 from dinorad_rt.backbones.spec import BackboneSpec, PositionRule
 from dinorad_rt.errors import UnknownNameError, unknown_name
 
@@ -72,8 +72,10 @@ def _timm_spec(name: str) -> BackboneSpec:
 
     config = _timm_config(name)
     architecture = _own_activation(config)
+    create = _own_options(config)
+    options: dict[str, Any] = dict(create)
     with torch.device("meta"):
-        module = timm.create_model(architecture, num_classes=0)
+        module = timm.create_model(architecture, num_classes=0, **options)
     side = int(config.input_size[-1])
     family, patch = _family(module)
     return BackboneSpec(
@@ -93,6 +95,7 @@ def _timm_spec(name: str) -> BackboneSpec:
         crop=float(config.crop_pct),
         interpolation="bilinear" if config.interpolation == "bilinear" else "bicubic",
         position=_position_rule(module, patch, fixed=bool(config.fixed_input_size)),
+        create=create,
     )
 
 
@@ -111,6 +114,17 @@ def _own_activation(config: Any) -> str:
         if noted and "quickgelu" not in architecture and timm.is_model(quick)
         else architecture
     )
+
+
+def _own_options(config: Any) -> tuple[tuple[str, object], ...]:
+    """What Google's SigLIP computes where timm's architecture has another form of it.
+
+    flax's GELU is the approximation by tanh (vit.py of google-research/big_vision; transformers
+    says so in config.json); some of timm's architectures compute the exact one. What was
+    fine-tuned in timm was trained with timm's.
+    """
+    tuned = "_ft_" in str(config.tag or "")
+    return TANH_GELU if "_siglip_" in str(config.architecture) and not tuned else ()
 
 
 def _dim(module: Any) -> int:
@@ -146,7 +160,8 @@ def _source(config: Any) -> str:
 
 
 def _family(module: torch.nn.Module) -> tuple[str, int | None]:
-    """Recipe and patch side: transformers with a class token keep their tokens, others pool."""
+    """Recipe and patch side: transformers with a class token, or a head for one, keep tokens."""
+    from timm.layers.attention_pool import AttentionPoolLatent
     from timm.models.eva import Eva
     from timm.models.vision_transformer import VisionTransformer
     from timm.models.vision_transformer_sam import VisionTransformerSAM
@@ -154,8 +169,11 @@ def _family(module: torch.nn.Module) -> tuple[str, int | None]:
     for kind, family in ((VisionTransformer, "vit"), (Eva, "eva"), (VisionTransformerSAM, "sam")):
         if isinstance(module, kind):
             has_tokens = family == "sam" or getattr(module, "cls_token", None) is not None
+            if not has_tokens:
+                pools = isinstance(getattr(module, "attn_pool", None), AttentionPoolLatent)
+                family = "siglip" if pools and family == "vit" else "cnn"
             patch: Any = module.patch_embed
-            return (family if has_tokens else "cnn"), int(patch.patch_size[0])
+            return family, int(patch.patch_size[0])
     return "cnn", None
 
 

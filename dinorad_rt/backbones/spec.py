@@ -26,7 +26,8 @@ class BackboneSpec:
         architecture: timm model name without a tag, such as `vit_large_patch14_dinov2`, or
             `torchvision:NAME`.
         family: recipe under `export/` that says how it leaves PyTorch: `vit` and `eva` (class and
-            patch tokens), `sam` and `cnn` (one pooled embedding).
+            patch tokens), `siglip` (an attention-pooling head in place of a class token), `sam` and
+            `cnn` (one pooled embedding).
         source: where the published weights are: `hf:OWNER/REPO`, `hf:OWNER/REPO/FILE` or an https
             URL; empty if none are published.
         licence: SPDX name of the licence of the weights, or the publisher's own words.
@@ -37,7 +38,8 @@ class BackboneSpec:
         image_size: default input side in pixels.
         native_size: side the position embeddings were trained at.
         mean, std: normalisation per channel.
-        crop: share of the resized shorter side that the publisher's evaluation transform keeps.
+        resize: of the publisher's evaluation transform: the shorter side, or both (squash).
+        crop: share of what is resized that it keeps.
         interpolation: of that transform.
         position: rule for other input sizes.
         sha256: of the publisher's own checkpoint, where it is known: a file with this hash carries
@@ -59,6 +61,7 @@ class BackboneSpec:
     native_size: int = 224
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    resize: Literal["shortest", "squash"] = "shortest"
     crop: float = 0.875
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
     position: PositionRule = "timm"

@@ -217,12 +217,16 @@ def _token_rows(module: Any, batch: Any, recipe: Recipe, *, dense: bool) -> Rows
         return_prefix_tokens=True,
         intermediates_only=True,
     )
-    if isinstance(module.norm, torch.nn.Identity) and hasattr(module, "fc_norm"):
-        found = [(module.fc_norm(patches), module.fc_norm(prefix)) for patches, prefix in found]
-    cls = torch.stack([prefix[:, 0] for _, prefix in found[-recipe.cls_blocks :]], dim=1)
-    rows = {"cls": cls.numpy(), "patch_mean": found[-1][0].mean(dim=1).numpy()}
+    if not module.num_prefix_tokens:  # a head pools what stands for the class token
+        patches, cls = found, module.forward_head(found[-1])[:, None]
+    else:
+        if isinstance(module.norm, torch.nn.Identity) and hasattr(module, "fc_norm"):
+            found = [tuple(map(module.fc_norm, pair)) for pair in found]
+        patches = [tokens for tokens, _ in found]
+        cls = torch.stack([prefix[:, 0] for _, prefix in found[-recipe.cls_blocks :]], dim=1)
+    rows = {"cls": cls.numpy(), "patch_mean": patches[-1].mean(dim=1).numpy()}
     if dense:
-        tokens = [patches for patches, _ in found[-recipe.patch_blocks :]]
+        tokens = patches[-recipe.patch_blocks :]
         rows[DENSE] = torch.stack(tokens, dim=1).numpy()
     return rows
 

@@ -162,13 +162,13 @@ def _dinorad(backbone: BackboneSpec, image_size: int) -> PreprocessSpec:
 
 
 def _model(backbone: BackboneSpec, image_size: int) -> PreprocessSpec:
-    """The publisher's evaluation transform: shorter side, central crop, colours kept."""
+    """The publisher's evaluation transform: resize, central crop, colours kept."""
     return PreprocessSpec(
         image_size=image_size,
         mean=backbone.mean,
         std=backbone.std,
         preset="model",
-        resize="shortest",
+        resize=backbone.resize,
         resize_to=round(image_size / backbone.crop),
         interpolation=backbone.interpolation,
         channels="rgb",

@@ -13,7 +13,7 @@ from torch import nn
 
 from dinorad_rt.backbones.load import Backbone
 from dinorad_rt.errors import TrainingError
-from dinorad_rt.export.graphs.vit import final_norm
+from dinorad_rt.export.graphs.vit import final_norm, pooling_head
 from dinorad_rt.export.recipe import load_recipe
 
 
@@ -82,14 +82,16 @@ class Classifier(nn.Module):
     def __init__(self, backbone: Backbone, head: HeadSpec, classes: int) -> None:
         super().__init__()
         self.backbone: Any = backbone.module
-        self.tokens = load_recipe(backbone.spec.family).graph == "tokens"
+        recipe = load_recipe(backbone.spec.family)
+        self.tokens = recipe.graph == "tokens"
         self.spec = head if self.tokens else HeadSpec(1, patch_mean=False)
         depth = len(backbone.module.blocks) if self.tokens else 1  # type: ignore[arg-type]
-        if not 1 <= head.blocks <= min(4, depth):
+        most = min(recipe.cls_blocks, depth)
+        if not 1 <= head.blocks <= most:
             raise TrainingError(
                 f"The head is to see {head.blocks} blocks; {backbone.spec.name} has {depth}, and "
-                "its graph gives the last 4 at most.",
-                "Use --blocks 1 to 4.",
+                f"its graph gives the last {recipe.cls_blocks} at most.",
+                "Use --blocks 1" + (f" to {most}." if most > 1 else "."),
             )
         parts = self.spec.blocks + self.spec.patch_mean
         self.head = LinearHead(parts * backbone.spec.dim, classes)
@@ -107,10 +109,15 @@ class Classifier(nn.Module):
             return_prefix_tokens=True,
             intermediates_only=True,
         )
-        norm = final_norm(self.backbone)
-        parts = [norm(prefix[:, :1])[:, 0] for _, prefix in found]
+        norm, pool = final_norm(self.backbone), pooling_head(self.backbone)
+        if pool is None:
+            parts = [norm(prefix[:, :1])[:, 0] for _, prefix in found]
+            last = found[-1][0]
+        else:
+            last = found[-1]
+            parts = [pool(norm(last))]
         if self.spec.patch_mean:
-            parts.append(norm(found[-1][0]).mean(dim=1))
+            parts.append(norm(last).mean(dim=1))
         return torch.cat(parts, dim=1)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:

@@ -63,6 +63,40 @@ class ScaledAttention(nn.Module):
         return projected
 
 
+class LatentPool(nn.Module):
+    """Attention of one learned query over all tokens, then a perceptron.
+
+    The query does not depend on the image: it is projected, split into heads and scaled once.
+
+    Args:
+        source: timm's AttentionPoolLatent with one latent and a perceptron, as SigLIP has.
+    """
+
+    query: torch.Tensor
+
+    def __init__(self, source: Any) -> None:
+        super().__init__()
+        self.heads = int(source.num_heads)
+        with torch.no_grad():
+            query = source.q_norm(source.q(source.latent).unflatten(-1, (self.heads, -1)))
+            self.register_buffer("query", query.transpose(1, 2) * float(source.scale))
+        weights, biases = source.kv.weight.detach().chunk(2), source.kv.bias.detach().chunk(2)
+        self.k, self.v = (
+            _linear(pair, 1.0, None, self.heads) for pair in zip(weights, biases, strict=True)
+        )
+        self.k_norm = source.k_norm
+        self.proj, self.norm, self.mlp = source.proj, source.norm, source.mlp
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(batch, tokens, dim) → (batch, 1, dim)."""
+        k, v = (layer(x).unflatten(-1, (self.heads, -1)) for layer in (self.k, self.v))
+        k, v = self.k_norm(k).transpose(1, 2), v.transpose(1, 2)
+        mixed = F.scaled_dot_product_attention(self.query, k, v, scale=1.0)
+        out = self.proj(mixed.transpose(1, 2).flatten(2))
+        pooled: torch.Tensor = out + self.mlp(self.norm(out))
+        return pooled
+
+
 class Rotary(nn.Module):
     """Rotary position embedding as two products: x·cos + swap(x)·sin, signs inside the table.
 

@@ -1,5 +1,7 @@
 """Vision transformers with class and patch tokens: timm's VisionTransformer and Eva.
 
+Where there is no class token, as in SigLIP, the attention-pooling head's embedding stands for it.
+
     patch embedding ─► zero rows in front + one additive table ─► blocks ─► norm ─► outputs
 
 The table holds class token, register tokens and every position, so that no token is expanded over
@@ -15,15 +17,17 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dinorad_rt.export.graphs.attention import ScaledAttention, is_supported
+from dinorad_rt.export.graphs.attention import LatentPool, ScaledAttention, is_supported
 
 
 class TokenEmbeddings(nn.Module):
     """The embedding graph of a transformer with tokens.
 
     Args:
-        source: timm VisionTransformer or Eva with a class token, in eval mode, at its input size.
-        cls_blocks: blocks whose class token is given, counted from the last.
+        source: timm VisionTransformer or Eva with a class token or a pooling head, in eval mode, at
+            its input size.
+        cls_blocks: blocks whose class token is given, counted from the last; a pooling head reads
+            the last one alone.
         patch_blocks: blocks whose patch tokens are given; 0 for none.
     """
 
@@ -40,6 +44,8 @@ class TokenEmbeddings(nn.Module):
             _block(block, source, rotary, index) for index, block in enumerate(source.blocks)
         )
         self.norm = final_norm(source)
+        head = pooling_head(source)
+        self.attn_pool = None if head is None else LatentPool(head)
         self.cls_blocks = min(cls_blocks, len(self.blocks))
         self.patch_blocks = min(patch_blocks, len(self.blocks))
 
@@ -47,7 +53,7 @@ class TokenEmbeddings(nn.Module):
         """(batch, 3, H, W) → `cls`, `patch_mean` and, for dense graphs, `patch_tokens`."""
         x = self.patch_embed(pixel_values)
         x = x.flatten(1, 2) if x.ndim == 4 else x
-        x = F.pad(x, (0, 0, self.prefix, 0)) + self.tokens
+        x = (F.pad(x, (0, 0, self.prefix, 0)) if self.prefix else x) + self.tokens
         x = self.norm_pre(x)
         kept: list[torch.Tensor] = []
         for block in self.blocks:
@@ -60,16 +66,28 @@ class TokenEmbeddings(nn.Module):
         dense = [self.norm(x) for x in kept[-self.patch_blocks : -1]] if self.patch_blocks else []
         normed = [*dense, last]
         full = {len(kept) - len(normed) + i: x for i, x in enumerate(normed)}
-        cls = [
-            full[i][:, :1] if i in full else self.norm(kept[i][:, :1])
-            for i in range(len(kept) - self.cls_blocks, len(kept))
-        ]
         patches = last[:, self.prefix :]
-        outputs = [torch.cat(cls, dim=1), patches.mean(dim=1)]
+        if self.attn_pool is not None:
+            outputs = [self.attn_pool(patches), patches.mean(dim=1)]
+        else:
+            cls = [
+                full[i][:, :1] if i in full else self.norm(kept[i][:, :1])
+                for i in range(len(kept) - self.cls_blocks, len(kept))
+            ]
+            outputs = [torch.cat(cls, dim=1), patches.mean(dim=1)]
         if self.patch_blocks:
             stacked = [x[:, None, self.prefix :] for x in normed]
             outputs.append(torch.cat(stacked, dim=1))
         return tuple(outputs)
+
+
+def pooling_head(source: Any) -> nn.Module | None:
+    """The attention-pooling head of a transformer without a class token; None where there is one.
+
+    It maps normed patch tokens (batch, N, dim) to the model's own image embedding (batch, dim).
+    """
+    head: nn.Module | None = getattr(source, "attn_pool", None)
+    return head if getattr(source, "cls_token", None) is None else None
 
 
 def final_norm(source: Any) -> nn.Module:
