@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from dinorad_rt.errors import ProtocolError
 from dinorad_rt.files import claim_output_dir, claimed_dir, sha256_json
 from dinorad_rt.pipeline import EngineRequest, engine_for
@@ -231,15 +233,44 @@ def _split_tables(
     store: EmbeddingStore, settings: AbstractSettings
 ) -> tuple[dict[Split, EmbeddingTable], list[str]]:
     """Each split, checked and pooled, and what a reader must know of them."""
-    from dinorad_rt.protocols.embedding_checks import check_finite, near_copies
+    from dinorad_rt.protocols.embedding_checks import near_copies
     from dinorad_rt.protocols.pooling import pool
+
+    rows = _rows_by_split(store, settings)
+    tables = {split: pool(table, settings) for split, table in rows.items()}
+    whole = tables
+    if settings.pooling == "attention":
+        plain = settings.without_attention()
+        whole = {split: pool(table, plain) for split, table in rows.items()}
+    return tables, near_copies(whole)
+
+
+def _rows_by_split(
+    store: EmbeddingStore, settings: AbstractSettings
+) -> dict[Split, EmbeddingTable]:
+    """The rows of each split, checked whole; kept is what the protocol reads.
+
+    The store is read once and in pieces: the four blocks and the patch mean of a large set fill
+    several times the memory that kNN needs.
+    """
+    from dinorad_rt.embeddings.table import joined
+    from dinorad_rt.protocols.embedding_checks import check_finite, finite_rows
     from dinorad_rt.types import SPLITS
 
-    rows = {split: store.load(split) for split in SPLITS}
-    check_finite(rows)
-    tables = {split: pool(table, settings) for split, table in rows.items()}
-    whole = {split: pool(table, settings.without_attention()) for split, table in rows.items()}
-    return tables, near_copies(whole)
+    blocks, patch_mean = settings.reads
+    parts: dict[Split, list[EmbeddingTable]] = {split: [] for split in SPLITS}
+    fine: dict[Split, list[np.ndarray]] = {split: [] for split in SPLITS}
+    for chunk in store.chunks():
+        good, kept = finite_rows(chunk), chunk.narrowed(blocks, patch_mean=patch_mean)
+        for split in SPLITS:
+            mine = chunk.splits == split
+            parts[split].append(kept.take(mine))
+            fine[split].append(good[mine])
+    if not parts["test"]:  # not one row in the whole store
+        return {split: store.load(split) for split in SPLITS}
+    tables = {split: joined(pieces) for split, pieces in parts.items()}
+    check_finite(tables, {split: np.concatenate(found) for split, found in fine.items()})
+    return tables
 
 
 def _default_folder(evaluation: Evaluation, store: EmbeddingStore) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from dinorad_rt.embeddings.table import DatasetInfo, EmbeddingTable, Failure
 from dinorad_rt.errors import LeakageError, ProtocolError, UnknownNameError
 from dinorad_rt.evaluation import evaluate_store
+from dinorad_rt.protocols.pooling import pool
 from dinorad_rt.protocols.registry import PROTOCOL_PRESETS, PROTOCOLS
 from dinorad_rt.types import Task
 
@@ -29,8 +31,10 @@ class Store:
     provenance: dict[str, Any] = field(default_factory=dict)
     failed: list[Failure] = field(default_factory=list)
 
-    def load(self, split: str) -> EmbeddingTable:
-        return self.tables[split]
+    def chunks(self) -> Iterator[EmbeddingTable]:
+        for table in self.tables.values():
+            for start in range(0, max(len(table), 1), 7):
+                yield table.take(slice(start, start + 7))
 
     def dataset_info(self) -> DatasetInfo:
         return self.info
@@ -182,3 +186,51 @@ def test_a_class_without_training_images_is_said(protocol: str) -> None:
     results = evaluate(store, protocol)
     assert any("No training image shows c" in note for note in results.notes)
     assert results.metric("auroc", "c", **results.metrics[0].setting).n_positive == 13
+
+
+@pytest.mark.parametrize(
+    ("protocol", "options", "kept"),
+    [
+        ("knn", {}, (1, False)),
+        ("mlknn", {}, (1, False)),
+        ("logistic", {}, (1, False)),
+        ("logistic", {"features": "cls+patch_mean"}, (1, True)),
+        ("linear", {"blocks": (2,), "patch_mean": "without"}, (2, False)),
+        ("linear", {}, (4, True)),
+        ("few-shot", {"head": "logistic"}, (1, False)),
+        ("few-shot", {"head": "linear"}, (4, True)),
+    ],
+)
+def test_only_what_a_protocol_reads_is_kept_in_memory(
+    protocol: str, options: dict[str, Any], kept: tuple[int, bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four blocks and the patch mean of 750,000 slices of ViT-L take 15 GB, the last block 3."""
+    seen: list[tuple[int, bool]] = []
+
+    def look(table: EmbeddingTable, settings: Any) -> EmbeddingTable:
+        assert table.cls.base is None or table.cls.base.nbytes == table.cls.nbytes
+        seen.append((table.cls.shape[1], table.patch_mean is not None))
+        return pool(table, settings)
+
+    monkeypatch.setattr("dinorad_rt.protocols.pooling.pool", look)
+    store = store_of("multilabel")
+    given = QUICK.get(protocol, {}) | {"resamples": 5} | options
+    evaluate_store(store, protocol=protocol, **given)  # type: ignore[arg-type]
+    assert seen[:3] == [kept] * 3
+
+
+def test_bad_values_in_what_a_protocol_does_not_read_are_refused_too() -> None:
+    store = store_of()
+    patch_mean = store.tables["val"].patch_mean
+    assert patch_mean is not None
+    patch_mean[9, 3] = np.inf
+    with pytest.raises(ProtocolError, match=r"1 of 40 val .* row 9 \(val9\)"):
+        evaluate(store, "knn")
+
+
+def test_a_store_is_read_once() -> None:
+    store, reads = store_of(), []
+    plain = store.chunks
+    store.chunks = lambda: (reads.append(1), plain())[1]  # type: ignore[method-assign]
+    evaluate(store, "knn")
+    assert len(reads) == 1

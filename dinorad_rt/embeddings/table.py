@@ -72,6 +72,17 @@ class EmbeddingTable:
         parts = {item.name: getattr(self, item.name) for item in fields(self)}
         return replace(self, **{k: v[rows] for k, v in parts.items() if v is not None})
 
+    def narrowed(self, blocks: int | None, *, patch_mean: bool) -> EmbeddingTable:
+        """The rows with fewer columns, in memory of their own.
+
+        Args:
+            blocks: how many last blocks' class tokens are kept; None for all.
+            patch_mean: keep the mean of the patch tokens, where there is one.
+        """
+        mean = self.patch_mean if patch_mean else None
+        cls = self.cls if blocks is None else self.cls[:, -blocks:].copy()
+        return replace(self, cls=cls, patch_mean=mean)
+
 
 @dataclass(frozen=True)
 class Failure:

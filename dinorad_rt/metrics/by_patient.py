@@ -217,8 +217,8 @@ class CalibrationByPatient:
     """Expected calibration error over bins of equal width (Guo et al., arXiv 1706.04599).
 
     Args:
-        confidence: (samples,) in [0, 1].
-        right: (samples,) bool.
+        confidence: (samples, columns) in [0, 1].
+        right: (samples, columns) bool.
         patient: (samples,) index of each sample's patient, from 0.
         patients: number of patients.
     """
@@ -228,12 +228,15 @@ class CalibrationByPatient:
     ) -> None:
         rows = np.arange(len(patient))
         gather = _sums(patient, rows, (patients, len(patient)), np.dtype(np.float64))
-        self._gaps = gather @ calibration_gaps(confidence, right)
+        columns = [calibration_gaps(*pair) for pair in zip(confidence.T, right.T, strict=True)]
+        self._columns = len(columns)
+        self._gaps = np.hstack([gather @ gaps for gaps in columns])
         self._samples = np.bincount(patient, minlength=patients).astype(np.float64)
 
     def __call__(self, counts: np.ndarray) -> np.ndarray:
-        """(resamples,) values of counts (resamples, patients)."""
-        return ratio(np.abs(counts @ self._gaps).sum(axis=1), counts @ self._samples)
+        """(columns, resamples) values of counts (resamples, patients)."""
+        gaps = np.abs(counts @ self._gaps).reshape(len(counts), self._columns, -1).sum(axis=2)
+        return ratio(gaps.T, np.tile(counts @ self._samples, (self._columns, 1)))
 
 
 def _sums(rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int], dtype: Any) -> Any:

@@ -193,7 +193,9 @@ def panel_of(
         parts.append(_decided(scores, labels, hot, patients, dataset))
 
     def metric(counts: np.ndarray) -> np.ndarray:
-        return np.concatenate([part.metric(counts) for part in parts])
+        # patient by patient in memory, as every sparse product wants it: turned once for all
+        turned = np.asfortranarray(counts)
+        return np.concatenate([part.metric(turned) for part in parts])
 
     keys = [key for part in parts for key in part.keys]
     return Panel(keys, metric, max(part.width for part in parts))
@@ -245,8 +247,7 @@ def _decided(
     counted = hot.any(axis=0) if dataset.task != "binary" else np.array([False, True])
     parts["f1"] = f1_by_patient(hot[:, counted], guessed[:, counted], *patients)
     parts["brier"] = mean_by_patient(_squared(scores, hot, dataset)[:, None], *patients)
-    calibrations = _calibrations(scores, hot, predicted, patients, dataset)
-    parts["calibration_error"] = lambda counts: np.stack([part(counts) for part in calibrations])
+    parts["calibration_error"] = _calibration(scores, hot, predicted, patients, dataset)
 
     def metric(counts: np.ndarray) -> np.ndarray:
         return np.stack([part(counts).mean(axis=0) for part in parts.values()])
@@ -262,20 +263,20 @@ def _squared(scores: np.ndarray, hot: np.ndarray, dataset: DatasetInfo) -> np.nd
     return np.asarray(squared.mean(axis=1) if dataset.task == "multilabel" else squared.sum(axis=1))
 
 
-def _calibrations(
+def _calibration(
     scores: np.ndarray,
     hot: np.ndarray,
     predicted: np.ndarray,
     patients: tuple[np.ndarray, int],
     dataset: DatasetInfo,
-) -> list[CalibrationByPatient]:
+) -> CalibrationByPatient:
     """Of the positive class, of the predicted class, or of every label."""
     if dataset.task == "multiclass":
         rows = np.arange(len(hot))
         confidence = np.clip(scores[rows, predicted], 0.0, 1.0)
-        return [CalibrationByPatient(confidence, hot[rows, predicted], *patients)]
-    columns = [hot.shape[1] - 1] if dataset.task == "binary" else range(hot.shape[1])
-    return [CalibrationByPatient(scores[:, c], hot[:, c], *patients) for c in columns]
+        return CalibrationByPatient(confidence[:, None], hot[rows, predicted][:, None], *patients)
+    columns = slice(-1, None) if dataset.task == "binary" else slice(None)
+    return CalibrationByPatient(scores[:, columns], hot[:, columns], *patients)
 
 
 def _values(

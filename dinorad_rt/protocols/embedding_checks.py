@@ -26,17 +26,28 @@ _ROUNDING = 1e-6
 _LISTED = 5
 
 
-def check_finite(tables: Mapping[Split, EmbeddingTable]) -> None:
+def finite_rows(table: EmbeddingTable) -> np.ndarray:
+    """(rows,) bool: all values are finite, and the last class token is not zero."""
+    fine = np.isfinite(table.cls).all(axis=(1, 2)) & (table.cls[:, -1] != 0).any(axis=1)
+    if table.patch_mean is not None:
+        fine &= np.isfinite(table.patch_mean).all(axis=1)
+    return np.asarray(fine)
+
+
+def check_finite(
+    tables: Mapping[Split, EmbeddingTable], fine: Mapping[Split, np.ndarray] | None = None
+) -> None:
     """Refuse embeddings that are not finite, or zero.
+
+    Args:
+        tables: split → rows.
+        fine: what `finite_rows` said of them, where the tables do not hold every value any more.
 
     Raises:
         ProtocolError: with their number per split, and the first rows and sample ids.
     """
     for split, table in tables.items():
-        fine = np.isfinite(table.cls).all(axis=(1, 2)) & (table.cls[:, -1] != 0).any(axis=1)
-        if table.patch_mean is not None:
-            fine &= np.isfinite(table.patch_mean).all(axis=1)
-        bad = np.flatnonzero(~fine)
+        bad = np.flatnonzero(~(finite_rows(table) if fine is None else fine[split]))
         if len(bad):
             listed = ", ".join(f"row {row} ({table.sample_ids[row]})" for row in bad[:_LISTED])
             more = f" and {len(bad) - _LISTED} more" if len(bad) > _LISTED else ""

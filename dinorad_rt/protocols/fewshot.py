@@ -90,6 +90,13 @@ class FewShotSettings(AbstractSettings):
             return cls(preset_name=name, by="image", head="knn")
         return cls(preset_name=name)
 
+    @property
+    def reads(self) -> tuple[int | None, bool]:
+        """What the head reads."""
+        if self.head == "linear":
+            return LinearSettings.preset(self.preset_name).reads
+        return 1, False
+
     def check(self, truth: Truth) -> None:
         """Refuse more shots than the training split has patients, or images."""
         self.fitting(truth.hot("train"), truth.patients["train"], truth)

@@ -56,6 +56,11 @@ class KNNSettings(AbstractSettings):
         """The settings of a preset: they differ in the list of k."""
         return cls(preset_name=name)
 
+    @property
+    def reads(self) -> tuple[int | None, bool]:
+        """The last class token alone."""
+        return 1, False
+
     def fitting(self, reference: int) -> tuple[int, ...]:
         """The list of k for a reference set of so many rows."""
         return fitting_ks(self.ks, KS[self.preset_name], reference)

@@ -126,6 +126,11 @@ class LinearSettings(AbstractSettings):
         """Crops are cut from the images themselves."""
         return self.augment
 
+    @property
+    def reads(self) -> tuple[int | None, bool]:
+        """As many blocks as the head that reads most."""
+        return max(self.blocks), self.patch_mean != "without"
+
     def check(self, truth: Truth) -> None:
         """Refuse a metric that the task does not have, and training rows of one class only."""
         check_metric(self.select_by, truth.task)

@@ -59,6 +59,11 @@ class LogisticSettings(AbstractSettings):
         """DINOv2 chooses by accuracy."""
         return cls(preset_name=name, select_by="accuracy" if name == "dinov2" else "auroc")
 
+    @property
+    def reads(self) -> tuple[int | None, bool]:
+        """The last class token, and the patch mean if asked for."""
+        return 1, self.features == "cls+patch_mean"
+
     def check(self, truth: Truth) -> None:
         """Refuse a metric that the task does not have, and training rows of one class only."""
         check_metric(self.select_by, truth.task)

@@ -56,6 +56,11 @@ class MLKNNSettings(AbstractSettings):
         """The study counts each reference image as its own neighbour."""
         return cls(preset_name=name, exclude_self=name != "study")
 
+    @property
+    def reads(self) -> tuple[int | None, bool]:
+        """The last class token alone."""
+        return 1, False
+
     def fitting(self, reference: int) -> tuple[int, ...]:
         """The list of k for a reference set of so many rows."""
         most = reference - self.exclude_self

@@ -62,6 +62,14 @@ class AbstractSettings(ABC):
         """True if stored embeddings are not enough."""
         return False
 
+    @property
+    def reads(self) -> tuple[int | None, bool]:
+        """How many last blocks' class tokens are read, None for all; and whether the patch mean.
+
+        Nothing else of the embeddings is kept in memory.
+        """
+        return None, True
+
     def without_attention(self) -> Self:
         """These settings, with the mean where attention would be trained."""
         return replace(self, pooling="mean") if self.pooling == "attention" else self

@@ -6,7 +6,7 @@ patients, on a grid; scores are gathered into at most `MAX_STEPS` quantiles for 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,10 +77,13 @@ def pr_points(positive: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.n
     return recall, np.concatenate([[1.0], precision])
 
 
-def roc_curve(
+def roc_and_pr(
     hot: np.ndarray, scores: np.ndarray, patients: np.ndarray, *, resamples: int = RESAMPLES
-) -> Curve:
-    """ROC curve of one class, or the mean of several at equal false positive rate.
+) -> tuple[Curve, Curve]:
+    """ROC and precision-recall curve of one class, or the means of several, of the same resamples.
+
+    The mean of ROC curves is taken at equal false positive rate, that of the others at equal
+    recall. Between two steps the precision of the next one counts, as in the average precision.
 
     Args:
         hot: (samples, classes) bool, each with positives and negatives.
@@ -88,26 +91,15 @@ def roc_curve(
         patients: (samples,) keys.
         resamples: of the bootstrap by patient, seed 0.
     """
-    x, y = _mean_line(hot, scores, roc_points, lambda x, y: np.interp(GRID, x, y))
-    low, high = _band(hot, scores, patients, _roc_on_grid, resamples)
-    return Curve(x, y, GRID, low, high)
 
-
-def pr_curve(
-    hot: np.ndarray, scores: np.ndarray, patients: np.ndarray, *, resamples: int = RESAMPLES
-) -> Curve:
-    """Precision-recall curve of one class, or the mean of several at equal recall.
-
-    Args as for `roc_curve`. Between two steps the precision of the next one counts, as in the
-    average precision.
-    """
-
-    def on_grid(recall: np.ndarray, precision: np.ndarray) -> np.ndarray:
+    def at_recall(recall: np.ndarray, precision: np.ndarray) -> np.ndarray:
         return np.asarray(precision[1:][_reached(recall[1:], GRID)])
 
-    x, y = _mean_line(hot, scores, pr_points, on_grid)
-    low, high = _band(hot, scores, patients, _pr_on_grid, resamples)
-    return Curve(x, y, GRID, low, high)
+    roc = _mean_line(hot, scores, roc_points, lambda x, y: np.interp(GRID, x, y))
+    pr = _mean_line(hot, scores, pr_points, at_recall)
+    bands = _bands(hot, scores, patients, (_roc_on_grid, _pr_on_grid), resamples)
+    first, second = (Curve(*line, GRID, *band) for line, band in zip((roc, pr), bands, strict=True))
+    return first, second
 
 
 def reliability(
@@ -172,27 +164,30 @@ def _mean_line(
     return GRID, np.mean([on_grid(x, y) for x, y in lines], axis=0)
 
 
-def _band(
-    hot: np.ndarray, scores: np.ndarray, patients: np.ndarray, line: Line, resamples: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Pointwise interval of the mean over classes of `line` on the grid."""
-    index = by_appearance(patients).index
-    people = int(index.max()) + 1
+def _bands(
+    hot: np.ndarray, scores: np.ndarray, patients: np.ndarray, lines: Sequence[Line], resamples: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Pointwise intervals of the mean over classes of each line on the grid."""
+    groups = by_appearance(patients)
+    index, people = groups.index, len(groups)
     tables = []
     for c in range(hot.shape[1]):
-        step = _ranks(scores[:, c])
+        step = _ranks(scores[:, c]) + 1  # step 0 comes before every score
         width = int(step.max()) + 1
         tables.append(
             [_gather(index[rows], step[rows], (people, width)) for rows in (hot[:, c], ~hot[:, c])]
         )
     width = max(table[0].shape[1] for table in tables)
-    lines = []
+    drawn: list[np.ndarray] = []
     for counts in patient_counts(people, resamples=resamples, seed=0, width=max(width, people)):
-        mean = np.zeros((len(counts), len(GRID)))
-        for hits, misses in tables:
-            mean += line(np.cumsum(counts @ hits, axis=1), np.cumsum(counts @ misses, axis=1))
-        lines.append(mean / len(tables))
-    return _ends(np.concatenate(lines))
+        weights = counts.astype(np.float64)
+        mean = np.zeros((len(lines), len(counts), len(GRID)))
+        for table in tables:
+            sums = [np.cumsum(np.ascontiguousarray(weights @ part), axis=1) for part in table]
+            for own, line in zip(mean, lines, strict=True):
+                own += line(*sums)
+        drawn.append(mean / len(tables))
+    return [_ends(rows) for rows in np.concatenate(drawn, axis=1)]
 
 
 def _ranks(score: np.ndarray) -> np.ndarray:
@@ -204,11 +199,15 @@ def _ranks(score: np.ndarray) -> np.ndarray:
 
 
 def _roc_on_grid(hits: np.ndarray, misses: np.ndarray) -> np.ndarray:
-    """True positive rate at each false positive rate of the grid; one row per resample."""
+    """True positive rate at each false positive rate of the grid; one row per resample.
+
+    Args:
+        hits, misses: (resamples, steps + 1) positives and negatives up to each step, from 0.
+    """
     rows = np.full((len(hits), len(GRID)), np.nan)
     for row, (up, down) in enumerate(zip(hits, misses, strict=True)):
         if up[-1] and down[-1]:
-            rows[row] = np.interp(GRID, _rates(down), _rates(up))
+            rows[row] = np.interp(GRID, down / down[-1], up / up[-1])
     return rows
 
 
@@ -217,9 +216,10 @@ def _pr_on_grid(hits: np.ndarray, misses: np.ndarray) -> np.ndarray:
     rows = np.full((len(hits), len(GRID)), np.nan)
     for row, (up, down) in enumerate(zip(hits, misses, strict=True)):
         if up[-1]:
-            drawn = up + down > 0  # steps before the first drawn sample have no precision
-            up, down = up[drawn], down[drawn]
-            rows[row] = (up / (up + down))[_reached(up / up[-1], GRID)]
+            # steps before the first drawn sample have no precision
+            first = min(np.searchsorted(up, 0.5), np.searchsorted(down, 0.5))
+            at = np.maximum(_reached(up / up[-1], GRID), first)
+            rows[row] = up[at] / (up[at] + down[at])
     return rows
 
 

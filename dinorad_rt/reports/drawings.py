@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from dinorad_rt.appearance import by_appearance
 from dinorad_rt.metrics.report import one_vs_rest, present_classes
 from dinorad_rt.metrics.specs import measured
 from dinorad_rt.reports import curves, figures
@@ -168,13 +169,18 @@ def _curves(
     scored = {run.label: (run, *judged_scores(run)) for run in runs}
     classes = next(iter(scored.values()))[1].shape[1]
     mean = f", mean of {classes} classes" if classes > 1 else ""
-    for kind, metric, draw, axes in (
-        ("ROC", "auroc", curves.roc_curve, ("false positive rate", "true positive rate")),
-        ("Precision-recall", "average_precision", curves.pr_curve, ("recall", "precision")),
+    drawn = [
+        curves.roc_and_pr(hot, scores, run.results.patients) for run, hot, scores in scored.values()
+    ]
+    for place, (kind, metric, *axes) in enumerate(
+        (
+            ("ROC", "auroc", "false positive rate", "true positive rate"),
+            ("Precision-recall", "average_precision", "recall", "precision"),
+        )
     ):
         lines = {
-            f"{label} {_short(run, metric)}": draw(hot, scores, run.results.patients)
-            for label, (run, hot, scores) in scored.items()
+            f"{label} {_short(run, metric)}": pair[place]
+            for (label, (run, _, _)), pair in zip(scored.items(), drawn, strict=True)
         }
         yield Drawing(
             file_name(test_set.name, protocol, kind, suffix),
@@ -194,7 +200,8 @@ def _reliability(
     for run in runs:
         hot, said = _said(run)
         if said.min() >= 0 and said.max() <= 1:
-            patients = np.repeat(run.results.patients, len(said) // len(run.results.patients))
+            index = by_appearance(run.results.patients).index  # numbers are sorted fast
+            patients = np.repeat(index, len(said) // len(index))
             bins = 10 if len(said) >= MANY_SCORES else 5
             lines[run.label] = curves.reliability(hot, said, patients, bins=bins)
     if not lines:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from dinorad_rt.errors import DataError
 from dinorad_rt.files import read_json
-from dinorad_rt.reports.results import RESULTS_FILE, Results
+from dinorad_rt.reports.results import PREDICTIONS_FILE, RESULTS_FILE, Results
 from dinorad_rt.reports.run_names import labelled
-from dinorad_rt.reports.runs import Run, TestSet, grouped
+from dinorad_rt.reports.runs import Run, TestSet, grouped, test_set_key
 
 BENCH_FILE = "bench.json"
 
@@ -61,7 +63,9 @@ def read_material(paths: Sequence[Path], benches: Sequence[Path] = ()) -> Materi
             "Add runs: what `dinorad-rt eval --out DIR` wrote. `bench` writes its own report.",
         )
     files = found.values()
-    runs = labelled([_opened(path) for path in files], [path.parent for path in files])
+    known: dict[str, Results] = {}
+    opened = [_opened(path, known) for path in files]
+    runs = labelled(opened, [path.parent for path in files])
     return Material(runs, grouped(runs), tuple(map(_bench, timings.values())))
 
 
@@ -81,12 +85,26 @@ def _is_bench(path: Path) -> bool:
         return False
 
 
-def _opened(path: Path) -> Results:
-    """Results with scores where they are kept."""
-    kept = (path.parent / "predictions.parquet").is_file()
+def _opened(path: Path, known: dict[str, Results]) -> Results:
+    """Results with the scores that a report shows, where any are kept.
+
+    Those of other settings and repeats are let go, and runs on one test set share its truth: a
+    study holds hundreds of runs, each with scores of thousands of images.
+
+    Args:
+        path: of a results.json.
+        known: test set → the first run on it; filled here.
+    """
+    kept = (path.parent / PREDICTIONS_FILE).is_file()
     results = Results.open(path, predictions=kept)
     if not results.metrics:
         raise DataError(f"The run in {path.parent.name} has no metric.", "Run it again.")
+    shown = Run(results, 0).predictions()
+    results.predictions = [] if shown is None else [replace(shown, scores=shown.scores.copy())]
+    first = known.setdefault(test_set_key(results), results)
+    for name in ("sample_ids", "patients", "labels"):
+        if np.array_equal(getattr(first, name), getattr(results, name)):
+            setattr(results, name, getattr(first, name))
     return results
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -12,7 +12,12 @@ import numpy as np
 from dinorad_rt.errors import DataError
 from dinorad_rt.files import atomic_path, read_json, write_json
 from dinorad_rt.metrics.decisions import predicted_labels
-from dinorad_rt.reports.schema import FIXED_COLUMNS, problem_of_results, problem_of_scores
+from dinorad_rt.reports.schema import (
+    FIXED_COLUMNS,
+    count_of_settings,
+    problem_of_results,
+    problem_of_scores,
+)
 from dinorad_rt.types import Task
 
 if TYPE_CHECKING:
@@ -217,45 +222,57 @@ class Results:
         damage = problem_of_scores(table, self)
         if damage is not None:
             raise DataError(f"{called} are not those of its results.json: {damage}.", _AGAIN)
-        columns = [name for name in table.column_names if name not in FIXED_COLUMNS]
-        count = table.num_rows // max(len(self._settings_in(table, columns)), 1)
+        keys = [name for name in table.column_names if name not in FIXED_COLUMNS]
+        count = table.num_rows // count_of_settings(table)
         first = table.slice(0, count)
-        labels = np.asarray(first["labels"].to_pylist(), dtype=np.int64)
+        labels = _matrix(first["labels"]).astype(np.int64)
         self.labels = labels if self.task == "multilabel" else labels[:, 0]
-        self.sample_ids = np.asarray(first["sample_id"].to_pylist(), dtype=object)
-        self.patients = np.asarray(first["patient"].to_pylist(), dtype=object)
+        self.sample_ids, self.patients = (
+            np.asarray(first[name].to_pylist(), dtype=object) for name in ("sample_id", "patient")
+        )
         self.predictions = []
         for start in range(0, table.num_rows, count):
             part = table.slice(start, count)
-            scores = part["scores"].combine_chunks()
-            values = np.asarray(scores.flatten()).reshape(count, -1)
-            setting = {name: part[name][0].as_py() for name in columns}
-            self.predictions.append(Predictions(setting, values))
-
-    @staticmethod
-    def _settings_in(table: Any, columns: Sequence[str]) -> set[tuple[Any, ...]]:
-        return set(zip(*(table[name].to_pylist() for name in columns), strict=True)) or {()}
+            setting = {name: part[name][0].as_py() for name in keys}
+            self.predictions.append(Predictions(setting, _matrix(part["scores"])))
 
     def _prediction_rows(self) -> Any:
         import pyarrow as pa
 
+        count = len(self.sample_ids)
         labels = self.labels if self.labels.ndim == 2 else self.labels[:, None]
+        shared = {
+            "sample_id": pa.array(self.sample_ids.tolist()),
+            "patient": pa.array(self.patients.tolist()),
+            "split": pa.array(["test"] * count),
+            "labels": _lists(labels.astype(np.int64)),
+        }
         tables = []
         for item in self.predictions:
             predicted = predicted_labels(item.scores, self.task)
             chosen = predicted if predicted.ndim == 2 else predicted[:, None]
-            count = len(self.sample_ids)
             columns = {
-                "sample_id": pa.array(self.sample_ids.tolist()),
-                "patient": pa.array(self.patients.tolist()),
-                "split": pa.array(["test"] * count),
-                "labels": pa.array(labels.tolist(), pa.list_(pa.int64())),
-                "scores": pa.array(item.scores.tolist(), pa.list_(pa.float64())),
-                "predicted": pa.array(chosen.tolist(), pa.list_(pa.int64())),
+                **shared,
+                "scores": _lists(item.scores.astype(np.float64)),
+                "predicted": _lists(chosen.astype(np.int64)),
                 **{key: pa.array([value] * count) for key, value in item.setting.items()},
             }
             tables.append(pa.table(columns))
         return pa.concat_tables(tables)
+
+
+def _lists(values: np.ndarray) -> Any:
+    """(rows, columns) as an Arrow array of lists, without a Python object for each value."""
+    import pyarrow as pa
+
+    offsets = np.arange(0, values.size + 1, max(values.shape[1], 1), dtype=np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(np.ravel(values)))
+
+
+def _matrix(column: Any) -> np.ndarray:
+    """(rows, columns) of a column of lists that are all as long."""
+    lists = column.combine_chunks()
+    return np.asarray(lists.flatten()).reshape(len(lists), -1)
 
 
 def migrated(document: dict[str, Any], name: str) -> dict[str, Any]:

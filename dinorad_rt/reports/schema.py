@@ -71,12 +71,14 @@ def problem_of_scores(table: Any, results: Results) -> str | None:
         return f"it lacks {', '.join(missing)}"
     if not table.num_rows:
         return "it has no row"
-    widths = {len(row or ()) for row in table["scores"].to_pylist()}
-    if widths != {len(results.class_names)}:
-        counts = " or ".join(map(str, sorted(widths)))
-        return f"it has scores of {counts} classes, results.json {len(results.class_names)}"
-    keys = [name for name in table.column_names if name not in FIXED_COLUMNS]
-    settings = len(set(zip(*(table[name].to_pylist() for name in keys), strict=True))) or 1
+    classes = len(results.class_names)
+    widths = _widths(table["scores"])
+    if widths != [classes]:
+        counts = " or ".join(map(str, widths))
+        return f"it has scores of {counts} classes, results.json {classes}"
+    if _widths(table["labels"]) != [classes if results.task == "multilabel" else 1]:
+        return f"its labels are not those of a {results.task} task of {classes} classes"
+    settings = count_of_settings(table)
     images, rest = divmod(table.num_rows, settings)
     judged = results.metrics[0].n if results.metrics else 0
     if rest or images != judged:
@@ -85,6 +87,20 @@ def problem_of_scores(table: Any, results: Results) -> str | None:
             f"results.json {count_of(judged, 'test image')}"
         )
     return None
+
+
+def count_of_settings(table: Any) -> int:
+    """How many settings a table of predictions.parquet has scores of."""
+    keys = [name for name in table.column_names if name not in FIXED_COLUMNS]
+    return int(table.group_by(keys).aggregate([]).num_rows) if keys else 1
+
+
+def _widths(column: Any) -> list[int]:
+    """The different lengths of a column of lists."""
+    import pyarrow.compute as pc
+
+    lengths = pc.fill_null(pc.list_value_length(column), 0)
+    return sorted(pc.unique(lengths).to_pylist())
 
 
 def _wrong_kind(values: Mapping[str, Any], kinds: Mapping[str, Any]) -> str | None:

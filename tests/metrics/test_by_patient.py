@@ -97,8 +97,13 @@ def test_calibration_error_is_torchmetrics() -> None:
     random = np.random.default_rng(9)
     confidence = random.random(200)
     right = random.random(200) < confidence**2
-    found = by_patient.CalibrationByPatient(confidence, right, PATIENT, PATIENTS)(COUNTS)
-    for row, value in zip(WEIGHTS.astype(int), found, strict=True):
+    both = np.stack([confidence, confidence[::-1]], axis=1), np.stack([right, right[::-1]], axis=1)
+    who = PATIENT, PATIENTS
+    alone = by_patient.CalibrationByPatient(*(part[:, :1] for part in both), *who)(COUNTS)
+    found = by_patient.CalibrationByPatient(*both, *who)(COUNTS)
+    np.testing.assert_allclose(found[:1], alone, rtol=1e-14)
+    assert not np.allclose(found[0], found[1])
+    for row, value in zip(WEIGHTS.astype(int), found[0], strict=True):
         drawn = np.repeat(np.arange(200), row)
         theirs = binary_calibration_error(
             torch.tensor(confidence[drawn]), torch.tensor(right[drawn]).int(), 15

@@ -73,7 +73,7 @@ def test_the_roc_band_equals_a_loop_over_scikit_learn() -> None:
         x, y, _ = metrics.roc_curve(positive[rows], score[rows], drop_intermediate=False)
         lines.append(np.interp(curves.GRID, x, y))
     low, high = np.percentile(lines, [2.5, 97.5], axis=0)
-    ours = curves.roc_curve(positive[:, None], score[:, None], patient, resamples=60)
+    ours, _ = curves.roc_and_pr(positive[:, None], score[:, None], patient, resamples=60)
     np.testing.assert_allclose((ours.low, ours.high), (low, high), atol=1e-12)
 
 
@@ -85,7 +85,7 @@ def test_the_pr_band_equals_a_loop_over_scikit_learn() -> None:
         recall, precision = recall[::-1][1:], precision[::-1][1:]
         lines.append([precision[np.argmax(recall >= at - 1e-12)] for at in curves.GRID])
     low, high = np.percentile(lines, [2.5, 97.5], axis=0)
-    ours = curves.pr_curve(positive[:, None], score[:, None], patient, resamples=60)
+    _, ours = curves.roc_and_pr(positive[:, None], score[:, None], patient, resamples=60)
     np.testing.assert_allclose((ours.low, ours.high), (low, high), atol=1e-12)
 
 
@@ -112,7 +112,7 @@ def test_the_mean_curve_of_several_classes() -> None:
     lines = [
         np.interp(curves.GRID, *metrics.roc_curve(hot[:, c], scores[:, c])[:2]) for c in range(3)
     ]
-    ours = curves.roc_curve(hot, scores, np.arange(90), resamples=20)
+    ours, _ = curves.roc_and_pr(hot, scores, np.arange(90), resamples=20)
     np.testing.assert_allclose(ours.y, np.mean(lines, axis=0))
     assert (ours.low <= ours.high).all()
 
@@ -121,25 +121,35 @@ def test_many_scores_are_gathered_and_the_band_hardly_moves(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     positive, score, patient = drawn(n=900, patients=300, ties=False)
-    exact = curves.roc_curve(positive[:, None], score[:, None], patient, resamples=100)
+    exact, _ = curves.roc_and_pr(positive[:, None], score[:, None], patient, resamples=100)
     monkeypatch.setattr(curves, "MAX_STEPS", 200)
-    gathered = curves.roc_curve(positive[:, None], score[:, None], patient, resamples=100)
+    gathered, _ = curves.roc_and_pr(positive[:, None], score[:, None], patient, resamples=100)
     assert np.abs(exact.low - gathered.low).max() < 0.02
 
 
 def test_a_resample_without_positives_has_no_curve() -> None:
     positive = np.array([True, False, False, False])
-    curve = curves.roc_curve(
+    curve, _ = curves.roc_and_pr(
         positive[:, None], np.array([[0.9], [0.1], [0.2], [0.3]]), np.arange(4), resamples=200
     )
     assert np.isfinite(curve.low).all()
 
 
+def test_both_curves_are_of_the_same_resamples_drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    positive, score, patient = drawn()
+    seen: list[int] = []
+    plain = curves.patient_counts
+    monkeypatch.setattr(
+        curves, "patient_counts", lambda *a, **k: (seen.append(1), plain(*a, **k))[1]
+    )
+    curves.roc_and_pr(positive[:, None], score[:, None], patient, resamples=20)
+    assert len(seen) == 1
+
+
 def test_many_classes_with_an_image_each_have_curves_without_bands() -> None:
     hot = np.eye(40, dtype=bool)
     scores = np.random.default_rng(0).random((40, 40))
-    for draw in (curves.roc_curve, curves.pr_curve):
-        curve = draw(hot, scores, np.arange(40), resamples=50)
+    for curve in curves.roc_and_pr(hot, scores, np.arange(40), resamples=50):
         assert np.isnan(curve.low).all() and np.isnan(curve.high).all()
         assert np.isfinite(curve.y).all()
         to_svg(curves_figure({"a": curve}, "x", "y"))

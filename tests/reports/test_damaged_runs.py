@@ -72,6 +72,7 @@ def test_a_cut_file_and_a_folder_of_its_name_are_named(run: Path) -> None:
         (lambda table: table.slice(0, 50), "50 rows of 2 settings, results.json 40 test images"),
         (lambda table: table.drop_columns(["scores"]), "lacks scores"),
         (lambda table: wider(table), "scores of 3 classes, results.json 2"),
+        (lambda table: wider(table, "labels"), "its labels are not those of a binary task"),
     ],
 )
 def test_scores_that_are_not_those_of_the_results_are_named(
@@ -85,10 +86,10 @@ def test_scores_that_are_not_those_of_the_results_are_named(
     assert told in caught.value.problem
 
 
-def wider(table: pa.Table) -> pa.Table:
-    """The same with a third score."""
-    scores = pa.array([[*row, 0.0] for row in table["scores"].to_pylist()])
-    return table.set_column(table.column_names.index("scores"), "scores", scores)
+def wider(table: pa.Table, name: str = "scores") -> pa.Table:
+    """The same with one more score, or label, in each row."""
+    values = pa.array([[*row, 0] for row in table[name].to_pylist()], table[name].type)
+    return table.set_column(table.column_names.index(name), name, values)
 
 
 def test_a_run_counts_once_however_it_is_spelled(run: Path, tmp_path: Path) -> None:

@@ -366,3 +366,21 @@ def test_notes_name_the_runs_that_they_are_of(runs: Path) -> None:
 
 def test_study_tables_name_their_metric(report: Path, page: Tree) -> None:
     assert "knn: AUROC [95 % interval]" in page.texts["span"]
+
+
+def test_a_report_keeps_the_scores_that_it_shows_and_one_truth_of_a_test_set(
+    tmp_path: Path,
+) -> None:
+    """Of 500 runs on 25,000 images all scores of all settings would take 8 GB."""
+    for name, strength in (("a", 1.0), ("b", 2.0)):
+        fake_run(tmp_path / name, ks=(3, 5, 7), strength=strength)
+    one, two = read_material([tmp_path]).runs
+    for run in (one, two):
+        shown = run.predictions()
+        assert shown is not None and [shown] == run.results.predictions
+        assert shown.setting == run.setting
+        base = shown.scores.base
+        assert base is None or base.nbytes == shown.scores.nbytes
+    assert one.results.sample_ids is two.results.sample_ids
+    assert one.results.patients is two.results.patients
+    assert one.results.labels is two.results.labels

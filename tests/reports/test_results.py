@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from dinorad_rt.embeddings.table import DatasetInfo, EmbeddingTable
 from dinorad_rt.errors import DataError
 from dinorad_rt.protocols.knn import KNNSettings, evaluate_knn
-from dinorad_rt.reports.results import Results
+from dinorad_rt.reports.results import MetricValue, Predictions, Results
 from dinorad_rt.reports.table import print_table, results_table, rows_table, to_text
 
 
@@ -185,3 +186,43 @@ def test_short_columns_stay_whole_on_narrow_terminals() -> None:
     crowded = [{f"column {i}": "x" * 30 for i in range(6)}]
     text = to_text(rows_table("t", crowded), 60)
     assert text.count("x") == 180  # folded, never cut
+
+
+def test_scores_are_written_and_read_without_an_object_for_each(tmp_path: Path) -> None:
+    """25,000 images, 14 labels and 25 draws of shots are nine million values."""
+    images, classes, settings = 4_000, 30, 5
+    random = np.random.default_rng(0)
+    labels = (random.random((images, classes)) < 0.2).astype(np.int64)
+    names = np.array([f"s{i}" for i in range(images)], dtype=object)
+    value = MetricValue("auroc", {"k": 0}, None, 0.5, 0.4, 0.6, images, images)
+    run = Results(
+        protocol="knn",
+        task="multilabel",
+        dataset="toy",
+        class_names=tuple(map(str, range(classes))),
+        metrics=[value],
+        excluded_classes={},
+        settings={},
+        seeds=(0,),
+        sample_ids=names,
+        patients=names,
+        labels=labels,
+        predictions=[
+            Predictions({"k": k}, random.random((images, classes))) for k in range(settings)
+        ],
+    )
+    run.write(tmp_path / "first")  # imports are not to be counted
+    tracemalloc.start()
+    try:
+        run.write(tmp_path / "run")
+        again = Results.open(tmp_path / "run", predictions=True)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    values = images * classes * settings
+    assert peak < 24 * values  # a list of Python floats takes 32 bytes for each, and more of it
+    np.testing.assert_array_equal(again.labels, labels)
+    assert again.labels.dtype == np.int64
+    for one, two in zip(again.predictions, run.predictions, strict=True):
+        assert one.setting == two.setting
+        np.testing.assert_array_equal(one.scores, two.scores)
