@@ -44,6 +44,8 @@ from dinorad_rt.training.stepper import Stepper
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
+SETTLING = 64
+"""Batches from which averaged weights get their batch statistics, at the end of an epoch."""
 CHECK_EVERY = 10
 """Optimiser steps between two looks at the losses: each look waits for the GPU."""
 
@@ -186,6 +188,12 @@ class _Loop:
         while group := list(islice(mine, self.settings.accumulate)):
             yield group
 
+    def _settling_batches(self) -> Iterator[Batch]:
+        """The epoch's first batches once more, which tell batch norms their statistics."""
+        world, rank = self.workers.world, self.workers.rank
+        batches = self.job.train_batches(self.at.epoch, self.settings.seed, rank, world)
+        return islice(batches, min(SETTLING, self.per_epoch))
+
     def _seed_of(self, index: int) -> int:
         """Of what is random in the forward pass of a step's n-th batch, such as dropout."""
         return seed_of(self.settings.seed, self.at.epoch, self.at.batch + index, self.workers.rank)
@@ -229,6 +237,7 @@ class _Loop:
         """Validate, keep the best, save the state, decide whether to go on."""
         job, at, settings = self.job, self.at, self.settings
         self._refuse_broken_weights()
+        self.stepper.settle(self._settling_batches)
         metrics = self._validate()
         if not math.isfinite(loss := metrics.get("loss", 0.0)):
             # finite weights may still give answers that are no numbers, and any metric of these

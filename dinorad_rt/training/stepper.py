@@ -7,12 +7,13 @@ What is random in a step is a function of the seed that its caller gives. Import
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
 from dinorad_rt.errors import TrainingError
 from dinorad_rt.training.ema import Ema
@@ -100,6 +101,29 @@ class Stepper:
         if self.ema is not None:
             self.ema.update()
         return found
+
+    def settle(self, batches: Callable[[], Iterable[Batch]]) -> None:
+        """Give averaged weights the batch statistics that fit them, before they are judged.
+
+        Args:
+            batches: of training; asked for if a batch norm learns its statistics.
+        """
+        if self.ema is None:
+            return
+        self._job.train_mode()
+        norms = [p for p in self.module.modules() if isinstance(p, BatchNorm) and p.training]
+        norms = [norm for norm in norms if norm.track_running_stats]
+        self.module.eval()  # no dropout, as where the weights are judged
+
+        def forward() -> None:
+            with self._autocast():
+                for batch in batches():
+                    self._job.loss(move(batch, self._workers.device))
+
+        if norms:
+            for norm in norms:
+                norm.train()
+            self.ema.settle(norms, forward)
 
     @contextmanager
     def judged_weights(self) -> Iterator[None]:

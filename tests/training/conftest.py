@@ -42,11 +42,13 @@ class ToyJob(AbstractJob):
         generator = torch.Generator().manual_seed(seed * 1000 + epoch)
         order = torch.randperm(SAMPLES, generator=generator)
         for number in range(start, self.num_batches(), step):
-            self.seen.append((epoch, number))
             rows = order[number * self.batch_size : (number + 1) * self.batch_size]
-            yield {"inputs": self.inputs[rows], "labels": self.labels[rows]}
+            place = (epoch, number)
+            yield {"inputs": self.inputs[rows], "labels": self.labels[rows], "place": place}
 
     def loss(self, batch: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        if torch.is_grad_enabled():
+            self.seen.append(batch["place"])
         loss = nn.functional.cross_entropy(self.module(batch["inputs"]), batch["labels"])
         if self.poison is not None and len(self.seen) > self.poison:
             loss = loss * float("nan")

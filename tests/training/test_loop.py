@@ -253,3 +253,32 @@ def test_the_same_checkpoint_gives_the_same_bytes(tmp_path: Path) -> None:
         write_best(tmp_path, tensors, epoch=3)
         found.add((tmp_path / "best.safetensors").read_bytes())
     assert len(found) == 1
+
+
+def test_averaged_weights_are_judged_and_kept_with_statistics_of_their_own(
+    toy_job: Any, tmp_path: Path
+) -> None:
+    """Those that PyTorch computes for them; the live network keeps its own."""
+    job = toy_job()
+    job.module[3] = nn.Identity()  # PyTorch leaves dropout on
+    plain = toy_job()
+    plain.module[3] = nn.Identity()
+    settings = TrainSettings(**{**SETTINGS.as_dict(), "epochs": 2})
+    history = fit(job, settings, tmp_path / "run")
+    without = TrainSettings(**{**settings.as_dict(), "ema": None})
+    assert fit(plain, without, tmp_path / "plain").losses == history.losses
+
+    assert history.best is not None
+    kept = weights(job)
+    batches = [batch["inputs"] for batch in job.train_batches(history.best.epoch - 1, 0)]
+    torch.optim.swa_utils.update_bn(batches, job.module)
+    wanted = weights(job)
+    assert kept.keys() == wanted.keys()
+    for name, tensor in wanted.items():
+        torch.testing.assert_close(kept[name], tensor)
+    job.module.eval()
+    with torch.no_grad():
+        assert job.validate() == pytest.approx(history.best.metrics, abs=1e-6)
+    state = torch.load(tmp_path / "run/last.pt", weights_only=True)["module"]
+    assert not torch.allclose(state["1.running_mean"], kept["1.running_mean"])
+    assert state["1.num_batches_tracked"] == 12
