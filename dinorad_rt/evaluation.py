@@ -132,8 +132,10 @@ def _judge(
         **evaluation.options,
     )
     timings = {"engine_s": ready - started, "embed_s": embedded - ready, **results.timings}
-    provenance = results.provenance | {"evaluation": evaluation.as_dict()}
-    return replace(results, timings=timings, provenance=provenance), store
+    facts = results.provenance["dataset"] | {"name": dataset.name}  # a store may be of another name
+    provenance = results.provenance | {"dataset": facts, "evaluation": evaluation.as_dict()}
+    named = replace(results, dataset=dataset.name, timings=timings, provenance=provenance)
+    return named, store
 
 
 def _images(
