@@ -21,6 +21,12 @@ from dinorad_rt.studies.series import natural_key, visible_files
 from dinorad_rt.types import Split
 from dinorad_rt.words import count_of, verb_of
 
+MIN_CASES = 5
+"""Numbered folders from which they are taken for cases, and per pattern of their names."""
+
+_CASE_NUMBER = re.compile(r"\d{3}")
+_BIDS_FOLDER = re.compile(r"sub-\w+|derivatives|rawdata|sourcedata|code", re.IGNORECASE)
+
 
 @dataclass(frozen=True)
 class _Found:
@@ -57,6 +63,7 @@ def records_of_folders(root: Path) -> tuple[list[Record], Labels, list[str]]:
     names = order_of_classes(sorted(set(spelled)))
     if len(names) < 2:
         raise _one_class(names[0], len(found), notes)
+    _refuse_cases(names)
     labels = labels_of_names(spelled, names)
     notes = [f"classes are the folders {', '.join(names)}", *notes]
     if labels.task == "binary":
@@ -74,6 +81,29 @@ def records_of_folders(root: Path) -> tuple[list[Record], Labels, list[str]]:
     ]
     outside = _outside(root, splits, left_out, [label for _, label in folders], found)
     return records, replace(labels, notes=()), notes + masks + more + outside
+
+
+def _refuse_cases(names: Sequence[str]) -> None:
+    """Refuse folders that are cases: numbered with three digits or more, all after few patterns.
+
+    Raises:
+        LabelError: these, or folders of BIDS.
+    """
+    ways = (
+        "Give a CSV with a class per image (image, label, patient); where masks lie beside the "
+        "images, add --task segmentation."
+    )
+    if all(map(_BIDS_FOLDER.fullmatch, names)):
+        raise LabelError("The folders are those of a BIDS tree, no classes.", ways)
+    patterns = sorted({re.sub(r"\d+", "#", name) for name in names})
+    if len(names) < MIN_CASES or len(patterns) > len(names) // MIN_CASES:
+        return
+    if all(_CASE_NUMBER.search(name) for name in names):
+        raise LabelError(
+            f"The {len(names)} folders are numbered ({', '.join(patterns[:3])}): cases or "
+            "patients, no classes.",
+            ways,
+        )
 
 
 def _split_folders(root: Path) -> tuple[list[tuple[Split | None, Path]], list[Path]]:

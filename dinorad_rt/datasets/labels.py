@@ -16,9 +16,12 @@ from dinorad_rt.words import count_of
 
 NEGATIVE_WORDS = frozenset(
     "0 no none normal negative neg healthy benign control controls absent absence false "
-    "nofinding nofindings nodisease notumor notumour unaffected background nil".split()
+    "nofinding nofindings nodisease notumor notumour unaffected background nil cn nc hc ctrl ctl "
+    "healthycontrol healthycontrols cognitivelynormal nondemented nonad".split()
 )
 """Names of the class that is not the finding: in a binary task it comes first."""
+
+_DENIALS = ("non", "not", "no", "un", "without")
 
 METADATA_WORDS = frozenset(
     "sex gender male female age view viewposition projection frontal lateral fold index id "
@@ -29,6 +32,8 @@ METADATA_WORDS = frozenset(
 
 NAME_COLUMNS = ("class", "classname", "labelname", "diagnosisname")
 MAX_CLASSES = 1000
+MAX_NUMBERED = 30
+"""More classes that are numbers may be a measurement."""
 MAX_SHOWN = 5
 
 
@@ -99,6 +104,11 @@ def labels_of_column(table: Table, column: str, separator: str | None = None) ->
         )
     cells, joined = one_spelling([plain_integer(cell) for cell in cells])
     labels = labels_of_names(cells, _sorted_names(cells))
+    if len(labels.class_names) > MAX_NUMBERED and all(map(str.isdigit, labels.class_names)):
+        said += (
+            f"column {column!r} holds {len(labels.class_names)} different numbers, taken for "
+            "classes: if they measure something (an age, a score), no protocol here predicts it",
+        )
     named, notes = _with_name_column(table, column, cells, labels.class_names)
     said += (*joined, *notes, *_positive(labels.task, named))
     return Labels(labels.task, named, labels.rows, tuple(said), (column,))
@@ -161,10 +171,16 @@ def order_of_classes(names: Sequence[str]) -> list[str]:
     """Sorted names; of two, the one that is called normal, no, negative, ... comes first."""
     ordered = sorted(names, key=_natural)
     if len(ordered) == 2:
-        negative = [simple_name(name) in NEGATIVE_WORDS for name in ordered]
-        if negative == [False, True]:
+        plain = [simple_name(name) for name in ordered]
+        negative = [name in NEGATIVE_WORDS for name in plain]
+        if negative == [False, True] or (not any(negative) and _denies(plain[1], plain[0])):
             ordered.reverse()
     return ordered
+
+
+def _denies(name: str, other: str) -> bool:
+    """Whether a class is called as the lack of the other: noncovid, not fractured, uninfected."""
+    return any(name.replace(word, "", 1) == other for word in _DENIALS if word in name)
 
 
 def positive_note(names: Sequence[str]) -> str:

@@ -36,7 +36,7 @@ class Locator:
 
         Tried in this order: the path itself; relative to the root; without up to four leading
         folders; a file of this name anywhere below; one of this name without its suffix; one of
-        this name but for capital letters.
+        this name but for capital letters. Of several, the one in folders of the listed names.
         """
         listed = listed.strip()
         if not listed:
@@ -58,7 +58,7 @@ class Locator:
                 return candidate
         name = unicodedata.normalize("NFC", parts[-1])
         found = self._names.get(name) or self._stems.get(name) or self._folded.get(name.casefold())
-        return found[0] if found is not None and len(found) == 1 else None
+        return None if found is None else _only_one(found, parts)
 
     def expected(self, listed: str) -> Path:
         """Where a file that is missing should have been."""
@@ -105,6 +105,16 @@ def stem_of(path: Path) -> str:
     """Name without a known suffix; dots of identifiers (UIDs) are no suffix."""
     suffix = suffix_of(path)
     return path.name[: -len(suffix)] if suffix in IMAGE_SUFFIXES else path.name
+
+
+def _only_one(found: list[Path], parts: tuple[str, ...]) -> Path | None:
+    """The only file, or the only one whose folders end as the listed path does."""
+    for start in range(min(MAX_PREFIX + 1, len(parts) - 1)):
+        above = parts[start:-1]
+        fitting = [path for path in found if path.parts[-len(above) - 1 : -1] == above]
+        if fitting:
+            return fitting[0] if len(fitting) == 1 else None
+    return found[0] if len(found) == 1 else None
 
 
 def _parts(listed: str) -> tuple[str, ...]:

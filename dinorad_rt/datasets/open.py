@@ -192,7 +192,7 @@ def _table_of(
         if not path.name.lower().endswith((*_TABLE_SUFFIXES, ".txt")):
             raise EmptyDataError(
                 f"{path} is one file, no set of images.",
-                "Give a CSV (image, label, patient, split), or a folder.",
+                _registered_file(path) or "Give a CSV (image, label, patient, split), or a folder.",
             )
         return read_table(path), ()
     tables = sorted(
@@ -205,6 +205,14 @@ def _table_of(
         have = verb_of(len(tables), "tells", "tell")
         return None, (f"{count_of(len(tables), 'table')} in the folder {have} no masks: not used",)
     return _chosen(path, tables), ()
+
+
+def _registered_file(path: Path) -> str:
+    """How to open a file that a registered set is published as; empty for others."""
+    from dinorad_rt.datasets.registry import all_entries
+
+    known = path.suffix == ".npz" and path.stem in all_entries()
+    return f"Give it as the set that it is: --dataset {path.stem} --root FOLDER" if known else ""
 
 
 def _tells(source: Path, task: TaskChoice) -> bool:

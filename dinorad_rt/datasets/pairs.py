@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from dinorad_rt.datasets.beside import MASK_FOLDERS, record_of, side_by_side
+from dinorad_rt.datasets.beside import MASK_FOLDERS, record_of, side_by_side, unpaired
+from dinorad_rt.datasets.bids import pairs_of_bids
 from dinorad_rt.datasets.description import (
     DESCRIPTION,
     classes_of_description,
@@ -89,9 +90,7 @@ def records_of_pairs(root: Path) -> Pairs:
     if not placed:
         placed, parts = _with_parts(root)
     if not placed:
-        series, more = pairs_of_series(root, None) or ([], [])
-        records = [record_of(root, path, mask, None) for path, mask in series]
-        placed = [Placed(one, below(one, root)) for one in records]
+        placed, more = _by_identifiers(root)
         notes += more
     if parts and not names:
         names, values = parts, None
@@ -138,6 +137,20 @@ def _with_parts(root: Path) -> tuple[list[Placed], tuple[str, ...] | None]:
             "Give each case the same files, or a CSV: --mask-column liver,spleen",
         )
     return placed, ("background", *classes.pop()) if classes else None
+
+
+def _by_identifiers(root: Path) -> tuple[list[Placed], list[str]]:
+    """Pairs of a BIDS tree, or of DICOM series and the SEG files among them."""
+    scans, images, masks = pairs_of_bids(root)
+    if scans:
+        note = "masks are paired with images by the subject and session of their BIDS names"
+        return [
+            Placed(replace(record_of(root, image, mask, None), patient=scan[0]), ())
+            for scan, image, mask in scans
+        ], [note, *unpaired(images, masks)]
+    series, notes = pairs_of_series(root, None) or ([], [])
+    records = [record_of(root, path, mask, None) for path, mask in series]
+    return [Placed(one, below(one, root)) for one in records], notes
 
 
 def _classes_by_name(placed: Sequence[Placed]) -> tuple[str, ...] | None:

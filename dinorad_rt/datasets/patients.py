@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import PurePath
 
 from dinorad_rt.datasets.headers import patients_from_headers
+from dinorad_rt.datasets.name_patients import patients_by_names
 from dinorad_rt.datasets.record import Record
 from dinorad_rt.words import count_of
 
@@ -27,7 +28,8 @@ def found_patients(records: list[Record]) -> tuple[list[Record], list[str]]:
     """Fill in the patients of records that name none, as far as anything tells them.
 
     Tried in this order: DICOM headers; the study, then the series, of which each then counts as a
-    patient; folders called `patient00001`, `sub-01` or alike on the way to every image.
+    patient; folders called `patient00001`, `sub-01` or alike on the way to every image; files
+    called so, or after the two sides of a body.
 
     Returns:
         The records, and what to say.
@@ -47,7 +49,8 @@ def found_patients(records: list[Record]) -> tuple[list[Record], list[str]]:
             return filled, [*notes, said]
     folders = _patient_folders(records)
     if len(set(folders)) < MIN_GROUPS:
-        return records, notes
+        records, more = patients_by_names(records)
+        return records, [*notes, *more]
     filled = [replace(one, patient=name) for one, name in zip(records, folders, strict=True)]
     count = count_of(len(set(folders)), "patient")
     return filled, [*notes, f"no patient column: patients by the names of folders, {count}"]

@@ -17,7 +17,7 @@ from dinorad_rt.datasets.record import Record
 from dinorad_rt.datasets.run_tables import labels_of_runs, with_runs
 from dinorad_rt.datasets.splits import parse_split
 from dinorad_rt.datasets.table import Table
-from dinorad_rt.errors import TableError
+from dinorad_rt.errors import EmptyDataError, TableError
 from dinorad_rt.identifiers import listed
 from dinorad_rt.types import Split
 from dinorad_rt.words import count_of, verb_of
@@ -138,8 +138,8 @@ def _records(
 ) -> list[Record]:
     empty = [""] * len(table.rows)
     masks = _masks(table, layout, locator)
-    if labels is None and layout.mask in table.header and not any(masks):
-        refuse_outlines(table, layout.mask)
+    if labels is None and layout.mask is not None and not any(masks):
+        _refuse_missing(table, layout.mask, locator)
 
     def cells(column: str | None) -> Sequence[str]:
         return empty if column is None else table.column(column)
@@ -162,6 +162,25 @@ def _records(
         )
         for row, path in pairs
     ]
+
+
+def _refuse_missing(table: Table, mask: str, locator: Locator) -> None:
+    """Refuse masks of which not one is there.
+
+    Raises:
+        TableError: the cells are no names of files.
+        EmptyDataError: the files do not exist.
+    """
+    columns = [mask] if mask in table.header else mask.split(",")
+    for column in columns:
+        refuse_outlines(table, column)
+        cells = [cell for cell in table.column(column) if cell]
+        if cells and not any(map(locator.find, cells)):
+            raise EmptyDataError(
+                f"None of {count_of(len(cells), 'mask')} of column {column!r} exists below "
+                f"{locator.root}{listed(cells)}.",
+                "Check the folder of the masks: paths are relative to the table's folder.",
+            )
 
 
 def _masks(table: Table, layout: Layout, locator: Locator) -> list[tuple[Path, ...]]:

@@ -134,9 +134,10 @@ def read_table(path: Path) -> Table:
             start = reader.line_num + first
     except csv.Error as error:
         raise TableError(f"{path} is no CSV: {error}.", "Save it as UTF-8 CSV.") from error
-    if rows and any(map(_names_file, rows[0])):
+    if rows and (any(map(_names_file, rows[0])) or all(map(_is_number, rows[0]))):
+        what = "names a file" if any(map(_names_file, rows[0])) else "holds numbers alone"
         raise TableError(
-            f"{path.name} has no header: its first line names a file, no columns.",
+            f"{path.name} has no header: its first line {what}, no columns.",
             "Write the names of the columns above it, a comma between them: image,label",
         )
     if len(rows) < 2:
@@ -174,6 +175,10 @@ def _names_file(cell: str) -> bool:
     """True for what no column is called: a file of an image, or a path of a folder."""
     is_folder = cell.endswith("/") and cell.count("/") > 1
     return is_folder or any(suffix_of(Path(word)) in IMAGE_SUFFIXES for word in cell.split())
+
+
+def _is_number(cell: str) -> bool:
+    return re.fullmatch(r"[+-]?\d+([.,]\d+)?", cell) is not None
 
 
 def _decoded(path: Path) -> str:

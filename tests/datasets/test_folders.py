@@ -139,3 +139,23 @@ def test_folders_of_masks_beside_those_of_images_are_no_patients(
     assert len(dataset.samples) == 10
     assert all("/images/" in dataset.name_of(sample) for sample in dataset.samples)
     assert len({sample.patient for sample in dataset.samples}) == 10
+
+
+@pytest.mark.parametrize(
+    "name", ["BraTS-GLI-{0:05d}-000", "case_{0:05d}", "TCGA_CS_{0:04d}_19960909", "{0:04d}"]
+)
+def test_numbered_folders_are_cases(tmp_path: Path, write_images: WriteImages, name: str) -> None:
+    for number in range(12):
+        case = name.format(number)
+        write_images(*(f"{case}/{case}-{ending}.png" for ending in ("t1", "t2", "seg")))
+    with pytest.raises(LabelError, match="12 folders are numbered .* no classes") as caught:
+        open_dataset(tmp_path)
+    assert "--task segmentation" in caught.value.fix
+    assert "19960909" not in caught.value.problem
+
+
+@pytest.mark.parametrize("name", ["{0}", "grade {0}", "BI-RADS {0}", "T{0}"])
+def test_grades_are_classes(tmp_path: Path, write_images: WriteImages, name: str) -> None:
+    for number in range(12):
+        write_images(f"{name.format(number % 6)}/{number}.png")
+    assert len(open_dataset(tmp_path).class_names) == 6

@@ -47,6 +47,13 @@ def test_lists_are_encoded_as_sklearn_does(write_table: WriteTable) -> None:
         (["covid", "no finding"], "covid"),
         (["b", "a"], "b"),
         (["10", "9"], "10"),
+        (["CT_COVID", "CT_NonCOVID"], "CT_COVID"),
+        (["Demented", "NonDemented"], "Demented"),
+        (["fractured", "not fractured"], "fractured"),
+        (["tumor", "without_tumor"], "tumor"),
+        (["AD", "CN"], "AD"),
+        (["lung", "lungno"], "lung"),
+        (["nodule", "organ"], "organ"),
     ],
 )
 def test_the_finding_is_the_positive_class(names: list[str], positive: str) -> None:
@@ -117,3 +124,11 @@ def test_true_and_false_are_flags(write_table: WriteTable) -> None:
     labels = labels_of_table(table, None, {"image"})
     assert labels.task == "multilabel" and labels.class_names == ("edema", "mass")
     assert labels.rows == tuple((i % 2, int(i % 3 == 0)) for i in range(9))
+
+
+def test_many_numbers_may_be_a_measurement(write_table: WriteTable) -> None:
+    """Such as the months of a bone age; grades are few."""
+    for count, told in ((60, True), (30, False)):
+        rows = [(f"{n}.png", 12 + n % count) for n in range(4 * count)]
+        labels = labels_of_table(read_table(write_table("image,label", rows)), None, {"image"})
+        assert any("if they measure something" in note for note in labels.notes) is told

@@ -14,7 +14,7 @@ from PIL import Image
 from dinorad_rt.datasets.mask_classes import choices_of, class_facts
 from dinorad_rt.datasets.masks import read_mask
 from dinorad_rt.datasets.open import open_dataset
-from dinorad_rt.errors import LabelError, MaskError, ProtocolError, TableError
+from dinorad_rt.errors import EmptyDataError, LabelError, MaskError, ProtocolError, TableError
 from dinorad_rt.identifiers import kept
 from dinorad_rt.studies.read import read_study
 
@@ -164,7 +164,7 @@ def test_missing_masks(tmp_path: Path, write_table: WriteTable) -> None:
     assert any("1 image without a mask: left out" in note for note in dataset.notes)
     with pytest.raises(TableError, match="column for the mask"):
         open_dataset(write_table("image,age", [(n, 1) for n in names]), task="segmentation")
-    with pytest.raises(MaskError, match="No image has a mask"):
+    with pytest.raises(EmptyDataError, match="None of 6 masks of column 'mask' exists"):
         open_dataset(write_table("image,mask", [(n, "x.nii") for n in names]))
 
 

@@ -132,6 +132,26 @@ def test_paths_of_every_kind(
     assert [dataset.name_of(sample) for sample in dataset.samples] == NAMES
 
 
+def test_folders_tell_files_of_one_name_apart(
+    tmp_path: Path, write_images: WriteImages, write_table: WriteTable
+) -> None:
+    """Paths that begin elsewhere, as those of CBIS-DDSM's tables below a folder of the download."""
+    names = [f"download/case{n // 2}/{'ab'[n % 2]}/000000.png" for n in range(12)]
+    write_images(*names)
+    listed = [(name.removeprefix("download/"), n % 2) for n, name in enumerate(names)]
+    dataset = open_dataset(write_table("image,label", listed))
+    assert [dataset.name_of(sample) for sample in dataset.samples] == names
+    with pytest.raises(TableError, match="column for the image"):
+        open_dataset(write_table("x,label", [("000000.png", n % 2) for n in range(12)]))
+
+
+def test_a_file_of_a_registered_set_is_told_as_such(tmp_path: Path) -> None:
+    (tmp_path / "pneumoniamnist.npz").write_bytes(b"PK")
+    with pytest.raises(EmptyDataError, match="is one file") as caught:
+        open_dataset(tmp_path / "pneumoniamnist.npz")
+    assert "--dataset pneumoniamnist" in caught.value.fix
+
+
 def test_semicolons_bom_and_windows_text(tmp_path: Path, write_images: WriteImages) -> None:
     write_images("ä.png", "b.png", "c.png", "d.png")
     text = "image;label\r\nä.png;gut\r\nb.png;übel\r\nc.png;gut\r\nd.png;übel\r\n"

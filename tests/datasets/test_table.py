@@ -136,3 +136,12 @@ def test_packed_tables_are_read_and_damaged_ones_told(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(TableError, match="cannot be unpacked"):
         read_table(path)
+
+
+def test_a_first_line_of_numbers_is_no_header(tmp_path: Path) -> None:
+    """As MRNet's tables have it: the first patient would be lost."""
+    (tmp_path / "t.csv").write_text("0000,1\n0001,0\n")
+    with pytest.raises(TableError, match="first line holds numbers alone"):
+        read_table(tmp_path / "t.csv")
+    (tmp_path / "t.csv").write_text(",0,1\n0,x.png,1\n")
+    assert read_table(tmp_path / "t.csv").header == ("unnamed 0", "0", "1")
