@@ -53,6 +53,8 @@ _PLAIN_TYPES: list[Any] = [
 ]
 """What training scripts store beside tensors and what holds plain values: arguments, scores."""
 
+_PATCHES = "patch_embed.proj.weight"
+
 _NUMBERS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 """What weights may be stored in; all else is rounded with scales that stand elsewhere."""
 
@@ -122,7 +124,7 @@ def fit_checkpoint(
         if filtered is None:
             raise error
         renamed = filtered
-        changes = _settle(renamed, module, spec.position)
+        changes = [*_resized(tensors, renamed.tensors), *_settle(renamed, module, spec.position)]
         if mismatch_error(renamed.tensors, wanted, spec, file, renamed.dialect) is not None:
             raise error
     if any("base_encoder." in key for key in checkpoint.tensors):
@@ -151,15 +153,33 @@ def _settle(renamed: Renamed, module: torch.nn.Module, rule: PositionRule) -> li
 def _timm_filtered(module: torch.nn.Module, tensors: Tensors, spec: BackboneSpec) -> Renamed | None:
     """The tensors through timm's own converter of this architecture, where it has one.
 
-    It resamples positions by timm's rule, so it may not stand in for another one.
+    It resamples positions by timm's rule, so it may not stand in for another one, and patches of
+    another side, with which no weights were trained: those are left to the caller to report.
     """
     convert = getattr(sys.modules.get(type(module).__module__), "checkpoint_filter_fn", None)
-    if convert is None or spec.position == "hub":
+    if convert is None or spec.position == "hub" or _other_patch(module, tensors):
         return None
     try:
-        return Renamed("the publisher's, by timm's converter", dict(convert(dict(tensors), module)))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # timm's own
+            converted = dict(convert(dict(tensors), module))
+        return Renamed("the publisher's, by timm's converter", converted)
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
         return None  # not a file that timm knows: the caller reports what does not fit
+
+
+def _resized(before: Tensors, after: Tensors) -> list[str]:
+    """A note on what timm's converter resampled, such as the tables of relative positions."""
+    changed = [key for key in before if key in after and after[key].numel() != before[key].numel()]
+    return [f"resampled by timm: {', '.join(condense(changed))}"] if changed else []
+
+
+def _other_patch(module: torch.nn.Module, tensors: Tensors) -> bool:
+    own = module.state_dict().get(_PATCHES)
+    given = (value for key, value in tensors.items() if key.endswith(_PATCHES))
+    return own is not None and any(
+        value.ndim == own.ndim and value.shape[2:] != own.shape[2:] for value in given
+    )
 
 
 def _own_copies(tensors: Tensors, wanted: Mapping[str, torch.Tensor], file: str) -> list[str]:

@@ -27,6 +27,9 @@ from dinorad_rt.errors import WeightsError
 Tensors = dict[str, torch.Tensor]
 Rules = tuple[tuple[str, str], ...]
 
+PREFERRED = ("teacher", "target_encoder", "base_encoder", "encoder_q")
+"""Of two backbones in one file, the one that its publisher uses after training; last MoCo's."""
+
 
 @dataclass
 class Renamed:
@@ -138,11 +141,14 @@ def rename(tensors: Tensors) -> Renamed:
 
     Args:
         tensors: flat state dict; wrappers such as `module.` are already gone.
+
+    Raises:
+        WeightsError: several backbones, and none is the teacher; or of a kind that is not read.
     """
     for tower, convert in _TOWERS:
-        marks = [key for key in tensors if re.search(tower, key)]
-        if marks:
-            prefix = re.sub(tower, "", min(marks, key=len))
+        prefixes = {re.sub(tower, "", key) for key in tensors if re.search(tower, key)}
+        if prefixes:
+            prefix = _one_tower(sorted(prefixes))
             inside = {
                 key[len(prefix) :]: value
                 for key, value in tensors.items()
@@ -157,6 +163,18 @@ def rename(tensors: Tensors) -> Renamed:
         renamed = _plain(tensors)
     renamed.drop(r"(mask_token|masked_embed)$", "mask token")
     return renamed
+
+
+def _one_tower(prefixes: list[str]) -> str:
+    """The prefix of the only backbone, or of the one that its publisher uses."""
+    preferred = [one for one in prefixes if any(word in one for word in PREFERRED)]
+    if len(prefixes) > 1 and len(preferred) != 1:
+        raise WeightsError(
+            f"The file holds {len(prefixes)} backbones, under the keys "
+            f"{', '.join(f'{one}*' for one in prefixes)}.",
+            "Save the one that is meant alone, its keys without that prefix.",
+        )
+    return (preferred or prefixes)[0]
 
 
 def has_tower(tensors: Mapping[str, torch.Tensor]) -> bool:

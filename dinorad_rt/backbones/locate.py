@@ -28,6 +28,9 @@ INDEX_SUFFIX = ".index.json"
 INDEX_NAMES = tuple(f"{name}{INDEX_SUFFIX}" for name in FILE_NAMES)
 """Names of the index of a checkpoint in shards, in the same order."""
 
+ADAPTER_NAMES = ("adapter_model.safetensors", "adapter_model.bin")
+"""What peft saves."""
+
 _SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<suffix>\.\w+)")
 _SUFFIXES = frozenset(
     ".safetensors .pth .pt .bin .ckpt .tar .pkl .npz .pt2 .onnx .engine .plan .h5 .hdf5 .keras "
@@ -89,6 +92,9 @@ def shard_names(index: Path) -> tuple[str, ...]:
 
 
 def _in_folder(folder: Path) -> WeightsFiles:
+    adapter = next((name for name in ADAPTER_NAMES if (folder / name).is_file()), None)
+    if adapter is not None:
+        raise _with_adapter(folder, adapter)
     for name in FILE_NAMES:
         if (folder / name).is_file():
             return WeightsFiles(name, (folder / name,))
@@ -115,6 +121,18 @@ def _in_folder(folder: Path) -> WeightsFiles:
         f"The folder {folder} holds no checkpoint: none of {', '.join(FILE_NAMES)}, nor an index "
         f"of shards ({INDEX_NAMES[0]}).",
         "Give the folder that the weights lie in, or the checkpoint file itself: --weights PATH",
+    )
+
+
+def _with_adapter(folder: Path, adapter: str) -> WeightsError:
+    """Weights with an adapter beside them are not what was trained, and it alone is no backbone."""
+    base = next((name for name in (*FILE_NAMES, *INDEX_NAMES) if (folder / name).is_file()), None)
+    without = f" Without the adapter: --weights {folder / base}" if base else ""
+    return WeightsError(
+        f"The folder {folder} holds {adapter}, an adapter of peft, which is not merged into the "
+        "weights that it was trained on.",
+        "Merge it where it was trained, PeftModel.from_pretrained(BASE, FOLDER).merge_and_unload() "
+        f"and save_pretrained(NEW), then --weights NEW.{without}",
     )
 
 

@@ -24,6 +24,12 @@ COUNTER = ".num_batches_tracked"
 """What no inference needs and old files lack: it is filled in, and says nothing of a file."""
 
 
+MERGE = (
+    "Merge them where they were trained, merge_and_unload() of peft, and save the merged state "
+    "dict."
+)
+
+
 def mismatch_error(
     given: Mapping[str, torch.Tensor],
     wanted: Mapping[str, torch.Tensor],
@@ -105,10 +111,7 @@ def _shape(tensor: torch.Tensor) -> str:
 def _of_no_use(tensors: list[torch.Tensor], names: list[str]) -> str:
     """The way out where no name fits: an adapter, a head, or another library's names."""
     if any(".lora_" in name for name in names):
-        return (
-            "These are adapters of LoRA, without the backbone below them. Merge them where they "
-            "were trained, merge_and_unload() of peft, and save the merged state dict."
-        )
+        return f"These are adapters of LoRA, without the backbone below them. {MERGE}"
     if all(value.ndim < 3 for value in tensors) and len(tensors) < FEW:
         return "This is a head alone. Give the file that holds the backbone, too."
     return (
@@ -126,6 +129,8 @@ def _advice(
 ) -> str:
     missing = [key for key in wanted if key not in given]
     unknown = [key for key in given if key not in wanted]
+    if any(".base_layer." in key for key in unknown):
+        return f"These are weights with adapters that are not merged into them. {MERGE}"
     channels = next((given[key].shape[1] for key in shapes if given[key].ndim == 4), 0)
     if len(shapes) == 1 and channels and channels != 3:
         return (

@@ -12,11 +12,8 @@ from collections.abc import Mapping
 
 import torch
 
-from dinorad_rt.backbones.keys import Tensors, has_tower
+from dinorad_rt.backbones.keys import PREFERRED, Tensors, has_tower
 from dinorad_rt.errors import WeightsError
-
-_PREFERRED = ("teacher", "target_encoder", "base_encoder", "encoder_q")
-"""Of two backbones in one file, the one that its publisher uses after training; last MoCo's."""
 
 _FEWEST = 4
 """Of several places that fit equally, each holds a backbone if a quarter of its tensors is there;
@@ -51,7 +48,7 @@ def backbone_of(
     prefixes = {key.removesuffix(first) for key in tensors if key.endswith(f".{first}")}
     fits = {one: sum(f"{one}{key}" in tensors for key in wanted) for one in sorted(prefixes)}
     best = [one for one, count in fits.items() if count == max(fits.values())]
-    preferred = [one for one in best if any(word in one for word in _PREFERRED)]
+    preferred = [one for one in best if any(word in one for word in PREFERRED)]
     if len(best) > 1 and len(preferred) != 1:
         if fits[best[0]] * _FEWEST < len(wanted):
             return tensors, ()

@@ -47,7 +47,10 @@ def unwrap(content: Any, path: Path, notes: list[str]) -> Tensors:
             if tensors:
                 return tensors
             break
-        others = f" (not {', '.join(inner[1:])})" if inner[1:] else ""
+        averaged = [key for key in content if "ema" in str(key) and _holds_tensors(content[key])]
+        beside = dict.fromkeys([*inner[1:], *averaged])
+        beside.pop(inner[0], None)
+        others = f" (not {', '.join(map(str, beside))})" if beside else ""
         notes.append(f"taken from the entry {inner[0]!r}{others}")
         content = content[inner[0]]
     raise WeightsError(f"{path.name} holds no state dict of tensors.", _SAVE_HINT)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
 from safetensors.torch import save_file
 
@@ -290,3 +291,28 @@ def test_a_best_score_of_numpy_is_no_code(tmp_path: Path, state: State) -> None:
     path = tmp_path / "weights.pth"
     torch.save({"model": state, "best": np.float64(0.5), "epoch": np.int64(3)}, path)
     _same(path, state)
+
+
+def test_patches_of_another_side_are_refused(
+    tmp_path: Path, shrink: Callable[..., BackboneSpec]
+) -> None:
+    """timm's converter would resample the patch embedding: no such weights were ever trained."""
+    shrink("vits14_reg")
+    given = dict(load_backbone("tiny", weights="random").module.state_dict())
+    given["patch_embed.proj.weight"] = torch.randn(48, 3, 16, 16)
+    path = tmp_path / "patch16.pth"
+    torch.save(given, path)
+    with pytest.raises(CheckpointMismatchError, match="48x3x16x16, needed 48x3x14x14"):
+        load_backbone("tiny", weights=path)
+
+
+def test_what_timm_resamples_is_said(tmp_path: Path) -> None:
+    """Relative positions of another window, as timm's own loading of Swin treats them."""
+    name = "swin_tiny_patch4_window7_224"
+    other = timm.create_model(name, num_classes=0, window_size=4, img_size=256).state_dict()
+    torch.save(dict(other), tmp_path / "swin.pth")
+    notes = load_backbone(name, weights=tmp_path / "swin.pth").weights.notes
+    assert any(
+        note.startswith("resampled by timm: layers.0.blocks.{0-1}.attn.relative_position")
+        for note in notes
+    )

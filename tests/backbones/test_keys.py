@@ -24,6 +24,7 @@ from dinorad_rt.backbones.keys import rename
 from dinorad_rt.backbones.load import Backbone, build_module, load_backbone
 from dinorad_rt.backbones.random_weights import fill_random
 from dinorad_rt.backbones.spec import BackboneSpec
+from dinorad_rt.errors import WeightsError
 
 Shrink = Callable[..., BackboneSpec]
 State = dict[str, torch.Tensor]
@@ -478,3 +479,33 @@ def test_official_convnext_goes_through_timms_converter(tmp_path: Path) -> None:
     loaded = backbone.module.state_dict()
     assert all(torch.equal(value, state[key]) for key, value in loaded.items())
     assert any("timm's converter" in note for note in backbone.weights.notes)
+
+
+@pytest.mark.parametrize("order", [("student", "teacher"), ("teacher", "student")])
+def test_the_teacher_is_taken_under_the_names_of_transformers(
+    transformers: Any, tmp_path: Path, shrink: Shrink, order: tuple[str, str]
+) -> None:
+    shrink("vits14")
+    config = transformers.Dinov2Config(image_size=70, patch_size=14, **COMMON)
+    models = {name: _ready(transformers.Dinov2Model(config)) for name in order}
+    fill_random(models["student"], 12, convolutional=False)
+    given = {
+        f"{name}.{key}": value
+        for name, model in models.items()
+        for key, value in model.state_dict().items()
+    }
+    torch.save({"state_dict": given}, tmp_path / "distilled.ckpt")
+    backbone = load_backbone("tiny", weights=tmp_path / "distilled.ckpt")
+    with torch.inference_mode():
+        reference = models["teacher"](_images(70)).last_hidden_state
+    _assert_same(_tokens(backbone, _images(70)), reference)
+    assert any("outside teacher: student" in note for note in backbone.weights.notes)
+
+
+def test_two_towers_of_which_none_is_the_teacher(tmp_path: Path, shrink: Shrink) -> None:
+    shrink("vits14")
+    key = "embeddings.patch_embeddings.projection.weight"
+    given = {f"{name}.{key}": torch.zeros(48, 3, 14, 14) for name in ("online", "momentum")}
+    torch.save(given, tmp_path / "byol.pth")
+    with pytest.raises(WeightsError, match=r"2 backbones, under the keys momentum\.\*, online"):
+        load_backbone("tiny", weights=tmp_path / "byol.pth")

@@ -11,7 +11,7 @@ import torch
 
 from dinorad_rt.backbones.load import load_backbone
 from dinorad_rt.backbones.spec import BackboneSpec
-from dinorad_rt.errors import CheckpointMismatchError
+from dinorad_rt.errors import CheckpointMismatchError, WeightsError
 
 State = dict[str, torch.Tensor]
 
@@ -97,3 +97,29 @@ def test_no_other_model_is_named_where_its_shapes_are_the_same(
     given["extra"] = torch.zeros(1)
     fix = _refused(tmp_path, dict(given), "vit_base_patch16_224.mae").fix
     assert fix == "Give --model the architecture of this file; see all: dinorad-rt list models"
+
+
+def test_adapters_that_are_not_merged(tmp_path: Path, state: State) -> None:
+    """state_dict() of a peft model: the backbone with its adapters beside it."""
+    given = {}
+    for key, value in state.items():
+        given[f"base_model.model.{key.replace('qkv.', 'qkv.base_layer.')}"] = value
+        if key.endswith("qkv.weight"):
+            given[f"base_model.model.{key.replace('qkv.', 'qkv.lora_A.default.')}"] = value[:4]
+    assert "merge_and_unload" in _refused(tmp_path, given).fix
+
+
+@pytest.mark.parametrize("base", [True, False], ids=["beside its base", "alone"])
+@pytest.mark.parametrize("name", ["adapter_model.safetensors", "adapter_model.bin"])
+def test_the_folder_of_an_adapter(tmp_path: Path, state: State, base: bool, name: str) -> None:
+    """The base alone would load without a complaint, and is not what was trained."""
+    (tmp_path / name).touch()
+    if base:
+        torch.save(state, tmp_path / "pytorch_model.bin")
+    with pytest.raises(WeightsError, match=rf"holds {name}, an adapter of peft") as caught:
+        load_backbone("tiny", weights=tmp_path)
+    assert "merge_and_unload" in caught.value.fix
+    file = tmp_path / "pytorch_model.bin"
+    assert (f"Without the adapter: --weights {file}" in caught.value.fix) == base
+    if base:
+        load_backbone("tiny", weights=file)

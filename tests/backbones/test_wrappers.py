@@ -120,3 +120,10 @@ def test_swavs_heads_are_left_out(tmp_path: Path, state: State) -> None:
         inner[f"module.{head}.weight"] = torch.ones(2, 2)
     content = {"state_dict": inner}
     assert "left out: training head (2)" in _notes(tmp_path / "swav.pth.tar", content, state)
+
+
+def test_averaged_weights_beside_are_named(tmp_path: Path, state: State) -> None:
+    """MMEngine's EMAHook swaps them: `state_dict` is the average, `ema_state_dict` is not."""
+    content = {"state_dict": state, "ema_state_dict": {"module.x": torch.zeros(1)}}
+    notes = _notes(tmp_path / "epoch.pth", content, state)
+    assert "taken from the entry 'state_dict' (not ema_state_dict)" in notes
