@@ -40,9 +40,11 @@ class RowsTable:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         from rich.markup import escape
+        from rich.text import Text
 
         widths = self._widths(options.max_width)
-        table = plain_table(self.title)
+        yield Text(self.title, style="table.title")  # a table would break it at its own width
+        table = plain_table("")
         for key, width in widths.items():
             numbers = _all_numbers([row.get(key) for row in self.rows])
             side: Any = "right" if numbers else "left"

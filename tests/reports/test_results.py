@@ -226,3 +226,8 @@ def test_scores_are_written_and_read_without_an_object_for_each(tmp_path: Path) 
     for one, two in zip(again.predictions, run.predictions, strict=True):
         assert one.setting == two.setting
         np.testing.assert_array_equal(one.scores, two.scores)
+
+
+def test_a_title_is_not_broken_at_the_width_of_its_table() -> None:
+    title = "phantom: samples per class"
+    assert to_text(rows_table(title, [{"n": 1}]), 60).splitlines()[0] == title
