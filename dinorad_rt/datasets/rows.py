@@ -11,6 +11,7 @@ from dinorad_rt.datasets.columns import Columns, Layout, has_labels, layout_of
 from dinorad_rt.datasets.headers import index_headers, is_maybe_dicom
 from dinorad_rt.datasets.labels import Labels, labels_of_table, plain_integer
 from dinorad_rt.datasets.locate import IMAGE_SUFFIXES, Locator, suffix_of
+from dinorad_rt.datasets.long_tables import widened
 from dinorad_rt.datasets.outlines import refuse_outlines
 from dinorad_rt.datasets.patients import found_patients
 from dinorad_rt.datasets.record import Record
@@ -55,6 +56,9 @@ def records_of_table(table: Table, columns: Columns, root: Path, *, masks: bool 
         MaskError: runs that do not fit their images.
     """
     locator = Locator(root)
+    wide: list[str] = []
+    if not masks and not columns.named:
+        table, wide = widened(table, locator)
     layout, notes = layout_of(table, columns, locator, masks)
     runs = layout.runs
     derived = runs is not None and columns.label is None
@@ -84,7 +88,7 @@ def records_of_table(table: Table, columns: Columns, root: Path, *, masks: bool 
             notes += more
         else:
             records, labels = labels_of_runs(records, rows, table, runs)
-    return Rows(records, labels, classes, notes + _unlisted(records))
+    return Rows(records, labels, classes, wide + notes + _unlisted(records))
 
 
 Pairs = list[tuple[int, Path]]
