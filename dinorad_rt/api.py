@@ -244,6 +244,7 @@ def evaluate_run(
     out: str | Path | None = None,
     backend: str = "auto",
     precision: str = "auto",
+    trained_on: Literal["refuse", "leave-out", "keep"] = "refuse",
     seed: int = 0,
     say: _Say = silent,
 ) -> Results:
@@ -254,10 +255,13 @@ def evaluate_run(
         dataset: with the classes of the run.
         out: folder of the results; None for `engine` in the run folder.
         backend, precision: of the engine.
+        trained_on: what is done with test patients that the run was trained on, where the dataset
+            is another one, or split otherwise.
         seed: of the intervals.
         say: told of each step.
 
     Raises:
+        LeakageError: there are such patients, and they are to be refused.
         RunError: no finished run, or other classes.
         ExportError, EngineError, ParityError: with the way out in the message.
     """
@@ -266,7 +270,7 @@ def evaluate_run(
 
     request = RunRequest(Path(run), precision=precision, backend=backend)  # type: ignore[arg-type]
     folder = None if out is None else Path(out)
-    return judge(request, dataset, out=folder, seed=seed, say=say)[0]
+    return judge(request, dataset, out=folder, seed=seed, trained_on=trained_on, say=say)[0]
 
 
 def verify(
