@@ -131,10 +131,12 @@ def _fetch_url(spec: BackboneSpec) -> Path:
     """Download one file into our cache, whole or not at all, and check its hash."""
     from huggingface_hub import constants
 
+    from dinorad_rt.engines.inventory import touch
     from dinorad_rt.paths import cache_dir
 
     target = cache_dir("weights") / Path(urlsplit(spec.source).path).name
     if target.is_file():
+        touch(target)
         return target
     if constants.HF_HUB_OFFLINE:
         raise _unreachable(spec, "HF_HUB_OFFLINE is set and they are not in the local cache")

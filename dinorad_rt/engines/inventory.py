@@ -154,10 +154,10 @@ def remove_leftovers() -> int:
     return sum(remove_dead_parts(cache_root() / kind) for kind in KINDS)
 
 
-def touch(manifest: Path) -> None:
-    """Note that an engine or graph was used now."""
+def touch(file: Path) -> None:
+    """Note that what a file belongs to, an engine, a graph, weights, was used now."""
     try:
-        manifest.touch()
+        file.touch()
     except OSError:  # a cache that may only be read
         return
 

@@ -82,6 +82,8 @@ def empty_base(facts: Mapping[str, Any]) -> Backbone:
 
 
 def _source(wanted: Mapping[str, Any]) -> str:
+    from dinorad_rt.engines.inventory import touch
+
     if wanted["kind"] != "file":
         return str(wanted["kind"])
     note = _note(wanted["sha256"])
@@ -92,6 +94,7 @@ def _source(wanted: Mapping[str, Any]) -> str:
             "not known on this machine, or has moved.",
             "Give it: --weights PATH",
         )
+    touch(note)
     return str(path)
 
 

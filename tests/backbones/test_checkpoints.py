@@ -313,6 +313,6 @@ def test_what_timm_resamples_is_said(tmp_path: Path) -> None:
     torch.save(dict(other), tmp_path / "swin.pth")
     notes = load_backbone(name, weights=tmp_path / "swin.pth").weights.notes
     assert any(
-        note.startswith("resampled by timm: layers.0.blocks.{0-1}.attn.relative_position")
+        note.startswith("resampled by timm: layers.{0-3}.blocks.0.attn.relative_position")
         for note in notes
     )

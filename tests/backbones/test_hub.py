@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import hashlib
 import http.server
+import os
 import socket
 import threading
 import time
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import huggingface_hub
 import pytest
+import torch
 from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, HfHubHTTPError
 from safetensors.torch import save_file
 
@@ -21,7 +23,9 @@ from dinorad_rt.backbones import hub, registry
 from dinorad_rt.backbones.load import load_backbone
 from dinorad_rt.backbones.registry import get_spec
 from dinorad_rt.backbones.spec import BackboneSpec
+from dinorad_rt.engines.inventory import entries, surplus
 from dinorad_rt.errors import HubUnreachableError, NoSpaceError, WeightsError
+from dinorad_rt.training.base import backbone_facts, load_base, remember_weights
 
 
 @pytest.fixture
@@ -222,3 +226,30 @@ def test_replies_of_the_hub(closed_hub: Path, monkeypatch: pytest.MonkeyPatch, r
     words = {"broken": "timed out", "gated": "refuses", "absent": "holds none of"}
     with pytest.raises(kind, match=words[reply]):
         hub.fetch(get_spec("vits14"))
+
+
+def test_weights_that_are_used_are_not_the_longest_unused(
+    file_server: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`cache prune --older-than` must not take what a run of today has read."""
+    spec = _served(file_server, "net.pth", monkeypatch)
+    os.utime(hub.fetch(spec), (0, 0))
+    day = 86_400.0
+    assert surplus(entries(["weights"]), older_than=day)
+    hub.fetch(spec)
+    assert not surplus(entries(["weights"]), older_than=day)
+
+
+def test_where_the_weights_of_a_run_lie_stays_known_while_it_is_used(
+    cache: Path, shrink: Callable[..., BackboneSpec]
+) -> None:
+    shrink("vits14")
+    path = cache / "mine.pth"
+    cache.mkdir()
+    torch.save(load_backbone("tiny", weights="random").module.state_dict(), path)
+    backbone = load_backbone("tiny", weights=path)
+    remember_weights(backbone, str(path))
+    (entry,) = entries(["weights"])
+    os.utime(entry.path, (0, 0))
+    assert load_base(backbone_facts(backbone)).weights.sha256 == backbone.weights.sha256
+    assert not surplus(entries(["weights"]), older_than=86_400.0)
