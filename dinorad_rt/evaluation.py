@@ -15,7 +15,7 @@ from dinorad_rt.errors import ProtocolError
 from dinorad_rt.files import claim_output_dir, claimed_dir, sha256_json
 from dinorad_rt.pipeline import EngineRequest, engine_for
 from dinorad_rt.pipeline import embed as run_embed
-from dinorad_rt.progress import Progress, Say, silent
+from dinorad_rt.progress import Say, Stages, silent, unseen
 from dinorad_rt.protocols.registry import protocol_named, settings_for
 from dinorad_rt.reports.results import PREDICTIONS_FILE, RESULTS_FILE
 from dinorad_rt.words import count_of
@@ -75,7 +75,7 @@ def run_evaluation(
     out: Path | None = None,
     workers: int | None = None,
     say: Say = silent,
-    progress: Progress | None = None,
+    stages: Stages = unseen,
 ) -> tuple[Results, Path]:
     """Build the engine, embed the dataset, run the protocol, write the results.
 
@@ -85,7 +85,8 @@ def run_evaluation(
         out: folder of results.json and predictions.parquet; None for one under `runs/` named
             after the question, so that the same question overwrites its own answer.
         workers: decoding workers.
-        say, progress: called with decisions, and with (done, total) images.
+        say: called with decisions.
+        stages: told of the embedding and of each long step of the protocol.
 
     Returns:
         The results and the folder they were written to.
@@ -95,7 +96,7 @@ def run_evaluation(
     """
     files = RESULTS_FILE, PREDICTIONS_FILE
     with nullcontext() if out is None else claimed_dir(out, *files):
-        results, store = _judge(evaluation, dataset, workers=workers, say=say, progress=progress)
+        results, store = _judge(evaluation, dataset, workers=workers, say=say, stages=stages)
         folder = out or claim_output_dir(_default_folder(evaluation, store), *files)
         results.write(folder)
     return results, folder
@@ -107,7 +108,7 @@ def _judge(
     *,
     workers: int | None,
     say: Say,
-    progress: Progress | None,
+    stages: Stages,
 ) -> tuple[Results, EmbeddingStore]:
     check_protocol(evaluation.settings(), dataset)
     started = time.perf_counter()
@@ -115,13 +116,14 @@ def _judge(
         evaluation.engine, say, calibration=dataset, preprocessing=evaluation.preprocessing
     )
     ready = time.perf_counter()
-    store = run_embed(
-        dataset,
-        engine,
-        preprocessing=evaluation.preprocessing,
-        workers=workers,
-        progress=progress,
-    )
+    with stages("embedding", "images") as progress:
+        store = run_embed(
+            dataset,
+            engine,
+            preprocessing=evaluation.preprocessing,
+            workers=workers,
+            progress=progress,
+        )
     embedded = time.perf_counter()
     results = evaluate_store(
         store,
@@ -129,6 +131,7 @@ def _judge(
         protocol_preset=evaluation.protocol_preset,
         seed=evaluation.seed,
         images=_images(evaluation, dataset, engine, workers),
+        stages=stages,
         **evaluation.options,
     )
     timings = {"engine_s": ready - started, "embed_s": embedded - ready, **results.timings}
@@ -180,6 +183,7 @@ def evaluate_store(
     protocol_preset: str = "dinorad",
     seed: int = 0,
     images: AugmentedImages | None = None,
+    stages: Stages = unseen,
     **options: Any,
 ) -> Results:
     """Run a protocol on stored embeddings; see `dinorad_rt.api.evaluate`."""
@@ -194,7 +198,7 @@ def evaluate_store(
             "Run it with the images: dinorad-rt eval --protocol linear --set augment=true",
         )
     dataset = store.dataset_info()
-    tables, notes = _split_tables(store, settings)
+    tables, notes = _split_tables(store, settings, stages)
     truth = truth_of_tables(tables, dataset)
     check_truth(truth)
     settings.check(truth)
@@ -206,6 +210,7 @@ def evaluate_store(
         settings,
         seed=seed,
         provenance=store.provenance,
+        stages=stages,
         **({"images": images} if settings.needs_images else {}),
     )
     results.deviations.extend(settings.deviations(truth))
@@ -232,7 +237,7 @@ def _unread(store: EmbeddingStore) -> list[str]:
 
 
 def _split_tables(
-    store: EmbeddingStore, settings: AbstractSettings
+    store: EmbeddingStore, settings: AbstractSettings, stages: Stages
 ) -> tuple[dict[Split, EmbeddingTable], list[str]]:
     """Each split, checked and pooled, and what a reader must know of them."""
     from dinorad_rt.protocols.embedding_checks import near_copies
@@ -244,7 +249,7 @@ def _split_tables(
     if settings.pooling == "attention":
         plain = settings.without_attention()
         whole = {split: pool(table, plain) for split, table in rows.items()}
-    return tables, near_copies(whole)
+    return tables, near_copies(whole, stages=stages)
 
 
 def _rows_by_split(

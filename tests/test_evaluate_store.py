@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from dinorad_rt.embeddings.table import DatasetInfo, EmbeddingTable, Failure
 from dinorad_rt.errors import LeakageError, ProtocolError, UnknownNameError
 from dinorad_rt.evaluation import evaluate_store
+from dinorad_rt.progress import Progress
 from dinorad_rt.protocols.pooling import pool
 from dinorad_rt.protocols.registry import PROTOCOL_PRESETS, PROTOCOLS
 from dinorad_rt.types import Task
@@ -234,3 +236,34 @@ def test_a_store_is_read_once() -> None:
     store.chunks = lambda: (reads.append(1), plain())[1]  # type: ignore[method-assign]
     evaluate(store, "knn")
     assert len(reads) == 1
+
+
+@pytest.mark.parametrize("protocol", sorted(PROTOCOLS))
+def test_every_long_step_tells_how_far_it_is(protocol: str) -> None:
+    seen: dict[str, list[tuple[int, int]]] = {}
+
+    @contextmanager
+    def stages(title: str, unit: str) -> Iterator[Progress]:
+        assert unit in ("images", "resamples", "steps", "heads", "values of C")
+        told = seen.setdefault(title, [])
+        yield lambda done, total: told.append((done, total))
+
+    given = QUICK.get(protocol, {}) | {"resamples": 30}
+    silent = evaluate_store(store_of(), protocol=protocol, **given)  # type: ignore[arg-type]
+    told = evaluate_store(store_of(), protocol=protocol, stages=stages, **given)  # type: ignore[arg-type]
+    assert told.metrics == silent.metrics
+    unseen = seen.pop("fitting the chosen C", [])
+    assert len(unseen) <= 1
+    own = {
+        "knn": {"searching neighbours", "searching neighbours to choose k"},
+        "mlknn": {"searching neighbours of the reference", "searching neighbours"},
+        "linear": {"training the grid of heads", "training the chosen head"},
+        "logistic": {"fitting each C"},
+        "few-shot": {"training on few shots"},
+    }[protocol]
+    assert own | {"resampling patients", "looking for copies in train"} <= set(seen)
+    for steps in seen.values():
+        done, total = zip(*steps, strict=True)
+        assert len(set(total)) == 1 and done[-1] == total[-1]
+        assert list(done) == sorted(done)
+    assert seen["resampling patients"][-1][1] == 30 * len(told.predictions)

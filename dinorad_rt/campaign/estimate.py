@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dinorad_rt.campaign.cells import Cell
+from dinorad_rt.words import duration
 
 COMPUTED_S = 1.0
 """An embedding step shorter than this found everything in the cache and tells no rate."""
@@ -74,17 +75,6 @@ def estimate(
         steps.append(None if rate is None else rate * cell.images)
     known = [step for step in steps if step is not None]
     return Estimate(sum(known), len(steps) - len(known))
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people say them."""
-    if seconds < 90:
-        return f"{max(seconds, 1):.0f} s"
-    minutes = seconds / 60
-    if minutes < 90:
-        return f"{minutes:.0f} min"
-    hours = minutes / 60
-    return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.1f} days"
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -12,14 +12,14 @@ from typing import Any
 
 from dinorad_rt.campaign.cached import cached_embeddings
 from dinorad_rt.campaign.cells import Cell, cells_of
-from dinorad_rt.campaign.estimate import duration, estimate
+from dinorad_rt.campaign.estimate import estimate
 from dinorad_rt.campaign.process import Failed, Worker
 from dinorad_rt.campaign.study import Study, read_study_file
 from dinorad_rt.files import claimed_dir, read_json, write_json
 from dinorad_rt.progress import Progress, Say, silent
 from dinorad_rt.reports.results import RESULTS_FILE, Results
 from dinorad_rt.trackers import Tracker, track_results
-from dinorad_rt.words import count_of
+from dinorad_rt.words import count_of, duration
 
 STUDY_FILE = "study.json"
 REPORT = "report"
@@ -228,10 +228,7 @@ class _Running:
         if time.monotonic() - self._last_told < SILENCE_S:
             return
         self._last_told = time.monotonic()
-        if event["event"] == "progress":
-            self._say(f"  embedding {event['done']}/{event['total']} images")
-        else:
-            self._say(f"  {event['text']}")
+        self._say(f"  {event['text']}")
 
     def _fail(self, key: str, name: str, why: Failed) -> None:
         first = self._reasons.setdefault(why.why, name)

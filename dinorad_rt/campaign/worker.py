@@ -15,11 +15,13 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dinorad_rt.errors import DataError, DinoradError, OutputError, WeightsError
+from dinorad_rt.progress import Progress, Stages
 from dinorad_rt.signals import STOPPING, untouched_signals
 
 if TYPE_CHECKING:
@@ -91,13 +93,27 @@ def _run(request: Mapping[str, Any], datasets: dict[str, Dataset], send: Send) -
         out=Path(request["out"]),
         workers=request["workers"],
         say=lambda text: send({"event": "say", "text": text}),
-        progress=lambda done, total: send({"event": "progress", "done": done, "total": total}),
+        stages=_stages(send),
     )
     return {
         "seconds": time.perf_counter() - start,
         "engine_s": results.timings.get("engine_s", 0.0),
         "embed_s": results.timings.get("embed_s", 0.0),
     }
+
+
+def _stages(send: Send) -> Stages:
+    """Each step of a cell as events."""
+
+    @contextmanager
+    def stage(title: str, unit: str) -> Iterator[Progress]:
+        def progress(done: int, total: int) -> None:
+            text = f"{title}: {done}/{total} {unit}"
+            send({"event": "progress", "text": text})
+
+        yield progress
+
+    return stage
 
 
 _ANSWERS = {"open": _open, "run": _run}

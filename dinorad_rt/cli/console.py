@@ -14,6 +14,7 @@ import typer
 from dinorad_rt.errors import DinoradError
 from dinorad_rt.identifiers import without_paths
 from dinorad_rt.progress import Progress, Say
+from dinorad_rt.words import duration
 
 
 def print_error(error: DinoradError) -> None:
@@ -80,7 +81,17 @@ def progress_bar(title: str, unit: str = "images") -> Iterator[Progress]:
 
 
 @contextmanager
-def _rich_bar(title: str, unit: str) -> Iterator[Progress]:
+def stage_bar(title: str, unit: str) -> Iterator[Progress]:
+    """A progress bar of a part of long work, of which nothing stays if it was over at once."""
+    if sys.stderr.isatty():
+        with _rich_bar(title, unit, brief_s=2.0) as advance:
+            yield advance
+    else:
+        yield _LineProgress(title, unit, always=False)
+
+
+@contextmanager
+def _rich_bar(title: str, unit: str, brief_s: float = 0.0) -> Iterator[Progress]:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -110,18 +121,39 @@ def _rich_bar(title: str, unit: str) -> Iterator[Progress]:
             text = f"{rate:.1f} {unit}/s" if rate else ""
             progress.update(task, completed=done, total=total, rate=text)
 
+        started = time.monotonic()
         yield advance
+        progress.live.transient = time.monotonic() - started < brief_s
 
 
 class _LineProgress:
-    """Progress for logs: the first and last step, and one line in ten seconds between."""
+    """Progress for logs: one line in ten seconds, with the time that is left, and the last step.
 
-    def __init__(self, title: str, unit: str, interval: float = 10.0) -> None:
+    Args:
+        title, unit: of the lines.
+        interval: seconds between lines.
+        always: the last step is told of quick work, too.
+    """
+
+    def __init__(
+        self, title: str, unit: str, interval: float = 10.0, *, always: bool = True
+    ) -> None:
         self._title, self._unit, self._interval = title, unit, interval
+        self._always = always
         self._last = time.monotonic()
+        self._first: tuple[float, int] | None = None
 
     def __call__(self, done: int, total: int, /) -> None:
         now = time.monotonic()
-        if done >= total or now - self._last >= self._interval:
-            self._last = now
-            note(f"{self._title}: {done}/{total} {self._unit}")
+        waited = now - self._last >= self._interval
+        if waited or done >= total and self._always:
+            self._last, self._always = now, True
+            note(f"{self._title}: {done}/{total} {self._unit}{self._left(now, done, total)}")
+        self._first = self._first or (now, done)
+
+    def _left(self, now: float, done: int, total: int) -> str:
+        """How long the rest takes at the rate so far."""
+        since, before = self._first or (now, done)  # an earlier run may have done a part
+        if done >= total or done <= before:
+            return ""
+        return f", about {duration((now - since) * (total - done) / (done - before))} to go"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from dinorad_rt.cli import complete, options
-from dinorad_rt.cli.console import note, print_json, print_next, progress_bar, warn
+from dinorad_rt.cli.console import note, print_json, print_next, stage_bar, warn
 from dinorad_rt.cli.embed import describe_dataset
 from dinorad_rt.cli.groups import (
     EngineOptions,
@@ -190,10 +190,9 @@ def evaluate(
     keep_freed_memory()
     images = source.open(seed)
     describe_dataset(images)
-    with progress_bar("embedding") as advance:
-        results, folder = run_evaluation(
-            evaluation, images, out=out, workers=workers, say=note, progress=advance
-        )
+    results, folder = run_evaluation(
+        evaluation, images, out=out, workers=workers, say=note, stages=stage_bar
+    )
     _show(results, folder, as_json, tracker)
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dinorad_rt.appearance import by_appearance
+from dinorad_rt.progress import Progress, uncounted
 
 RESAMPLES = 10_000
 FEW_PATIENTS = 30
@@ -99,18 +100,24 @@ def bootstrap_draws(
     resamples: int = RESAMPLES,
     seed: int = 0,
     width: int | None = None,
+    progress: Progress = uncounted,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Values (metrics,) on the samples as they are, and (metrics, resamples) on the resamples.
 
     A single patient tells nothing of others: no resamples are drawn, and the interval is undefined.
 
-    Args: as `bootstrap_patients`.
+    Args: as `bootstrap_patients`; `progress` is called with (done, total) resamples.
     """
     once = metric(np.ones((1, patients), dtype=np.int64))
     if patients == 1:
         return once[:, 0], once[:, :0]
-    chunks = patient_counts(patients, resamples=resamples, seed=seed, width=width)
-    return once[:, 0], np.concatenate([metric(counts) for counts in chunks], axis=1)
+    draws: list[np.ndarray] = []
+    done = 0
+    for counts in patient_counts(patients, resamples=resamples, seed=seed, width=width):
+        draws.append(metric(counts))
+        done += len(counts)
+        progress(done, resamples)
+    return once[:, 0], np.concatenate(draws, axis=1)
 
 
 def few_patients_notes(patients: int) -> list[str]:

@@ -30,6 +30,7 @@ from dinorad_rt.metrics.by_patient import (
 )
 from dinorad_rt.metrics.decisions import predicted_labels
 from dinorad_rt.metrics.intervals import Estimate, bootstrap_draws, estimate, mean_of_repeats
+from dinorad_rt.progress import Stages, part_of, unseen
 from dinorad_rt.reports.results import MetricValue, Predictions
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ def evaluate_scores(
     *,
     settings: AbstractSettings,
     seed: int,
+    stages: Stages = unseen,
 ) -> list[MetricValue]:
     """Every metric of every setting, with 95 % intervals by patient.
 
@@ -107,27 +109,33 @@ def evaluate_scores(
         usable: class indices with positives and negatives.
         settings: `resamples` and `specificity` are used.
         seed: of the bootstrap by patient.
+        stages: told of the resamples of all settings and repeats.
     """
+    patients, each = len(np.unique(test.patients)), settings.resamples
     found: list[MetricValue] = []
-    for setting, repeats in grouped(predictions):
-        panels = [_panel(item.scores, test, dataset, usable, settings) for item in repeats]
-        runs = [
-            bootstrap_draws(
-                panel.metric,
-                len(np.unique(test.patients)),
-                resamples=settings.resamples,
-                seed=seed,
-                width=panel.width,
-            )
-            for panel in panels
-        ]
-        values = np.stack([run[0] for run in runs])
-        if len(runs) == 1:
-            estimates = [estimate(float(v), d) for v, d in zip(values[0], runs[0][1], strict=True)]
-        else:
-            estimates = mean_of_repeats(values, np.stack([run[1] for run in runs]), seed=seed)
-        keys = panels[0].keys
-        found += _values(setting, keys, estimates, values, test=test, dataset=dataset)
+    done, total = 0, each * len(predictions)
+    with stages("resampling patients", "resamples") as progress:
+        for setting, repeats in grouped(predictions):
+            runs = []
+            for item in repeats:
+                panel = _panel(item.scores, test, dataset, usable, settings)
+                drawn = bootstrap_draws(
+                    panel.metric,
+                    patients,
+                    resamples=each,
+                    seed=seed,
+                    width=panel.width,
+                    progress=part_of(progress, done, total),
+                )
+                runs.append(drawn)
+                done += each
+            values, draws = (np.stack(part) for part in zip(*runs, strict=True))
+            if len(runs) == 1:
+                pairs = zip(values[0], draws[0], strict=True)
+                estimates = [estimate(float(value), row) for value, row in pairs]
+            else:
+                estimates = mean_of_repeats(values, draws, seed=seed)
+            found += _values(setting, panel.keys, estimates, values, test=test, dataset=dataset)
     return found
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dinorad_rt.errors import ProtocolError
+from dinorad_rt.progress import Stages, unseen
 from dinorad_rt.protocols.neighbours import neighbours
 from dinorad_rt.types import Split
 
@@ -59,12 +60,15 @@ def check_finite(
             )
 
 
-def near_copies(tables: Mapping[Split, EmbeddingTable], threshold: float = NEAR_COPY) -> list[str]:
+def near_copies(
+    tables: Mapping[Split, EmbeddingTable], threshold: float = NEAR_COPY, stages: Stages = unseen
+) -> list[str]:
     """What to say of test images whose embedding nearly equals one of another split.
 
     Args:
         tables: split → rows.
         threshold: cosine from which a pair counts, if it is much nearer than pairs usually are.
+        stages: told of the search.
     """
     test = tables["test"]
     notes = []
@@ -72,7 +76,8 @@ def near_copies(tables: Mapping[Split, EmbeddingTable], threshold: float = NEAR_
         other = tables[split]
         if not len(other) or not len(test):
             continue
-        similarity, index = neighbours(test.cls[:, -1], other.cls[:, -1], 1)
+        with stages(f"looking for copies in {split}", "images") as progress:
+            similarity, index = neighbours(test.cls[:, -1], other.cls[:, -1], 1, progress=progress)
         distance = 1 - similarity[:, 0]
         usual = float(np.median(distance)) / _TIMES_NEARER
         copies = np.flatnonzero(distance <= max(min(1 - threshold, usual), _ROUNDING))

@@ -15,6 +15,7 @@ import numpy as np
 
 from dinorad_rt.errors import ProtocolError
 from dinorad_rt.metrics.report import one_vs_rest
+from dinorad_rt.progress import Stages, unseen
 from dinorad_rt.protocols.heads import head_input, train_heads
 from dinorad_rt.protocols.knn import KNNClassifier, votes_of
 from dinorad_rt.protocols.linear import LinearSettings
@@ -157,6 +158,7 @@ def evaluate_few_shot(
     *,
     seed: int = 0,
     provenance: Mapping[str, Any] | None = None,
+    stages: Stages = unseen,
 ) -> Results:
     """Train on few shots, for each number of shots and each repeat; judge the repeats' mean.
 
@@ -177,18 +179,20 @@ def evaluate_few_shot(
     predictions: list[Predictions] = []
     sizes: dict[int, list[int]] = {}
     before: list[EmbeddingTable] = []
-    for count in shots:
-        subsets = [_drawn(fitting, count, dataset, settings, own) for own in seeds]
-        if settings.shots is None and _same(subsets, before):
-            notes.append(f"From {max(sizes)} shots on, every class has given all it has.")
-            break
-        for own, few in zip(seeds, subsets, strict=True):
-            judging = choosing
-            if settings.validation == "shots":
-                judging = _drawn(choosing, count, dataset, settings, own)
-            scores = _HEADS[settings.head]((few, judging, test), dataset, settings, own)
-            predictions.append(Predictions({"shots": count, "repeat": own - seed}, scores))
-        sizes[count], before = [len(few) for few in subsets], subsets
+    with stages("training on few shots", "heads") as progress:
+        for count in shots:
+            subsets = [_drawn(fitting, count, dataset, settings, own) for own in seeds]
+            if settings.shots is None and _same(subsets, before):
+                notes.append(f"From {max(sizes)} shots on, every class has given all it has.")
+                break
+            for own, few in zip(seeds, subsets, strict=True):
+                judging = choosing
+                if settings.validation == "shots":
+                    judging = _drawn(choosing, count, dataset, settings, own)
+                scores = _HEADS[settings.head]((few, judging, test), dataset, settings, own)
+                predictions.append(Predictions({"shots": count, "repeat": own - seed}, scores))
+                progress(len(predictions), len(shots) * len(seeds))
+            sizes[count], before = [len(few) for few in subsets], subsets
     trained = time.perf_counter() - start
     results = judge(
         "few-shot",
@@ -203,6 +207,7 @@ def evaluate_few_shot(
         seed=seed,
         seeds=seeds,
         provenance=provenance,
+        stages=stages,
     )
     results.timings["train_s"] = trained
     results.notes.extend([*notes, *_drawing_notes(hot, fitting, tuple(sizes), dataset, settings)])

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from dinorad_rt.progress import Progress, uncounted
 from dinorad_rt.types import Task
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from dinorad_rt.embeddings.table import EmbeddingTable
 
 Loss = Literal["per-label", "mean", "study"]
+TOLD_STEPS = 25
 START_STD = 0.01
 """Weights begin normal with this deviation, biases at 0, as in DINOv2 and the study."""
 
@@ -117,6 +119,7 @@ def train_heads(
     *,
     dim: int,
     task: Task,
+    progress: Progress = uncounted,
 ) -> TrainedHeads:
     """Train heads, all at once.
 
@@ -128,6 +131,7 @@ def train_heads(
         plan: how.
         dim: size of one embedding.
         task: decides the loss.
+        progress: called with (done, total) steps, now and then.
 
     Returns:
         Trained heads, in the order given.
@@ -154,6 +158,8 @@ def train_heads(
             rate = 0.5 * (1 + math.cos(math.pi * step / plan.steps))
             for group in groups:
                 group.step(batch, wanted, rate, scale, task == "multiclass")
+            if (step + 1) % TOLD_STEPS == 0 or step + 1 == plan.steps:
+                progress(step + 1, plan.steps)
     return _collected(heads, groups, targets.shape[1])
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dinorad_rt.errors import ProtocolError
 from dinorad_rt.metrics.intervals import few_patients_notes
+from dinorad_rt.progress import Stages, unseen
 from dinorad_rt.reports.results import MetricValue, Predictions, Results
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def judge(
     chosen: Mapping[str, Any] | None = None,
     seeds: Sequence[int] | None = None,
     provenance: Mapping[str, Any] | None = None,
+    stages: Stages = unseen,
 ) -> Results:
     """Metrics with intervals by patient for every setting, joined with what they came from.
 
@@ -41,6 +43,7 @@ def judge(
         chosen: the setting that validation chose.
         seeds: one per repeat; None for `seed` alone.
         provenance: saved as it is.
+        stages: told of the resamples.
 
     Raises:
         ProtocolError: the test images show one class only.
@@ -55,7 +58,9 @@ def judge(
             "Give the test split images of at least two classes.",
         )
     start = time.perf_counter()
-    metrics = evaluate_scores(predictions, test, dataset, usable, settings=settings, seed=seed)
+    metrics = evaluate_scores(
+        predictions, test, dataset, usable, settings=settings, seed=seed, stages=stages
+    )
     return Results(
         protocol=protocol,
         task=dataset.task,

@@ -16,6 +16,7 @@ import numpy as np
 
 from dinorad_rt.embeddings.table import joined
 from dinorad_rt.errors import ProtocolError
+from dinorad_rt.progress import Progress, Stages, uncounted, unseen
 from dinorad_rt.protocols.neighbours import neighbours
 from dinorad_rt.protocols.selection import score
 from dinorad_rt.protocols.settings import AbstractSettings
@@ -206,6 +207,7 @@ def evaluate_knn(
     *,
     seed: int = 0,
     provenance: Mapping[str, Any] | None = None,
+    stages: Stages = unseen,
 ) -> Results:
     """Judge test images by their neighbours, for every k from one search.
 
@@ -218,6 +220,7 @@ def evaluate_knn(
         settings: see `KNNSettings`.
         seed: of the intervals' resampling.
         provenance: goes into the results as it is.
+        stages: told of searches and resamples.
 
     Raises:
         ProtocolError: k is larger than the reference set.
@@ -229,12 +232,14 @@ def evaluate_knn(
     reference = joined([train, val])
     ks = settings.fitting(len(reference))
     votes = votes_of(reference.labels, len(dataset.class_names))
-    scores = scores_by_k(settings, ks, reference, votes, test)
+    with stages("searching neighbours", "images") as progress:
+        scores = scores_by_k(settings, ks, reference, votes, test, progress)
     searched = time.perf_counter() - start
 
     def on_validation(fitting: Sequence[int]) -> list[np.ndarray]:
         known = votes_of(train.labels, len(dataset.class_names))
-        return scores_by_k(settings, fitting, train, known, val)
+        with stages("searching neighbours to choose k", "images") as progress:
+            return scores_by_k(settings, fitting, train, known, val, progress)
 
     chosen, notes = choice_of_k(ks, len(train), val, dataset, on_validation)
     results = judge(
@@ -247,6 +252,7 @@ def evaluate_knn(
         chosen=chosen,
         seed=seed,
         provenance=provenance,
+        stages=stages,
     )
     results.timings["knn_s"] = searched
     results.notes.extend(notes)
@@ -259,10 +265,15 @@ def scores_by_k(
     reference: EmbeddingTable,
     votes: np.ndarray,
     queries: EmbeddingTable,
+    progress: Progress = uncounted,
 ) -> list[np.ndarray]:
     """Scores (queries, classes) for every k, from one search."""
     similarity, index = neighbours(
-        queries.cls[:, -1], reference.cls[:, -1], max(ks), device=settings.device
+        queries.cls[:, -1],
+        reference.cls[:, -1],
+        max(ks),
+        device=settings.device,
+        progress=progress,
     )
     return [soft_vote(similarity[:, :k], index[:, :k], votes, settings.temperature) for k in ks]
 

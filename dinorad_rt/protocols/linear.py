@@ -16,6 +16,7 @@ import numpy as np
 
 from dinorad_rt.appearance import by_appearance
 from dinorad_rt.embeddings.table import joined
+from dinorad_rt.progress import Progress, Stages, unseen
 from dinorad_rt.protocols.attention import train_attention
 from dinorad_rt.protocols.heads import Head, Loss, Plan, head_input, train_heads
 from dinorad_rt.protocols.knn import votes_of
@@ -220,6 +221,7 @@ def evaluate_linear(
     seed: int = 0,
     provenance: Mapping[str, Any] | None = None,
     images: AugmentedImages | None = None,
+    stages: Stages = unseen,
 ) -> Results:
     """Train the grid, choose on validation, retrain on train and val, look at test once.
 
@@ -237,7 +239,8 @@ def evaluate_linear(
     fitting, choosing, notes = with_validation(train, val, dataset, seed)
     heads, dropped = settings.heads(fitting)
     probe = _Probe(heads, dataset, settings, seed)
-    probe.train(fitting, images)
+    with stages("training the grid of heads", "steps") as progress:
+        probe.train(fitting, images, progress)
     judged = pool(choosing, settings.without_attention())
     best, values = choose(
         [probe.scores(i, choosing) for i in range(len(heads))],
@@ -248,7 +251,8 @@ def evaluate_linear(
     searched = time.perf_counter() - start
     if settings.retrain:
         probe = _Probe([heads[best]], dataset, settings, seed)
-        probe.train(joined([train, val]), images)
+        with stages("training the chosen head", "steps") as progress:
+            probe.train(joined([train, val]), images, progress)
     scores = probe.scores(0 if settings.retrain else best, test)
     trained = time.perf_counter() - start
     chosen = _setting(heads[best])
@@ -267,6 +271,7 @@ def evaluate_linear(
         chosen=chosen,
         seed=seed,
         provenance=provenance,
+        stages=stages,
     )
     results.timings |= {"search_s": searched, "retrain_s": trained - searched}
     results.notes.extend([*notes, *dropped])
@@ -284,7 +289,9 @@ class _Probe:
         self._blocks = max(head.blocks for head in heads)
         self._trained: TrainedHeads | AttentionHeads
 
-    def train(self, table: EmbeddingTable, images: AugmentedImages | None = None) -> None:
+    def train(
+        self, table: EmbeddingTable, images: AugmentedImages | None, progress: Progress
+    ) -> None:
         """Fit all heads."""
         dim, task = table.cls.shape[2], self._dataset.task
         X: np.ndarray = head_input(table, self._blocks)
@@ -305,7 +312,9 @@ class _Probe:
             passes = -(-self.plan.steps // (self.plan.epoch_steps or self.plan.steps))
             crops = images.epochs(table, passes, scale, self._seed)
             rows = (head_input(item, self._blocks) for item in crops)
-        self._trained = train_heads(rows, targets, self._heads, self.plan, dim=dim, task=task)
+        self._trained = train_heads(
+            rows, targets, self._heads, self.plan, dim=dim, task=task, progress=progress
+        )
 
     def scores(self, index: int, table: EmbeddingTable) -> np.ndarray:
         """(rows or volumes, classes) of one head."""

@@ -16,6 +16,7 @@ import numpy as np
 
 from dinorad_rt.embeddings.table import joined
 from dinorad_rt.errors import ProtocolError
+from dinorad_rt.progress import Progress, Stages, uncounted, unseen
 from dinorad_rt.protocols.knn import votes_of
 from dinorad_rt.protocols.logistic_path import Fit, Link, fit_path
 from dinorad_rt.protocols.selection import SelectBy, check_metric, choose, with_validation
@@ -151,14 +152,25 @@ class LogisticClassifier:
         """
         return self.fit_path(X, y, [self.C])[0]
 
-    def fit_path(self, X: np.ndarray, y: np.ndarray, Cs: Sequence[float]) -> list[Self]:
+    def fit_path(
+        self, X: np.ndarray, y: np.ndarray, Cs: Sequence[float], progress: Progress = uncounted
+    ) -> list[Self]:
         """One fitted classifier per C, ascending; the last one is this object."""
         outputs = _outputs(y, self.num_classes, self.scheme)
         targets = votes_of(y, self.num_classes)[:, outputs.columns]
         ordered = sorted(Cs)
         fits: list[Fit | None] = [None] * len(ordered)
         if len(outputs.columns):
-            fits = list(fit_path(X, targets, ordered, link=outputs.link, device=self.device))
+            fits = list(
+                fit_path(
+                    X,
+                    targets,
+                    ordered,
+                    link=outputs.link,
+                    device=self.device,
+                    progress=progress,
+                )
+            )
         classes = len(outputs.constant)
         models = [
             type(self)(C, scheme=self.scheme, num_classes=classes, device=self.device)
@@ -210,6 +222,7 @@ def evaluate_logistic(
     *,
     seed: int = 0,
     provenance: Mapping[str, Any] | None = None,
+    stages: Stages = unseen,
 ) -> Results:
     """Choose C on validation, refit on train and val, look at test once.
 
@@ -223,9 +236,12 @@ def evaluate_logistic(
 
     start = time.perf_counter()
     fitting, choosing, notes = with_validation(train, val, dataset, seed)
-    model, values = chosen_logistic(fitting, choosing, dataset, settings)
+    with stages("fitting each C", "values of C") as progress:
+        model, values = chosen_logistic(fitting, choosing, dataset, settings, progress)
     swept = time.perf_counter() - start
-    model.fit(features_of(joined([train, val]), settings.features), joined([train, val]).labels)
+    everything = joined([train, val])
+    with stages("fitting the chosen C", "values of C"):
+        model.fit(features_of(everything, settings.features), everything.labels)
     scores = model.predict_proba(features_of(test, settings.features))
     fitted = time.perf_counter() - start
     results = judge(
@@ -243,6 +259,7 @@ def evaluate_logistic(
         chosen={"C": _short(model.C)},
         seed=seed,
         provenance=provenance,
+        stages=stages,
     )
     results.timings |= {"sweep_s": swept, "refit_s": fitted - swept}
     results.notes.extend([*notes, *_at_the_edge(model.C, settings)])
@@ -254,13 +271,14 @@ def chosen_logistic(
     choosing: EmbeddingTable,
     dataset: DatasetInfo,
     settings: LogisticSettings,
+    progress: Progress = uncounted,
 ) -> tuple[LogisticClassifier, list[float]]:
     """The classifier with the C that is best on the validation rows, and the value of every C."""
     start = LogisticClassifier(
         scheme=settings.scheme, num_classes=len(dataset.class_names), device=settings.device
     )
     X = features_of(fitting, settings.features)
-    models = start.fit_path(X, fitting.labels, settings.Cs)
+    models = start.fit_path(X, fitting.labels, settings.Cs, progress)
     rows = features_of(choosing, settings.features)
     scores = [model.predict_proba(rows) for model in models]
     best, values = choose(scores, choosing.labels, dataset.task, settings.select_by)

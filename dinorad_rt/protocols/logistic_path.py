@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from dinorad_rt.progress import Progress, uncounted
+
 if TYPE_CHECKING:
     import torch
 
@@ -67,6 +69,7 @@ def fit_path(
     link: Link,
     device: str = "cpu",
     tolerance: float = TOLERANCE,
+    progress: Progress = uncounted,
 ) -> list[Fit]:
     """Solutions for ascending C.
 
@@ -78,6 +81,7 @@ def fit_path(
         link: softmax couples the outputs; sigmoid makes each a problem of its own.
         device: where the products run.
         tolerance: see `TOLERANCE`.
+        progress: called with (done, total) values of C.
     """
     import torch
 
@@ -93,6 +97,7 @@ def fit_path(
             weights, loss = _newton(problem, weights, float(C), tolerance)
             coef, intercept = axes.back(weights)
             found.append(Fit(float(C), coef, intercept, loss, problem.products - before))
+            progress(len(found), len(Cs))
     return found
 
 

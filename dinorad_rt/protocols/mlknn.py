@@ -17,6 +17,7 @@ import numpy as np
 
 from dinorad_rt.embeddings.table import joined
 from dinorad_rt.errors import ProtocolError
+from dinorad_rt.progress import Progress, Stages, uncounted, unseen
 from dinorad_rt.protocols.knn import check_ks, choice_of_k, fitting_ks, votes_of
 from dinorad_rt.protocols.neighbours import neighbours
 from dinorad_rt.protocols.settings import AbstractSettings
@@ -178,16 +179,18 @@ def label_counts(index: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.asarray(chosen @ labels)
 
 
-def own_neighbours(X: np.ndarray, k: int, exclude_self: bool, device: str) -> np.ndarray:
+def own_neighbours(
+    X: np.ndarray, k: int, exclude_self: bool, device: str, progress: Progress = uncounted
+) -> np.ndarray:
     """(samples, k) neighbours of each reference row in the reference, with or without itself."""
     if not exclude_self:
-        return neighbours(X, X, k, device=device)[1]
+        return neighbours(X, X, k, device=device, progress=progress)[1]
     if k >= len(X):
         raise ProtocolError(
             f"k = {k}, but an image of the {len(X)} has only {len(X) - 1} others.",
             f"Use k up to {len(X) - 1}.",
         )
-    _, index = neighbours(X, X, k + 1, device=device)
+    _, index = neighbours(X, X, k + 1, device=device, progress=progress)
     own = index == np.arange(len(X))[:, None]
     own[~own.any(axis=1), -1] = True  # copies of the image fill the list: the last one goes
     return np.asarray(index[~own].reshape(len(X), k))
@@ -202,6 +205,7 @@ def evaluate_mlknn(
     *,
     seed: int = 0,
     provenance: Mapping[str, Any] | None = None,
+    stages: Stages = unseen,
 ) -> Results:
     """Judge test images by ML-kNN on train and val together, for every k from one search.
 
@@ -216,11 +220,11 @@ def evaluate_mlknn(
     start = time.perf_counter()
     reference = joined([train, val])
     ks = settings.fitting(len(reference))
-    scores = _scores_by_k(settings, ks, reference, test, dataset)
+    scores = _scores_by_k(settings, ks, reference, test, dataset, stages)
     searched = time.perf_counter() - start
 
     def on_validation(fitting: Sequence[int]) -> list[np.ndarray]:
-        return _scores_by_k(settings, fitting, train, val, dataset)
+        return _scores_by_k(settings, fitting, train, val, dataset, stages, " to choose k")
 
     chosen, notes = choice_of_k(ks, len(train) - settings.exclude_self, val, dataset, on_validation)
     results = judge(
@@ -233,6 +237,7 @@ def evaluate_mlknn(
         chosen=chosen,
         seed=seed,
         provenance=provenance,
+        stages=stages,
     )
     results.timings["mlknn_s"] = searched
     results.notes.extend(notes)
@@ -245,12 +250,18 @@ def _scores_by_k(
     reference: EmbeddingTable,
     queries: EmbeddingTable,
     dataset: DatasetInfo,
+    stages: Stages,
+    why: str = "",
 ) -> list[np.ndarray]:
     """Scores (queries, classes) for every k; rows sum to one unless the task is multi-label."""
     labels = votes_of(reference.labels, len(dataset.class_names)).astype(np.int64)
     known = reference.cls[:, -1]
-    own = own_neighbours(known, max(ks), settings.exclude_self, settings.device)
-    _, index = neighbours(queries.cls[:, -1], known, max(ks), device=settings.device)
+    device = settings.device
+    with stages(f"searching neighbours of the reference{why}", "images") as progress:
+        own = own_neighbours(known, max(ks), settings.exclude_self, device, progress)
+    with stages(f"searching neighbours{why}", "images") as progress:
+        queried = queries.cls[:, -1]
+        _, index = neighbours(queried, known, max(ks), device=device, progress=progress)
     found = []
     for k in ks:
         model = MLKNN(k, smoothing=settings.smoothing, exclude_self=settings.exclude_self)

@@ -15,6 +15,7 @@ import numpy as np
 
 from dinorad_rt.errors import ProtocolError
 from dinorad_rt.optional import is_installed
+from dinorad_rt.progress import Progress, uncounted
 
 if TYPE_CHECKING:
     import torch
@@ -36,6 +37,7 @@ def neighbours(
     *,
     device: str = "cpu",
     search: str | None = None,
+    progress: Progress = uncounted,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The k reference rows with the highest cosine similarity to each query, exactly.
 
@@ -45,6 +47,7 @@ def neighbours(
         k: neighbours, at most the number of reference rows.
         device: where the products run, such as `cpu` or `cuda`.
         search: `faiss` or `torch`; None takes faiss on the processor where it is installed.
+        progress: called with (done, total) rows; not where the reference comes in chunks.
 
     Returns:
         Similarities (queries, k) float32, highest first, and indices (queries, k) int64 into the
@@ -59,12 +62,16 @@ def neighbours(
     if search is None:
         search = "faiss" if device == "cpu" and is_installed("faiss") else "torch"
     if search == "faiss":
-        return _by_faiss(queries, reference, k)
-    return _by_torch(queries, reference, k, device)
+        return _by_faiss(queries, reference, k, progress)
+    return _by_torch(queries, reference, k, device, progress)
 
 
 def _by_torch(
-    queries: np.ndarray, reference: np.ndarray | Iterable[np.ndarray], k: int, device: str
+    queries: np.ndarray,
+    reference: np.ndarray | Iterable[np.ndarray],
+    k: int,
+    device: str,
+    progress: Progress,
 ) -> tuple[np.ndarray, np.ndarray]:
     import torch
 
@@ -75,13 +82,18 @@ def _by_torch(
             rows = torch.from_numpy(unit_rows(chunk, "reference", seen)).to(device)
             best = _merge_chunk(queries, rows, best, seen, k)
             seen += len(chunk)
+            if isinstance(reference, np.ndarray):
+                progress(seen, len(reference))
     _check_k(k, seen)
     similarity, index = _unpack(best)
     return similarity.numpy(), index.numpy()
 
 
 def _by_faiss(
-    queries: np.ndarray, reference: np.ndarray | Iterable[np.ndarray], k: int
+    queries: np.ndarray,
+    reference: np.ndarray | Iterable[np.ndarray],
+    k: int,
+    progress: Progress,
 ) -> tuple[np.ndarray, np.ndarray]:
     import torch
 
@@ -96,6 +108,8 @@ def _by_faiss(
             found = _search_chunk(unit_rows(queries[part], "query", start), rows, k, seen)
             both = torch.cat([best[part], found], dim=1)
             merged[part] = both.sort(dim=1, descending=True).values[:, :width]
+            if isinstance(reference, np.ndarray):
+                progress(min(part.stop, len(queries)), len(queries))
         best = merged
         seen += len(chunk)
     _check_k(k, seen)

@@ -63,8 +63,8 @@ def read_material(paths: Sequence[Path], benches: Sequence[Path] = ()) -> Materi
             "Add runs: what `dinorad-rt eval --out DIR` wrote. `bench` writes its own report.",
         )
     files = found.values()
-    known: dict[str, Results] = {}
-    opened = [_opened(path, known) for path in files]
+    firsts: dict[str, Results] = {}
+    opened = [_opened(path, firsts) for path in files]
     runs = labelled(opened, [path.parent for path in files])
     return Material(runs, grouped(runs), tuple(map(_bench, timings.values())))
 
@@ -85,7 +85,7 @@ def _is_bench(path: Path) -> bool:
         return False
 
 
-def _opened(path: Path, known: dict[str, Results]) -> Results:
+def _opened(path: Path, firsts: dict[str, Results]) -> Results:
     """Results with the scores that a report shows, where any are kept.
 
     Those of other settings and repeats are let go, and runs on one test set share its truth: a
@@ -93,7 +93,7 @@ def _opened(path: Path, known: dict[str, Results]) -> Results:
 
     Args:
         path: of a results.json.
-        known: test set → the first run on it; filled here.
+        firsts: test set → the first run on it; filled here.
     """
     kept = (path.parent / PREDICTIONS_FILE).is_file()
     results = Results.open(path, predictions=kept)
@@ -101,7 +101,7 @@ def _opened(path: Path, known: dict[str, Results]) -> Results:
         raise DataError(f"The run in {path.parent.name} has no metric.", "Run it again.")
     shown = Run(results, 0).predictions()
     results.predictions = [] if shown is None else [replace(shown, scores=shown.scores.copy())]
-    first = known.setdefault(test_set_key(results), results)
+    first = firsts.setdefault(test_set_key(results), results)
     for name in ("sample_ids", "patients", "labels"):
         if np.array_equal(getattr(first, name), getattr(results, name)):
             setattr(results, name, getattr(first, name))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from dinorad_rt.campaign.cells import Cell
-from dinorad_rt.campaign.estimate import Estimate, duration, estimate
+from dinorad_rt.campaign.estimate import Estimate, estimate
 from dinorad_rt.campaign.study import Data
 from dinorad_rt.evaluation import Evaluation
 from dinorad_rt.pipeline import EngineRequest
+from dinorad_rt.words import duration
 
 
 def cell(model: str, protocol: str = "knn", data: str = "a", images: int = 100) -> Cell:
