@@ -153,7 +153,8 @@ def _image_column(table: Table, wanted: str | None, locator: Locator) -> str | N
         return table.find("image", wanted)
     simple = {simple_name(name): name for name in reversed(table.header)}
     usual = [simple[alias] for alias in ALIASES["image"] if alias in simple]
-    aside = {table.find(kind, None) for kind in ("mask", "label", "split")}
+    kinds = ("mask", "label", "split", *_coarser(table))
+    aside = {table.find(kind, None) for kind in kinds}
     others = [name for name in table.header if name not in usual and name not in aside]
     for name in (*usual, *others):
         cells = table.column(name)[:_PROBED_ROWS]
@@ -163,6 +164,14 @@ def _image_column(table: Table, wanted: str | None, locator: Locator) -> str | N
     if not usual and not uids:
         raise table.missing("image", "--image-column")
     return usual[0] if usual else None
+
+
+def _coarser(table: Table) -> tuple[str, ...]:
+    """Kinds of identifiers that name several images where a finer one is there: their folders
+    may lie there by these names."""
+    levels = ("sop", "series", "study", "patient")
+    finest = next((at for at, kind in enumerate(levels) if table.find(kind, None)), len(levels))
+    return levels[finest + 1 :]
 
 
 def _mask_column(table: Table, columns: Columns) -> str:

@@ -14,9 +14,11 @@ from dinorad_rt.studies.series import visible_files
 MAX_PREFIX = 4
 """Leading folders of a listed path that may be missing on this machine."""
 
-IMAGE_SUFFIXES = frozenset(
-    ".png .jpg .jpeg .jpe .tif .tiff .bmp .gif .webp .jp2 .j2k .pgm .ppm .dcm .dicom .ima .nii "
-    ".nii.gz .mgh .mgz .hdr .mha .mhd .nrrd .nhdr .npy .npz .mat".split()
+VOLUME_SUFFIXES = frozenset(
+    ".nii .nii.gz .mgh .mgz .hdr .mha .mhd .nrrd .nhdr .npy .npz .mat".split()
+)
+IMAGE_SUFFIXES = VOLUME_SUFFIXES | frozenset(
+    ".png .jpg .jpeg .jpe .tif .tiff .bmp .gif .webp .jp2 .j2k .pgm .ppm .dcm .dicom .ima".split()
 )
 OTHER_SUFFIXES = frozenset(
     ".csv .tsv .txt .md .json .xml .html .pdf .py .ipynb .xlsx .xls .doc .docx .zip .tar .tgz .7z "

@@ -157,10 +157,17 @@ def _of_folders(path: Path) -> tuple[list[Record], Labels]:
             f"{error.problem} {count_of(sheets, 'spreadsheet')} in the folder cannot be read.",
             f"If the labels are in a spreadsheet, save it as {TABLE_NAME}. {error.fix}",
         ) from error
-    if all(record.patient is None for record in records):
+    in_folders = [record.patient for record in records]
+    if all(patient is None for patient in in_folders):
         records, more = found_patients(records)
         refuse_patients_as_classes(records, labels.class_names)
-        notes += more
+        return records, replace(labels, notes=(*notes, *more))
+    told, more = patients_from_headers(records)
+    if told is not records:
+        refuse_patients_as_classes(told, labels.class_names)
+        pairs = {(one.patient, name) for one, name in zip(told, in_folders, strict=True)}
+        if len(pairs) == len(set(in_folders)):  # a folder is of one patient, who may have several
+            records, notes = told, [*notes, *more]
     return records, replace(labels, notes=tuple(notes))
 
 

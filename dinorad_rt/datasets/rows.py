@@ -7,10 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dinorad_rt.datasets.beside import MAX_ENDINGS
+from dinorad_rt.datasets.checks import MISSING_SHARE
 from dinorad_rt.datasets.columns import Columns, Layout, has_labels, layout_of
 from dinorad_rt.datasets.headers import index_headers, is_maybe_dicom
 from dinorad_rt.datasets.labels import Labels, labels_of_table, plain_integer
-from dinorad_rt.datasets.locate import IMAGE_SUFFIXES, Locator, suffix_of
+from dinorad_rt.datasets.locate import (
+    IMAGE_SUFFIXES,
+    VOLUME_SUFFIXES,
+    Locator,
+    stem_of,
+    suffix_of,
+)
 from dinorad_rt.datasets.long_tables import widened
 from dinorad_rt.datasets.outlines import refuse_outlines
 from dinorad_rt.datasets.patients import found_patients
@@ -20,6 +28,8 @@ from dinorad_rt.datasets.splits import parse_split
 from dinorad_rt.datasets.table import Table
 from dinorad_rt.errors import EmptyDataError, TableError
 from dinorad_rt.identifiers import listed
+from dinorad_rt.studies.read import file_kind
+from dinorad_rt.studies.series import visible_files, volume_files
 from dinorad_rt.types import Split
 from dinorad_rt.words import count_of, verb_of
 
@@ -104,7 +114,40 @@ def _files_by_name(table: Table, column: str, locator: Locator) -> tuple[Pairs, 
             f"{blank[0]}).",
             "Fill in the files, or remove the rows.",
         )
-    return [(i, locator.find(c) or locator.expected(c)) for i, c in enumerate(cells)], []
+    pairs = [(i, locator.find(c) or locator.expected(c)) for i, c in enumerate(cells)]
+    return pairs, _several_volumes(column, [path for _, path in pairs])
+
+
+def _several_volumes(column: str, paths: Sequence[Path]) -> list[str]:
+    """What to say of rows that name folders of several volume files.
+
+    Raises:
+        TableError: most rows do.
+    """
+    found = {path: _volumes(path) for path in set(paths) if path.is_dir()}
+    wrong = [path for path in paths if len(found.get(path, ())) > 1]
+    if not wrong:
+        return []
+    files = {one for path in wrong for one in found[path]}
+    endings = sorted({stem_of(file).rpartition("_")[2] for file in files})
+    told = (
+        f"{len(wrong)} of {len(paths)} rows name folders that hold several volumes (such as "
+        f"{', '.join(endings[:MAX_ENDINGS])})"
+    )
+    if len(wrong) > MISSING_SHARE * len(paths):
+        raise TableError(
+            f"{told} in column {column!r}; one is read{listed(list(map(str, wrong)))}.",
+            "Write the file that is meant into a column of the table: --image-column COLUMN.",
+        )
+    return [f"{told}: they will stand in the failures"]
+
+
+def _volumes(folder: Path) -> list[Path]:
+    """The volume files of a folder that holds no DICOM; looked into only where names tell two."""
+    files = list(visible_files(folder))
+    if sum(suffix_of(one) in VOLUME_SUFFIXES for one in files) < 2:
+        return []
+    return [] if any(file_kind(one) == "dicom" for one in files) else volume_files(folder)
 
 
 def _files_by_uid(table: Table, layout: Layout, locator: Locator) -> tuple[Pairs, list[str]]:

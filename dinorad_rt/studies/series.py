@@ -35,6 +35,7 @@ __all__ = [
     "read_series",
     "read_slice_header",
     "visible_files",
+    "volume_files",
 ]
 
 MAX_BYTES = 8 << 30
@@ -131,18 +132,27 @@ def read_series(path: Path, *, series: str | None = None) -> Study:
 
 def _only_volume(folder: Path) -> Path:
     """The one volume file in a folder, as `case/ct.nii.gz` beside `case/masks`, else below it."""
+    volumes = volume_files(folder)
+    if not volumes:
+        raise UnreadableFileError(f"{folder} holds no images.", "Give a folder with one series.")
+    if len(volumes) > 1:
+        raise UnreadableFileError(
+            f"{folder} holds {len(volumes)} volume files, but one is asked for.",
+            "Give the file that is meant, not its folder.",
+        )
+    return volumes[0]
+
+
+def volume_files(folder: Path) -> list[Path]:
+    """The volume files (NIfTI, NumPy, MATLAB, ...) that a folder stands for: its own, else those
+    below it."""
     files = visible_files(folder)
     for paths in ([one for one in files if one.parent == folder], files):
         volumes = [one for one in paths if file_kind(one) in _VOLUMES]
         volumes = [one for one in volumes if one.suffix.lower() != ".img"]
-        if len(volumes) == 1:
-            return volumes[0]
         if volumes:
-            raise UnreadableFileError(
-                f"{folder} holds {len(volumes)} volume files, but one is asked for.",
-                "Give the file that is meant, not its folder.",
-            )
-    raise UnreadableFileError(f"{folder} holds no images.", "Give a folder with one series.")
+            return volumes
+    return []
 
 
 def find_series(path: Path) -> tuple[Series, ...]:

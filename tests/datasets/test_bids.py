@@ -9,7 +9,7 @@ import pytest
 
 from dinorad_rt.datasets.masks import read_mask
 from dinorad_rt.datasets.open import open_dataset
-from dinorad_rt.errors import LabelError, MaskError
+from dinorad_rt.errors import LabelError, MaskError, TableError
 
 nibabel = pytest.importorskip("nibabel")
 
@@ -78,3 +78,23 @@ def test_folders_of_a_tree_are_no_classes(tmp_path: Path, pattern: str) -> None:
     with pytest.raises(LabelError, match="BIDS tree, no classes") as caught:
         open_dataset(tmp_path)
     assert "--task segmentation" in caught.value.fix
+
+
+def test_rows_that_name_folders_of_several_volumes_are_refused(tmp_path: Path) -> None:
+    """As participants.tsv does: a subject has several sequences."""
+    lines = ["participant_id\tdiagnosis"]
+    for n in range(12):
+        write(tmp_path / f"sub-{n:02d}" / "anat" / f"sub-{n:02d}_T1w.nii.gz", n)
+        lines.append(f"sub-{n:02d}\t{('AD', 'CN')[n % 2]}")
+    (tmp_path / "participants.tsv").write_text("\n".join(lines) + "\n")
+    dataset = open_dataset(tmp_path)
+    assert dataset.class_names == ("CN", "AD") and len(dataset.samples) == 12
+    write(tmp_path / "sub-03" / "func" / "sub-03_bold.nii.gz", 99)
+    assert any("1 of 12 rows name folders" in note for note in open_dataset(tmp_path).notes)
+    for n in range(12):
+        write(tmp_path / f"sub-{n:02d}" / "func" / f"sub-{n:02d}_bold.nii.gz", 50 + n)
+    with pytest.raises(
+        TableError, match="12 of 12 rows .* several volumes .such as T1w, bold."
+    ) as e:
+        open_dataset(tmp_path)
+    assert "--image-column" in e.value.fix

@@ -175,3 +175,37 @@ def test_a_worker_that_fails_costs_time_only(
     monkeypatch.setattr(header_workers, "_START", "raise SystemExit(3)")
     (header,) = read_headers([tmp_path / "a"], workers=2)
     assert header is not None and header.sop == "1.2.9.1"
+
+
+def test_identifiers_go_before_folders_of_coarser_ones(
+    tmp_path: Path, write_table: WriteTable
+) -> None:
+    """As RSNA's pulmonary embolism set has them: folders of studies beside the table."""
+    rows = []
+    for n in range(24):
+        write_dicom(tmp_path / f"1.2.3.{n // 4}" / f"1.2.4.{n // 4}" / f"1.2.9.{n}.dcm", n)
+        rows.append((f"1.2.3.{n // 4}", f"1.2.4.{n // 4}", f"1.2.9.{n}", n % 2, n // 12))
+    header = "StudyInstanceUID,SeriesInstanceUID,SOPInstanceUID,embolism,negative"
+    dataset = open_dataset(write_table(header, rows, "train.csv"))
+    assert len(dataset.samples) == 24 and dataset.class_names == ("embolism", "negative")
+
+
+@pytest.mark.parametrize("per_case", [1, 3])
+def test_headers_refute_cases_as_classes_whatever_lies_below(tmp_path: Path, per_case: int) -> None:
+    """As 3D-IRCADb has them: the folders of each case are kinds of data, no patients."""
+    for n in range(24):
+        case, kind = n // 4, ("PATIENT_DICOM", "LABELLED_DICOM")[n % 2]
+        patient = f"p{case}" if per_case == 1 else f"p{n % per_case}"
+        write_dicom(tmp_path / f"db1.{case}" / kind / f"image_{n}", n, PatientID=patient)
+    if per_case == 1:
+        with pytest.raises(LabelError, match="the folders are patients, not classes"):
+            open_dataset(tmp_path)
+    else:  # a patient of several classes; headers are no coarser than folders, which stay
+        assert len({one.patient for one in open_dataset(tmp_path).samples}) == 2
+
+
+def test_headers_join_the_folders_of_a_patient(tmp_path: Path) -> None:
+    for n in range(32):
+        path = tmp_path / "ab"[n % 2] / f"study{n // 4}{'xy'[n % 2]}" / f"{n}.dcm"
+        write_dicom(path, n, PatientID=f"p{n // 8}{n % 2}")
+    assert len({one.patient for one in open_dataset(tmp_path).samples}) == 8
