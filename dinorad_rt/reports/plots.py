@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dinorad_rt.files import atomic_path
+from dinorad_rt.reports.fonts import letters_of
 from dinorad_rt.reports.svg import INK
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", INK)
@@ -212,7 +213,7 @@ def to_svg(figure: Any) -> str:
     import matplotlib as mpl
 
     text = io.StringIO()
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context(STYLE), letters_of(figure, by_reader=True):
         figure.savefig(
             text, format="svg", transparent=True, metadata={"Date": None, "Creator": None}
         )
@@ -225,5 +226,5 @@ def save_figure(figure: Any, target: Path) -> None:
 
     kind = target.suffix[1:]
     nothing = {"svg": ("Date", "Creator"), "pdf": ("CreationDate", "Creator")}.get(kind, ())
-    with mpl.rc_context(STYLE), atomic_path(target) as part:
+    with mpl.rc_context(STYLE), letters_of(figure), atomic_path(target) as part:
         figure.savefig(part, format=kind, dpi=300, metadata=dict.fromkeys(nothing))

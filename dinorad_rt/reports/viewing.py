@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
-from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dinorad_rt.errors import DinoradError
+from dinorad_rt.reports.fonts import picture_font
 
 if TYPE_CHECKING:
-    from PIL.ImageFont import FreeTypeFont
-
     from dinorad_rt.datasets.dataset import Sample
     from dinorad_rt.preprocessing.spec import PreprocessSpec
     from dinorad_rt.studies.study import Study
@@ -88,21 +85,12 @@ def png_bytes(image: object) -> bytes:
     return content.getvalue()
 
 
-@cache
-def picture_font() -> FreeTypeFont:
-    """The font of words in pictures: Latin, Greek and Cyrillic; Pillow's own has ASCII alone."""
-    import matplotlib
-    from PIL import ImageFont
-
-    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf", 12)
-
-
 def wrapped_words(text: str, width: int) -> list[str]:
     """Lines of whole words in `picture_font` of at most a width in pixels, where they can be."""
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
-        if lines[-1] and picture_font().getlength(longer) > width:
+        if lines[-1] and picture_font(text).getlength(longer) > width:
             lines.append(word)
         else:
             lines[-1] = longer
