@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dinorad_rt.files import atomic_path
+from dinorad_rt.reports.fonts import MISSING, drawn, picture_font
 from dinorad_rt.reports.palette import COLOURS, rgb_of
-from dinorad_rt.reports.viewing import picture_font, wrapped_words
+from dinorad_rt.reports.viewing import wrapped_words
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -63,7 +64,7 @@ def write_overlay(path: Path, mask: np.ndarray, study: Study, class_names: Seque
     for number, (words, tile) in enumerate(cells):
         at = (number % columns * right, number // columns * down)
         picture.paste(Image.fromarray(tile), at)
-        draw.text((at[0] + 2, at[1] + height + 2), words, fill=_WHITE, font=picture_font())
+        draw.text((at[0] + 2, at[1] + height + 2), words, fill=_WHITE, font=picture_font(words))
     picture.paste(legend, (0, top))
     with atomic_path(path) as part:
         picture.save(part, format="PNG")
@@ -73,22 +74,24 @@ def _legend(class_names: Sequence[str], width: int) -> PIL.Image.Image:
     """Colour, value and name of each class, in as many columns as the width has room for."""
     from PIL import Image, ImageDraw
 
-    keys = [f"{value} {_shortened(name)}" for value, name in enumerate(class_names)][1:]
-    wide = KEY_INDENT + ceil(max(map(picture_font().getlength, keys))) + 2 * GAP
+    names = [f"{value} {_shortened(name)}" for value, name in enumerate(class_names)][1:]
+    keys = list(map(drawn, names))
+    wide = KEY_INDENT + ceil(max(picture_font(key).getlength(key) for key in keys)) + 2 * GAP
     width = max(width, wide)
     beside = max(1, min(width // wide, len(keys) // FEW_KEYS))
     below = -(-len(keys) // beside)
     repeated = f"Colours repeat after {len(COLOURS)} classes. " if len(keys) > len(COLOURS) else ""
-    words = wrapped_words(repeated + WORDS, width - 12)
+    said = f"{repeated}{WORDS} {MISSING if keys != names else ''}"
+    words = wrapped_words(said.strip(), width - 12)
     legend = Image.new("RGB", (width, LINE * (below + len(words))))
     draw = ImageDraw.Draw(legend)
-    write = partial(draw.text, fill=_WHITE, font=picture_font())
+    write = partial(draw.text, fill=_WHITE)
     for number, key in enumerate(keys):
         left, top = number // below * (width // beside), LINE * (number % below)
         draw.rectangle((left + 6, top + 2, left + 18, top + 14), fill=rgb_of(number + 1))
-        write((left + KEY_INDENT, top + 2), key)
+        write((left + KEY_INDENT, top + 2), key, font=picture_font(key))
     for number, line in enumerate(words):
-        write((6, LINE * (below + number) + 2), line)
+        write((6, LINE * (below + number) + 2), line, font=picture_font(line))
     return legend
 
 

@@ -25,7 +25,8 @@ from dinorad_rt.files import atomic_path
 from dinorad_rt.prediction.bundle import LOGITS, Bundle
 from dinorad_rt.prediction.inputs import Item
 from dinorad_rt.preprocessing.reference import picture_of
-from dinorad_rt.reports.viewing import picture_font, wrapped_words
+from dinorad_rt.reports.fonts import MISSING, drawn, picture_font
+from dinorad_rt.reports.viewing import wrapped_words
 
 if TYPE_CHECKING:
     import torch
@@ -291,14 +292,16 @@ def write_saliency(
         Image.fromarray(tile).resize((_SIDE, _SIDE), Image.Resampling.BILINEAR)
         for tile in saliency_tiles(bundle.preprocessing, pixels, found)
     ]
-    words = [part for line in lines for part in wrapped_words(line, 2 * _SIDE - 12)]
+    said = list(map(drawn, lines))
+    said += [MISSING] if said != list(lines) else []
+    words = [part for line in said for part in wrapped_words(line, 2 * _SIDE - 12)]
     picture = Image.new("RGB", (2 * _SIDE, _SIDE + 18 * len(words) + 8))
     for index, tile in enumerate(tiles):
         picture.paste(tile, (index * _SIDE, 0))
     draw = ImageDraw.Draw(picture)
     for row, line in enumerate(words):
         at = (6, _SIDE + 4 + 18 * row)
-        draw.text(at, line, fill=(255, 255, 255), font=picture_font())
+        draw.text(at, line, fill=(255, 255, 255), font=picture_font(line))
     with atomic_path(path) as part:
         picture.save(part, format="PNG")
 

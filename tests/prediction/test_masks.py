@@ -18,8 +18,9 @@ from dinorad_rt.prediction.inputs import Item, find_items
 from dinorad_rt.prediction.masks import write_dicom_seg, write_nifti
 from dinorad_rt.prediction.overlays import GAP, LINE, SIDE_OF_IMAGE, SIDE_OF_SLICE, write_overlay
 from dinorad_rt.prediction.segment import volumes_ml
+from dinorad_rt.reports.fonts import picture_font
 from dinorad_rt.reports.palette import COLOURS, rgb_of
-from dinorad_rt.reports.viewing import picture_font, wrapped_words
+from dinorad_rt.reports.viewing import wrapped_words
 from dinorad_rt.studies.study import Study
 from dinorad_rt.training.segmentation.grid import undisplayed
 
