@@ -289,10 +289,9 @@ def check_source(
 
 def preprocessing_for(engine: Engine, preset: str = "dinorad") -> PreprocessSpec:
     """The preprocessing of a preset for an engine's backbone and input size."""
-    from dinorad_rt.backbones.registry import get_spec
-    from dinorad_rt.preprocessing.presets import preset as build_preset
+    from dinorad_rt.preprocessing.presets import preset_of
 
-    return build_preset(preset, get_spec(engine.model), engine.input_shape[-1])
+    return preset_of(preset, engine.manifest)
 
 
 def embed(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -29,6 +30,8 @@ class WeightsInfo:
             folder), or the seed.
         licence: of the weights.
         notes: what was decided, converted or left out, one sentence each.
+        normalisation: mean, std and the file beside the weights that states them, where they are
+            not the model's own and were followed; the backbone's spec has them.
     """
 
     kind: WeightsKind
@@ -36,6 +39,7 @@ class WeightsInfo:
     source: str
     licence: str
     notes: tuple[str, ...] = ()
+    normalisation: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class Backbone:
     """A loaded backbone.
 
     Attributes:
-        spec: the facts.
+        spec: the facts; mean and std are those that a file beside the user's weights states.
         module: timm or torchvision module without a classifier, in eval mode, float32, on the CPU;
             its position embeddings are already those of `image_size`. Called on (batch, 3,
             image_size, image_size) it gives (batch, dim).
@@ -172,7 +176,11 @@ def _load_file(
     spec: BackboneSpec, image_size: int, path: Path, kind: WeightsKind = "file"
 ) -> Backbone:
     from dinorad_rt.backbones.checkpoints import fit_checkpoint, read_checkpoint
-    from dinorad_rt.backbones.declared import check_folder
+    from dinorad_rt.backbones.declared import (
+        check_folder,
+        normalisation_note,
+        other_normalisation,
+    )
     from dinorad_rt.backbones.locate import FILE_NAMES, INDEX_NAMES, find_weights
 
     files = find_weights(path)
@@ -181,8 +189,15 @@ def _load_file(
     if _has_computed_buffers(module):
         module = build_module(spec, image_size)
     notes = fit_checkpoint(module, checkpoint, spec, files.name)
+    other = None
     if files.name in (*FILE_NAMES, *INDEX_NAMES):
-        notes += check_folder(files.files[0].parent, module, spec)
+        check_folder(files.files[0].parent, module, spec)
+        other = other_normalisation(files.files[0].parent, spec)
+    follow = other if kind == "file" else None
+    if other is not None:
+        notes += (normalisation_note(other, spec, followed=follow is not None),)
+    if follow is not None:
+        spec = replace(spec, mean=follow.mean, std=follow.std)
     digest = files.sha256()
     info = WeightsInfo(
         kind=kind,
@@ -190,6 +205,7 @@ def _load_file(
         source=spec.source if kind == "hub" else files.name,
         licence=_licence(spec, kind, digest, checkpoint.licence),
         notes=notes,
+        normalisation=None if follow is None else follow.as_dict(),
     )
     return Backbone(spec, module.eval().requires_grad_(False), info, image_size)
 

@@ -143,6 +143,7 @@ def engine_facts(engine: Engine) -> dict[str, Any]:
     names = (
         *("key", "model", "weights", "weights_kind", "precision", "backend", "backend_version"),
         *("batch", "input_shape", "graph_sha256", "recipe", "settings", "device", "parity"),
+        *("normalisation", "weights_notes"),
     )
     return {name: manifest[name] for name in names if name in manifest}
 

@@ -121,10 +121,12 @@ def checked_parity(
 def build_facts(graph: Graph, plan: Plan, parts: dict[str, Any]) -> dict[str, Any]:
     """What the manifest of an engine says of graph, plan and device."""
     weights = graph.manifest.get("weights")
+    said = ("normalisation", "weights_notes")
     return {
         "model": graph.model,
         "weights": weights if isinstance(weights, dict) else {"sha256": weights},
         "weights_kind": graph.weights_kind,
+        **{name: graph.manifest[name] for name in said if name in graph.manifest},
         "precision": plan.precision,
         "graph_sha256": graph.sha256,
         "recipe": parts["recipe"],

@@ -38,6 +38,7 @@ def key_parts(graph: Graph, plan: Plan) -> dict[str, Any]:
         "graph": graph.sha256,
         "recipe": graph.manifest.get("recipe"),
         "weights": graph.manifest.get("weights"),
+        **{name: graph.manifest[name] for name in ("normalisation",) if name in graph.manifest},
         "precision": graph.precision,
         "backend": plan.backend,
         "backend_version": plan.version,

@@ -79,11 +79,10 @@ def calibration_images(
 
 
 def _spec(graph: Graph, preprocessing: str | PreprocessSpec) -> PreprocessSpec:
-    from dinorad_rt.backbones.registry import get_spec
-    from dinorad_rt.preprocessing.presets import preset
+    from dinorad_rt.preprocessing.presets import preset_of
 
     if isinstance(preprocessing, str):
-        return preset(preprocessing, get_spec(graph.model), graph.input_shape[-1])
+        return preset_of(preprocessing, graph.manifest)
     return preprocessing
 
 

@@ -265,6 +265,7 @@ def _request_facts(
         "image_size": backbone.image_size,
         "mean": list(spec.mean),
         "std": list(spec.std),
+        **({} if weights.normalisation is None else {"normalisation": weights.normalisation}),
         "precision": precision,
         "dense": dense,
         "keep_fp32": list(keep_fp32),

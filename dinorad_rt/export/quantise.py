@@ -128,7 +128,10 @@ def _facts(
     graph: Graph, recipe: Recipe, images: CalibrationImages, keep_fp32: tuple[str, ...]
 ) -> dict[str, Any]:
     kept = ("model", "family", "weights", "weights_kind", "image_size", "mean", "std", "dense")
-    names = ("architecture", "create", "position", "input_shape", "outputs", "opset")
+    names = (
+        *("architecture", "create", "position", "input_shape", "outputs", "opset"),
+        "normalisation",
+    )
     base = {name: graph.manifest[name] for name in (*kept, *names) if name in graph.manifest}
     return {
         "format": FORMAT,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -109,6 +109,22 @@ def preset(name: str, backbone_spec: BackboneSpec, image_size: int) -> Preproces
     if windows:
         changes |= {"windows": tuple(windows)} if len(windows) == 3 else {"window": windows[0]}
     return replace(PRESETS[base](backbone_spec, image_size), **changes)
+
+
+def preset_of(name: str, manifest: Mapping[str, Any]) -> PreprocessSpec:
+    """The preprocessing of a preset for a graph or an engine, by its manifest.
+
+    Where a file beside the weights states another normalisation, the manifest carries it.
+
+    Raises:
+        UnknownNameError: no such preset, option or model.
+    """
+    from dinorad_rt.backbones.registry import get_spec
+
+    spec, stated = get_spec(str(manifest["model"])), manifest.get("normalisation")
+    if stated is not None:
+        spec = replace(spec, mean=tuple(stated["mean"]), std=tuple(stated["std"]))
+    return preset(name, spec, int(manifest["input_shape"][-1]))
 
 
 def preset_for_dataset(name: str, dataset: str | None) -> str:

@@ -7,13 +7,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from dinorad_rt.backbones.load import load_backbone
 from dinorad_rt.backbones.spec import BackboneSpec
+from dinorad_rt.embeddings.provenance import engine_facts
 from dinorad_rt.errors import CheckpointMismatchError
+from dinorad_rt.export.onnx_export import export_onnx
+from dinorad_rt.pipeline import build_engine, preprocessing_for
+from dinorad_rt.preprocessing.presets import preset_of
 
 Shrink = Callable[..., BackboneSpec]
 HALF, IMAGENET = [0.5] * 3, [[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]]
@@ -62,33 +67,111 @@ def test_another_activation_is_refused_with_the_model_that_has_it(
     assert caught.value.exit_code == 2
 
 
+RAD_DINO = {"image_mean": [0.5307] * 3, "image_std": [0.2583] * 3}
+
+
 @pytest.mark.parametrize(
     "beside",
     [
-        {"preprocessor_config": {"image_mean": [0.5307] * 3, "image_std": [0.2583] * 3}},
+        {"preprocessor_config": RAD_DINO | {"rescale_factor": 0.00392156862}},
         {"config": {"pretrained_cfg": {"mean": [0.5307] * 3, "std": [0.2583] * 3}}},
         {"open_clip_config": {"preprocess_cfg": {"mean": [0.5307] * 3, "std": [0.2583] * 3}}},
     ],
 )
-def test_another_normalisation_is_said_with_the_model_that_has_it(
+def test_the_normalisation_beside_the_users_weights_is_followed_and_said(
     tmp_path: Path, shrink: Shrink, beside: dict[str, Any]
 ) -> None:
-    shrink("vitb14")
-    (said,) = [
-        note
-        for note in load_backbone("tiny", weights=_save(tmp_path, **beside)).weights.notes
-        if "normalises" in note
-    ]
-    assert said.startswith(f"{next(iter(beside))}.json beside the weights normalises with mean")
-    assert "0.5307, 0.5307, 0.5307 and standard deviation 0.2583" in said
+    own = shrink("vitb14")
+    backbone = load_backbone("tiny", weights=_save(tmp_path, **beside))
+    assert backbone.spec.mean == pytest.approx((0.5307,) * 3)
+    assert backbone.spec.std == pytest.approx((0.2583,) * 3)
+    assert backbone.spec.create == own.create
+    (said,) = [note for note in backbone.weights.notes if "normalised" in note]
+    file = f"{next(iter(beside))}.json"
+    assert f"as beside the weights: {file} states mean 0.5307, 0.5307, 0.5307" in said
+    assert "tiny's own are mean 0.485, 0.456, 0.406" in said
     assert said.endswith("those are rad_dino's (--model rad_dino)")
+    assert backbone.weights.normalisation is not None
+    assert backbone.weights.normalisation["file"] == file
 
 
-def test_a_normalisation_that_no_model_here_has(tmp_path: Path, shrink: Shrink) -> None:
+@pytest.mark.parametrize(
+    ("stated", "mean", "std"),
+    [
+        ({"image_mean": HALF, "image_std": [0.125] * 3}, 0.5, 0.125),
+        ({"image_mean": HALF, "image_std": HALF, "do_normalize": False}, 0.0, 1.0),
+        ({"do_rescale": False, "image_mean": [51.0] * 3, "image_std": [102.0] * 3}, 0.2, 0.4),
+        ({"rescale_factor": 1 / 127.5, "image_mean": [1.0] * 3, "image_std": [1.0] * 3}, 0.5, 0.5),
+    ],
+)
+def test_what_transformers_does_to_pixels_is_done(
+    tmp_path: Path, shrink: Shrink, stated: dict[str, Any], mean: float, std: float
+) -> None:
+    """(pixel * factor - mean) / std of its processor is (pixel / 255 - mean) / std of ours."""
     shrink("vitb14")
-    _save(tmp_path, preprocessor_config={"image_mean": HALF, "image_std": [0.125] * 3})
-    notes = load_backbone("tiny", weights=tmp_path).weights.notes
-    assert any("0.125" in note and "--model" not in note for note in notes)
+    _save(tmp_path, preprocessor_config=stated)
+    backbone = load_backbone("tiny", weights=tmp_path)
+    assert backbone.spec.mean == pytest.approx((mean,) * 3)
+    assert backbone.spec.std == pytest.approx((std,) * 3)
+    processor = pytest.importorskip("transformers").ViTImageProcessor(do_resize=False, **stated)
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 4, 4), dtype=np.uint8)
+    theirs = processor(pixels, return_tensors="np", input_data_format="channels_first")
+    ours = (pixels / 255 - mean) / std
+    np.testing.assert_allclose(theirs["pixel_values"][0], ours, atol=1e-5)
+
+
+def test_weights_of_the_hub_keep_the_facts_of_their_model(
+    tmp_path: Path, shrink: Shrink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which of its files lie in the hub's cache is chance: numbers may not depend on it."""
+    own = shrink("vitb14")
+    file = _save(tmp_path, preprocessor_config=RAD_DINO) / "model.safetensors"
+    monkeypatch.setattr("dinorad_rt.backbones.hub.fetch", lambda _: file)
+    backbone = load_backbone("tiny")
+    assert (backbone.spec.mean, backbone.weights.normalisation) == (own.mean, None)
+    assert any("normalised with tiny's own mean 0.485" in note for note in backbone.weights.notes)
+
+
+def test_files_that_do_not_agree_are_refused(tmp_path: Path, shrink: Shrink) -> None:
+    shrink("vitb14")
+    other = {"pretrained_cfg": {"mean": HALF, "std": HALF}}
+    _save(tmp_path, preprocessor_config=RAD_DINO, config=other)
+    with pytest.raises(CheckpointMismatchError, match=r"do not agree: preprocessor_config.*0\.5,"):
+        load_backbone("tiny", weights=tmp_path)
+
+
+@pytest.mark.parametrize("vision", [True, False])
+def test_positions_of_images_that_are_not_square_are_refused(
+    tmp_path: Path, shrink: Shrink, vision: bool
+) -> None:
+    """2 x 8 patches have as many positions as 4 x 4."""
+    shrink("dino_s16", native_size=64)
+    stated = {"image_size": [32, 128]}
+    _save(tmp_path, config={"vision_config": stated} if vision else stated)
+    with pytest.raises(CheckpointMismatchError, match="images of 32 x 128"):
+        load_backbone("tiny", weights=tmp_path)
+    _save(tmp_path, config={"image_size": [64, 64]})
+    assert load_backbone("tiny", weights=tmp_path)
+
+
+def test_engine_and_results_carry_the_normalisation(
+    tmp_path: Path, shrink: Shrink, cache: Path
+) -> None:
+    """The same weights with and without the file are one ONNX graph and two engines."""
+    shrink("vitb14", depth=1)
+    plain = export_onnx(load_backbone("tiny", weights=_save(tmp_path)))
+    _save(tmp_path, preprocessor_config=RAD_DINO)
+    stated = export_onnx(load_backbone("tiny", weights=tmp_path))
+    assert plain.sha256 == stated.sha256
+    own, theirs = (build_engine(graph, backend="onnxruntime") for graph in (plain, stated))
+    assert own.key != theirs.key
+    assert preprocessing_for(own).mean == (0.485, 0.456, 0.406)
+    assert preprocessing_for(theirs).mean == pytest.approx((0.5307,) * 3)
+    assert preset_of("dinorad", stated.manifest) == preprocessing_for(theirs)
+    facts = engine_facts(theirs)
+    assert facts["normalisation"]["file"] == "preprocessor_config.json"
+    assert any("as beside the weights" in note for note in facts["weights_notes"])
+    assert "normalisation" not in engine_facts(own)
 
 
 def test_what_agrees_or_says_nothing_is_silent(tmp_path: Path, shrink: Shrink) -> None:
