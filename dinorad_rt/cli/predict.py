@@ -70,6 +70,8 @@ def predict(
     )
     with progress_bar("predicting", unit="items") as advance:
         done = run(model, path, out, choices, workers=workers, say=note, progress=advance)
+    for line in done.strange.splitlines():
+        warn(line)
     if done.failed and done.answered:
         all_items = count_of(done.answered + done.failed, "item")
         warn(f"{done.failed} of {all_items} got no answer: see the column reason")
@@ -81,6 +83,8 @@ def predict(
         "model": model.name,
         "engine": f"{done.engine.backend} {done.engine.precision}, {done.engine.key[:16]}",
     }
+    if done.strange:
+        facts["of another kind"] = done.strange
     _show(facts, as_json=as_json)
     if not (keep_identifiers or as_json):
         note("items are keyed hashes; --keep-identifiers (into a new --out) names their files")

@@ -111,6 +111,18 @@ class Bundle:
         return {name: OperatingPoint(**values) for name, values in points.items()}
 
     @property
+    def slices(self) -> tuple[int, int] | None:
+        """Fewest and most slices of an image that thresholds were chosen on; None if not known."""
+        found = (self.facts.get("calibration") or {}).get("slices")
+        return None if found is None else (int(found[0]), int(found[1]))
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """DICOM modalities of the training files; empty where they name none."""
+        data = (self.facts.get("training") or {}).get("data") or {}
+        return tuple(data.get("modalities") or ())
+
+    @property
     def deciding_digest(self) -> str:
         """SHA-256 of all beside the graph that decides an answer: bundles of one run may differ."""
         return sha256_json({name: self.facts.get(name) for name in _DECIDING})

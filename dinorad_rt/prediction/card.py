@@ -37,7 +37,8 @@ def model_card(facts: Facts) -> str:
         "protocols were not tested.",
         "- Images are prepared as `preprocessing` in bundle.json says; images that were windowed "
         "or exported otherwise are another input.",
-        "- It always answers: it does not notice images of another body part or modality.",
+        "- It always answers: it does not notice images of another body part. `predict` says so "
+        "where files of another DICOM modality are given than it was trained on.",
         "",
         "## Use",
         "",
@@ -98,6 +99,7 @@ def _data(facts: Facts) -> Iterator[str]:
     rows = {
         "dataset": data["name"],
         "images": ", ".join(f"{name} {count}" for name, count in splits.items()) or "not stated",
+        "modalities": ", ".join(data.get("modalities") or ()) or "not stated by the files",
         "splits": "by patient; no patient stands in two",
         "fingerprint": data["fingerprint"][:16] + "…",
     }

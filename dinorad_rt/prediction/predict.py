@@ -33,6 +33,8 @@ from dinorad_rt.progress import Progress, Say, silent, uncounted
 from dinorad_rt.runners.base import AbstractRunner
 from dinorad_rt.studies.read import file_kind
 from dinorad_rt.studies.study import Study
+from dinorad_rt.training.modalities import other_modalities
+from dinorad_rt.words import count_of, verb_of
 
 MaskFormat = Literal["nifti", "dicom-seg"]
 PART_ITEMS, PART_SECONDS = 64, 20.0
@@ -72,6 +74,7 @@ class PredictSummary:
         earlier: of these, answered by an earlier run that was interrupted.
         engine: that gave the answers.
         reason: of most failures, empty without any.
+        strange: what to say of items of another kind than the training's; empty without any.
     """
 
     folder: Path
@@ -80,6 +83,7 @@ class PredictSummary:
     earlier: int
     engine: Engine
     reason: str = ""
+    strange: str = ""
 
 
 def predict(
@@ -124,6 +128,11 @@ def _predict(
     progress: Progress | None,
 ) -> PredictSummary:
     items = find_items(path, say)
+    strange = other_modalities(
+        bundle.modalities, (item.series.modality if item.series else None for item in items)
+    )
+    if strange:
+        say(strange)
     engine = build_engine(bundle.graph, backend=options.backend, profile=options.profile, say=say)
     columns = _columns(bundle)
     question = {
@@ -154,9 +163,31 @@ def _predict(
             say(f"drawing what the answers rest on ({options.saliency})")
             with open_runner(engine) as runner:
                 _explain(bundle, runner, explained, table, options.saliency)
+    strange = "\n".join(filter(None, (strange, _other_extent(bundle, table))))
     reasons = Counter(row["reason"] for row in table.rows() if row["reason"])
     reason = reasons.most_common(1)[0][0] if reasons else ""
-    return PredictSummary(out, counts["answered"], counts["failed"], earlier, engine, reason)
+    return PredictSummary(
+        out, counts["answered"], counts["failed"], earlier, engine, reason, strange
+    )
+
+
+def _other_extent(bundle: Bundle, table: AnswerTable) -> str:
+    """What to say of volumes where single images chose the thresholds, and the other way round."""
+    if bundle.slices is None:
+        return ""
+    counts = [row["slices"] for row in table.rows() if row["status"] == "ok"]
+    fewest, most = bundle.slices
+    strange = sum(count > 1 for count in counts) if most == 1 else 0
+    what = "single images", verb_of(strange, "is a volume", "are volumes")
+    if fewest > 1:
+        strange = counts.count(1)
+        what = "volumes", verb_of(strange, "is a single image", "are single images")
+    if not strange:
+        return ""
+    return (
+        f"calibrated on {what[0]}; {strange} of {count_of(len(counts), 'answer')} {what[1]}, and a "
+        "volume's answer is the mean of its slices': the thresholds were not chosen for them"
+    )
 
 
 def _checked(options: PredictOptions, bundle: Bundle) -> PredictOptions:

@@ -72,11 +72,13 @@ class ValidationScores:
         logits: (samples, classes).
         labels: (samples,) class indices or (samples, classes) 0/1.
         failed: images that could not be read.
+        slices: of the image with the fewest, and of that with the most.
     """
 
     logits: np.ndarray
     labels: np.ndarray
     failed: int = 0
+    slices: tuple[int, int] = (1, 1)
 
 
 def bundle_run(
@@ -181,6 +183,7 @@ def validation_scores(
         logits=np.stack([sums[index] / counts[index] for index in kept]),
         labels=labels if dataset.task == "multilabel" else labels[:, 0],
         failed=len(failed),
+        slices=(min(counts[index] for index in kept), max(counts[index] for index in kept)),
     )
 
 
@@ -202,6 +205,7 @@ def calibrated(
             "temperature": temperature.tolist(),
             "images": len(found.labels),
             "unreadable": found.failed,
+            "slices": list(found.slices),
             "negative_log_likelihood_before": loss[0],
             "negative_log_likelihood_after": loss[1],
         },

@@ -28,6 +28,7 @@ from dinorad_rt.training.images import ImageBank
 from dinorad_rt.training.judged import judge_scores, stored_results
 from dinorad_rt.training.loop import fit
 from dinorad_rt.training.methods import apply_method, save_adapter
+from dinorad_rt.training.modalities import modalities_of
 from dinorad_rt.training.parallel import device_for, is_main_process
 from dinorad_rt.training.probe import evenly, standardise, start_from_probe
 from dinorad_rt.training.run_folder import ADAPTER_FOLDER, claimed_run
@@ -176,6 +177,7 @@ def _facts(
                 name: sum(bank.failed.values())
                 for name, bank in zip(("train", "val"), banks, strict=True)
             },
+            "modalities": modalities_of(dataset.of_split("train")),
             "notes": list(dataset.notes),
         },
     }
@@ -245,5 +247,9 @@ def _test(
         logits, bank.samples, dataset, job.facts(), seed=job.recipe.settings.seed
     )
     results.timings["test_s"] = time.perf_counter() - start
+    if unread := sum(bank.failed.values()):
+        missing = count_of(unread, "image or slice", "images or slices")
+        reason = bank.failed.most_common(1)[0][0]
+        results.notes.append(f"{missing} could not be read, missing here: {reason}")
     results.write(out)
     return results

@@ -16,7 +16,7 @@ from dinorad_rt.training.run_folder import RUN_FILE, read_run
 from dinorad_rt.training.settings import TrainSettings
 
 _MAY_DIFFER = ("question", "settings.save_minutes", "settings.device")
-_ADDED = ("data.mask_values",)
+_ADDED = ("data.mask_values", "data.modalities")
 """What runs of an earlier form do not say: they go on without."""
 
 

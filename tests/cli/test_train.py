@@ -92,6 +92,7 @@ def test_a_run_meets_its_data_with_the_columns_of_its_training(data: Path, tmp_p
     verb("train", SMALL, *where, "--out", run)
     made = verb("bundle", run, *where, "--out", tmp_path / "bundle", "--json")
     assert json.loads(made.stdout)["operating_points"]
+    assert json.loads(made.stdout)["calibration"]["slices"] == [1, 1]
     with pytest.raises(DinoradError, match="label"):
         verb("bundle", run, "--data", table, "--out", tmp_path / "other")
 

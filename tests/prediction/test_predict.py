@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -304,3 +305,40 @@ def test_items_without_an_answer_decide_the_exit_code(
     (row,) = pq.read_table(tmp_path / "none" / "predictions.parquet").to_pylist()
     assert row["status"] == "failed" and row["reason"].rstrip(".") in none.exception.problem
     assert "dinorad-rt inspect" in none.exception.fix and "answered" in none.stdout
+
+
+def test_items_of_another_modality_are_told(
+    bundle_of: Make, predict_with: Any, tmp_path: Path
+) -> None:
+    from dinorad_rt.phantoms.write import write_phantoms
+
+    root = write_phantoms(tmp_path / "phantoms", patients=12, image_size=64)
+    bundle = bundle_of(training={"data": {"modalities": ["CT"]}})
+    said: list[str] = []
+    done = predict_with(bundle, root / "xray", tmp_path / "out", say=said.append)
+    assert done.strange in said and re.match(r"trained on CT; \d+ of \d+ items are ", done.strange)
+    assert not predict_with(bundle, root / "ct", tmp_path / "other").strange
+    silent = bundle_of()
+    assert not predict_with(silent, root / "xray", tmp_path / "unknown").strange
+
+
+@pytest.mark.parametrize(
+    ("slices", "words"),
+    [
+        ([1, 1], "calibrated on single images; 1 of 11 answers is a volume"),
+        ([4, 9], "calibrated on volumes; 10 of 11 answers are single images"),
+        ([1, 9], ""),
+    ],
+)
+def test_thresholds_of_another_extent_are_told(
+    slices: list[int],
+    words: str,
+    bundle_of: Make,
+    predict_with: Any,
+    folder: Path,
+    tmp_path: Path,
+) -> None:
+    """A series is answered by the mean of its slices, whatever the model was calibrated on."""
+    bundle = bundle_of(calibration={"temperature": [1.0], "slices": slices})
+    done = predict_with(bundle, folder, tmp_path / "out")
+    assert done.strange.startswith(words) if words else not done.strange

@@ -395,6 +395,15 @@ def test_a_run_has_its_folder_alone_while_it_decodes(dataset: Dataset, tmp_path:
     assert f"(process {os.getpid()})" in refused[0] or sys.platform != "linux"
 
 
+def test_test_images_that_cannot_be_read_are_told_in_the_results(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    dataset.of_split("test")[0].path.write_bytes(b"\x89PNG\r\n\x1a\nno image")
+    results = run_of(dataset, tmp_path / "run", "linear", epochs=1).results
+    assert results is not None and results.metric("auroc").n == 5
+    assert any(note.startswith("1 image or slice could not be read") for note in results.notes)
+
+
 def test_results_that_were_cut_say_what_to_do(dataset: Dataset, tmp_path: Path) -> None:
     first = run_of(dataset, tmp_path / "run", epochs=1)
     (tmp_path / "run/results.json").write_text("{")

@@ -17,6 +17,7 @@ from dinorad_rt.pipeline import EngineRequest
 from dinorad_rt.preprocessing.presets import preset
 from dinorad_rt.preprocessing.spec import PreprocessSpec
 from dinorad_rt.progress import Progress, Say
+from dinorad_rt.training.modalities import modalities_of
 from dinorad_rt.training.segmentation import predict
 from dinorad_rt.training.segmentation.arrays import ArrayStore
 from dinorad_rt.training.segmentation.augment import may_mirror
@@ -171,6 +172,7 @@ def data_facts(dataset: Dataset) -> dict[str, Any]:
         "fingerprint": dataset.fingerprint,
         "split_hash": dataset.split_hash,
         "splits": {name: splits.count(name) for name in ("train", "val", "test")},
+        "modalities": modalities_of(dataset.of_split("train")),
         "notes": list(dataset.notes),
     }
 
