@@ -85,11 +85,12 @@ def pool_slices(table: EmbeddingTable, reduction: Reduction = "mean") -> Embeddi
 def _reduced(
     values: np.ndarray, index: np.ndarray, groups: int, reduction: Reduction
 ) -> np.ndarray:
+    order = np.argsort(index, kind="stable")
+    starts = np.searchsorted(index[order], np.arange(groups))
+    if (np.diff(order) != 1).any():  # most often the rows of a group lie together
+        values = values[order]
     if reduction == "max":
-        highest = np.full((groups, *values.shape[1:]), -np.inf, values.dtype)
-        np.maximum.at(highest, index, values)
-        return highest
-    sums = np.zeros((groups, *values.shape[1:]), np.float64)
-    np.add.at(sums, index, values)
+        return np.asarray(np.maximum.reduceat(values, starts, axis=0))
+    sums = np.add.reduceat(values, starts, axis=0, dtype=np.float64)
     counts = np.bincount(index, minlength=groups).reshape(-1, *[1] * (values.ndim - 1))
     return np.asarray((sums / counts).astype(values.dtype))

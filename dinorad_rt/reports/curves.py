@@ -120,19 +120,20 @@ def reliability(
         resamples: of the bootstrap by patient, seed 0.
     """
     place = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], score)
-    member = place[:, None] == np.unique(place)
-    count = member.sum(axis=0)
-    index = by_appearance(patients).index
-    people = int(index.max()) + 1
-    hits = _by_patient(index, member & positive[:, None], people)
-    total = _by_patient(index, member, people)
+    used, place = np.unique(place, return_inverse=True)
+    groups = by_appearance(patients)
+    people, cells = len(groups), groups.index * len(used) + place
+    hits, total, said = (
+        np.bincount(cells, part, people * len(used)).reshape(people, len(used))
+        for part in (positive, None, score)
+    )
+    count = total.sum(axis=0)
     rows = [
         _share(counts @ hits, counts @ total)
         for counts in patient_counts(people, resamples=resamples, seed=0)
     ]
     low, high = _ends(np.concatenate(rows))
-    said = (member * score[:, None]).sum(axis=0) / count
-    return Reliability(said, (member & positive[:, None]).sum(axis=0) / count, low, high, count)
+    return Reliability(said.sum(axis=0) / count, hits.sum(axis=0) / count, low, high, count)
 
 
 def confusion(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
@@ -175,15 +176,15 @@ def _bands(
         step = _ranks(scores[:, c]) + 1  # step 0 comes before every score
         width = int(step.max()) + 1
         tables.append(
-            [_gather(index[rows], step[rows], (people, width)) for rows in (hot[:, c], ~hot[:, c])]
+            [_gather(step[rows], index[rows], (width, people)) for rows in (hot[:, c], ~hot[:, c])]
         )
-    width = max(table[0].shape[1] for table in tables)
+    width = max(table[0].shape[0] for table in tables)
     drawn: list[np.ndarray] = []
     for counts in patient_counts(people, resamples=resamples, seed=0, width=max(width, people)):
-        weights = counts.astype(np.float64)
+        turned = np.ascontiguousarray(counts.T, dtype=np.float64)
         mean = np.zeros((len(lines), len(counts), len(GRID)))
         for table in tables:
-            sums = [np.cumsum(np.ascontiguousarray(weights @ part), axis=1) for part in table]
+            sums = [np.cumsum(np.ascontiguousarray((part @ turned).T), axis=1) for part in table]
             for own, line in zip(mean, lines, strict=True):
                 own += line(*sums)
         drawn.append(mean / len(tables))
@@ -232,12 +233,6 @@ def _gather(rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]) -> An
     from scipy.sparse import csr_array
 
     return csr_array((np.ones(len(rows)), (rows, columns)), shape=shape)
-
-
-def _by_patient(index: np.ndarray, values: np.ndarray, people: int) -> np.ndarray:
-    sums = np.zeros((people, values.shape[1]))
-    np.add.at(sums, index, values)
-    return sums
 
 
 def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
