@@ -11,7 +11,7 @@ test-all: .venv/.ready ; $(TESTS) -m "not gpu and not network"
 lint: .venv/.ready ; $(RUN)/ruff check . && $(RUN)/ruff format --check . && $(RUN)/mypy
 format: .venv/.ready ; $(RUN)/ruff check --fix . && $(RUN)/ruff format .
 docs: .venv/.ready
-	$(RUN)/python -c 'import furo, myst_parser' 2>/dev/null || $(RUN)/python -m pip install --quiet --disable-pip-version-check \
+	@$(RUN)/python -c 'import furo, myst_parser' 2>/dev/null || $(RUN)/python -m pip install --quiet --disable-pip-version-check \
 	  --constraint constraints.txt $$($(RUN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"])')
 	$(RUN)/python -m sphinx -b html -E -W --keep-going -q docs build/docs && echo "  build/docs/index.html"
 wheel: .venv/.ready ; $(RUN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
