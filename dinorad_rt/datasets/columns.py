@@ -8,7 +8,7 @@ from dinorad_rt.datasets.labels import flag_columns, looks_like_paths, shown_val
 from dinorad_rt.datasets.locate import Locator
 from dinorad_rt.datasets.outlines import refuse_outlines
 from dinorad_rt.datasets.run_tables import RunColumns, columns_of_runs, tells_masks_apart
-from dinorad_rt.datasets.runs import without_kind
+from dinorad_rt.datasets.runs import has_any, without_kind
 from dinorad_rt.datasets.splits import parse_split
 from dinorad_rt.datasets.table import ALIASES, Table, simple_name
 from dinorad_rt.errors import TableError
@@ -45,6 +45,7 @@ class Layout:
 
     Attributes:
         runs: where masks are runs in the table; `mask` is then None.
+        mask_class: of the class of each row's mask, where rows of one image have several.
     """
 
     image: str | None
@@ -56,6 +57,7 @@ class Layout:
     series: str | None
     sop: str | None
     runs: RunColumns | None = None
+    mask_class: str | None = None
 
     @property
     def taken(self) -> set[str]:
@@ -65,20 +67,25 @@ class Layout:
 
 
 def is_segmentation(table: Table, columns: Columns, task: str) -> bool:
-    """Whether a table is read for its masks: if asked for, or if it holds no class per image."""
+    """Whether a table is read for its masks: if asked for, or if it holds no class per image.
+
+    Of masks that are runs, it is a class whether an image has any.
+    """
     if task != "auto" or columns.mask is not None:
         return task != "classification"
     if columns.label is not None:
         return False
-    return has_masks(table) and (not has_labels(table) or _has_runs_of_classes(table))
+    runs = columns_of_runs(table, table.find("mask", None))
+    if not runs:
+        return has_masks(table) and not has_labels(table)
+    told = {has_any(cell) for name in runs for cell in table.column(name)}
+    return len(told) < 2 and (not has_labels(table) or _has_runs_of_classes(table))
 
 
 def _has_runs_of_classes(table: Table) -> bool:
     """Whether a label column is of masks that are runs, several of an image, and of no image."""
-    mask, image, label = (table.find(kind, None) for kind in ("mask", "image", "label"))
-    if image is None or not columns_of_runs(table, mask):
-        return False
-    return tells_masks_apart(table, label, table.column(image))
+    image, label = table.find("image", None), table.find("label", None)
+    return image is not None and tells_masks_apart(table, label, table.column(image))
 
 
 def has_masks(table: Table) -> bool:
@@ -128,17 +135,17 @@ def layout_of(
         sop=table.find("sop", None),
     )
     runs = columns_of_runs(table, layout.mask)
+    label = table.find("label", columns.label)
+    apart = columns.label is not None or _labels_masks(table, layout, label)
+    of_masks = label if apart and label not in (layout.mask, *runs) else None
     if runs:
-        label = table.find("label", columns.label)
-        apart = columns.label is not None or _labels_masks(table, layout, label)
-        of_masks = RunColumns(runs, label if apart and label not in runs else None, kind)
-        return replace(layout, mask=None, runs=of_masks), notes
+        return replace(layout, mask=None, runs=RunColumns(runs, of_masks, kind)), notes
     if kind is not None:
         raise TableError(
             f"Column {wanted!r} of {table.source.name} holds no runs (RLE).",
             f"Leave :{kind} out; a cell of runs is `start length start length ...`.",
         )
-    return layout, notes
+    return replace(layout, mask_class=of_masks if masks else None), notes
 
 
 def _labels_masks(table: Table, layout: Layout, label: str | None) -> bool:

@@ -26,7 +26,7 @@ _DENIALS = ("non", "not", "no", "un", "without")
 METADATA_WORDS = frozenset(
     "sex gender male female age view viewposition projection frontal lateral fold index id "
     "followup visit dupgroup group source site hospital scanner device year lossy contrast "
-    "inverted unnamed0".split()
+    "inverted unnamed0 xmin ymin xmax ymax x y x1 y1 x2 y2 w h width height".split()
 )
 """Columns that are never findings, even if they hold only 0 and 1."""
 

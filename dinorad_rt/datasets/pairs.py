@@ -91,7 +91,7 @@ def records_of_pairs(root: Path) -> Pairs:
         placed, parts = _with_parts(root)
     if not placed:
         placed, more = _by_identifiers(root)
-        notes += more
+        notes = more if placed else notes + more
     if parts and not names:
         names, values = parts, None
     placed, more = _with_test_split(placed, listed_tests(description))

@@ -114,7 +114,9 @@ def check_mask_values(dataset: Dataset, facts: FileFacts) -> dict[str, int]:
             f"class{listed([path.name for path, _ in bad])}.",
             f"Allowed: {', '.join(map(str, allowed[:20]))} ({', '.join(dataset.class_names)}).",
         )
-    count = Counter(value for values in found for value in values)
+    held = dict(zip(masks, found, strict=True))
+    images = {(one.path, one.mask) for one in dataset.samples if one.mask}
+    count = Counter(value for _, mask in images for value in held[mask])
     return {
         name: count[value]
         for name, value in zip(dataset.class_names, allowed, strict=True)
@@ -131,13 +133,13 @@ def _count_segments(dataset: Dataset, masks: list[Path], facts: FileFacts) -> di
 
 def _count_parts(dataset: Dataset, facts: FileFacts) -> dict[str, int]:
     """In how many masks each class is, where it has files of its own."""
-    masks = {one.mask_parts: one.classes_of_parts for one in dataset.samples}
-    files = sorted({path for parts in masks for path in parts})
+    masks = {(one.path, one.mask_parts): one.classes_of_parts for one in dataset.samples}
+    files = sorted({path for _, parts in masks for path in parts})
     found = facts.of("values of masks", files, lambda path: list(values_of(path)))
     filled = {path for path, values in zip(files, found, strict=True) if any(values)}
     held = [
         {at for path, at in zip(parts, classes, strict=True) if path in filled}
-        for parts, classes in masks.items()
+        for (_, parts), classes in masks.items()
     ]
     return {
         name: sum(at in one for one in held)

@@ -24,6 +24,7 @@ from dinorad_rt.datasets.outlines import refuse_outlines
 from dinorad_rt.datasets.patients import found_patients
 from dinorad_rt.datasets.record import Record
 from dinorad_rt.datasets.run_tables import labels_of_runs, with_runs
+from dinorad_rt.datasets.several import rows_joined
 from dinorad_rt.datasets.splits import parse_split
 from dinorad_rt.datasets.table import Table
 from dinorad_rt.errors import EmptyDataError, TableError
@@ -89,16 +90,25 @@ def records_of_table(table: Table, columns: Columns, root: Path, *, masks: bool 
     if any(r.patient is None for r in records) and any(r.patient is not None for r in records):
         notes.append("images without a patient count as patients of their own")
     classes = None
-    if masks and layout.mask is not None and layout.mask not in table.header:
-        classes = ("background", *layout.mask.split(","))
-    if runs is not None and labels is None:
-        rows = [row for row, _ in pairs]
-        if masks:
-            records, classes, more = with_runs(records, rows, table, runs, root)
-            notes += more
-        else:
-            records, labels = labels_of_runs(records, rows, table, runs)
+    rows = [row for row, _ in pairs]
+    if masks:
+        records, classes, more = _with_masks(records, rows, table, layout, root)
+        notes += more
+    elif runs is not None and labels is None:
+        records, labels = labels_of_runs(records, rows, table, runs)
     return Rows(records, labels, classes, wide + notes + _unlisted(records))
+
+
+def _with_masks(
+    records: list[Record], rows: Sequence[int], table: Table, layout: Layout, root: Path
+) -> tuple[list[Record], tuple[str, ...] | None, list[str]]:
+    """One record per image with all its masks; the classes that columns or rows tell; notes."""
+    if layout.runs is not None:
+        return with_runs(records, rows, table, layout.runs, root)
+    if layout.mask is not None and layout.mask not in table.header:
+        return records, ("background", *layout.mask.split(",")), []
+    told = None if layout.mask_class is None else table.column(layout.mask_class)
+    return rows_joined(records, None if told is None else [told[row] for row in rows])
 
 
 Pairs = list[tuple[int, Path]]

@@ -102,7 +102,10 @@ def labels_of_runs(
     held: dict[Path, set[int]] = defaultdict(set)
     for record, row in zip(records, rows, strict=True):
         held[record.path] |= {number for number, cell in by_row[row] if has_any(cell)}
-    note = f"labels are derived: an image has a finding where column {columns.masks[0]} has runs"
+    note = (
+        f"labels are derived: an image has a finding where column {columns.masks[0]} has runs "
+        "(--task segmentation, or a segmentation protocol, reads the masks)"
+    )
     kept = _one_per_image(records)
     if len(names) > 2:
         flags = tuple(tuple(int(n in held[one.path]) for n in range(1, len(names))) for one in kept)

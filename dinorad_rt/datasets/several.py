@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from dinorad_rt.datasets.labels import order_of_classes
 from dinorad_rt.datasets.record import Record
 from dinorad_rt.errors import MaskError
 from dinorad_rt.identifiers import listed
@@ -137,6 +138,45 @@ def joined(
     count = count_of(len(further), "image")
     have = verb_of(len(further), "has", "have")
     return result, [f"{count} {have} several masks, by their numbers: joined, as one class"]
+
+
+def rows_joined(
+    records: Sequence[Record], classes: Sequence[str] | None
+) -> tuple[list[Record], tuple[str, ...] | None, list[str]]:
+    """One record per image, of rows that give it several masks.
+
+    Args:
+        records: one per row.
+        classes: of the mask of each; None where they are parts of one.
+
+    Returns:
+        The records, those with a mask that is missing without any; the classes, background first,
+        or None; what to say.
+    """
+    of_image: dict[tuple[str, str | None, str | None], list[int]] = defaultdict(list)
+    for at, one in enumerate(records):
+        of_image[one.key, one.patient, one.split].append(at)
+    several = sum(len({records[at].mask for at in rows}) > 1 for rows in of_image.values())
+    if not several:
+        return list(records), None, []
+    names = order_of_classes(sorted(set(classes))) if classes is not None else [""]
+    joined = []
+    for rows in of_image.values():
+        found = {
+            (records[at].mask, 1 if classes is None else names.index(classes[at]) + 1)
+            for at in rows
+        }
+        parts = sorted(found, key=lambda one: (one[1], str(one[0])))
+        paths = tuple(path for path, _ in parts if path is not None)
+        first = replace(records[rows[0]], mask=None)
+        if len(paths) == len(parts):
+            numbers = tuple(number for _, number in parts)
+            first = replace(first, mask=paths[0], mask_parts=paths, mask_classes=numbers)
+        joined.append(first)
+    how = "joined, as one class" if classes is None else "of a class each, by their labels"
+    have = verb_of(several, "has", "have")
+    note = f"{count_of(several, 'image')} {have} several masks, in rows of their own: {how}"
+    return joined, None if classes is None else ("background", *names), [note]
 
 
 def with_classes_of(record: Record, files: Sequence[Sequence[Path]], found: MaskFiles) -> Record:

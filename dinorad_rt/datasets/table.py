@@ -83,6 +83,8 @@ class Table:
         if wanted is not None:
             return self._named(wanted, option or f"--{kind}-column")
         simple = {simple_name(name): name for name in reversed(self.header)}
+        if kind == "label" and "x" in simple:
+            simple.pop("y", None)  # a coordinate
         return next((simple[alias] for alias in ALIASES[kind] if alias in simple), None)
 
     def missing(self, kind: str, option: str) -> TableError:

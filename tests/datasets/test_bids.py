@@ -41,6 +41,7 @@ def test_masks_find_their_images(tmp_path: Path, image: str, mask: str) -> None:
     write(tmp_path / "derivatives" / "sub-x000" / "sub-x000_desc-warped_ct.nii.gz", 9)
     dataset = open_dataset(tmp_path, task="segmentation")
     assert len(dataset.samples) == len({one.patient for one in dataset.samples}) == 6
+    assert not any("no mask" in note for note in dataset.notes)
     for sample in dataset.samples:
         number = int(sample.path.name[5:8])
         found = np.argwhere(read_mask(sample))

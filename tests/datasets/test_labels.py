@@ -132,3 +132,13 @@ def test_many_numbers_may_be_a_measurement(write_table: WriteTable) -> None:
         rows = [(f"{n}.png", 12 + n % count) for n in range(4 * count)]
         labels = labels_of_table(read_table(write_table("image,label", rows)), None, {"image"})
         assert any("if they measure something" in note for note in labels.notes) is told
+
+
+@pytest.mark.parametrize("corners", ["x,y,width,height", "xmin,ymin,xmax,ymax"])
+def test_coordinates_are_no_labels(write_table: WriteTable, corners: str) -> None:
+    rows = [(f"{n}.png", n % 2, n % 2, 1, 1) for n in range(12)]
+    table = read_table(write_table(f"image,{corners}", rows))
+    with pytest.raises(TableError, match="no column for the label"):
+        labels_of_table(table, None, {"image"})
+    named = read_table(write_table("image,y", [row[:2] for row in rows]))
+    assert labels_of_table(named, None, {"image"}).class_names == ("0", "1")

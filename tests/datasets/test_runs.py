@@ -97,8 +97,7 @@ def test_the_pneumothorax_set_as_it_is_published(tmp_path: Path) -> None:
         rows += [[f"x{number}", f" {encode(part, 'relative-columns')}"] for part in parts]
         expected[f"x{number}"] = whole
     table = write(tmp_path, "ImageId, EncodedPixels", rows)
-    dataset = open_dataset(table)
-    assert dataset.task == "segmentation"
+    dataset = open_dataset(table, task="segmentation")
     assert dataset.class_names == ("background", "foreground")
     found = masks_of(dataset)
     assert {name: mask.tolist() for name, mask in found.items()} == {
@@ -108,12 +107,18 @@ def test_the_pneumothorax_set_as_it_is_published(tmp_path: Path) -> None:
     assert "relative starts, counted down the columns" in notes
     assert "4 images have no runs" in notes
     assert prepare_dataset(dataset).classes == {"foreground": {"all": 8}}
-    whether = open_dataset(table, task="classification")
+    whether = open_dataset(table)
     assert whether.class_names == ("no mask", "mask")
     assert {s.path.stem: s.labels for s in whether.samples} == {
         name: (int(mask.any()),) for name, mask in expected.items()
     }
     assert any("labels are derived" in note for note in whether.notes)
+
+
+def test_equal_masks_of_several_images_count_each(tmp_path: Path) -> None:
+    rows = [[f"x{n}", encode(blob(n % 2), "relative-columns")] for n in range(12)]
+    dataset = open_dataset(write(tmp_path, "ImageId,EncodedPixels", rows))
+    assert prepare_dataset(dataset).classes == {"foreground": {"all": 12}}
 
 
 def test_absolute_runs_of_the_usual_column_go_down_the_columns(tmp_path: Path) -> None:
@@ -152,7 +157,7 @@ def test_a_row_for_each_class_of_an_image(tmp_path: Path, task: str) -> None:
     table = write(tmp_path, "image,class,EncodedPixels", rows)
     dataset = open_dataset(table, task=task)  # type: ignore[arg-type]
     assert len(dataset.samples) == 12
-    if task == "classification":
+    if task != "segmentation":
         assert dataset.task == "multilabel" and dataset.class_names == ("bowel", "stomach")
         flags = {one.path.stem: one.labels for one in dataset.samples}
         assert [flags[f"x{n}"] for n in range(4)] == [(1, 0), (0, 1), (1, 1), (1, 1)]

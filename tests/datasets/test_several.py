@@ -134,3 +134,31 @@ def test_a_file_of_one_class_holds_two_values(tmp_path: Path) -> None:
         write(tmp_path / f"masks/{number}_2.png", block(1, 1, 1))
     with pytest.raises(LabelError, match="holds 3 different values"):
         prepare_dataset(open_dataset(tmp_path))
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+def test_rows_of_one_image_give_it_all_their_masks(tmp_path: Path, labelled: bool) -> None:
+    """As CBIS-DDSM has them: a row for each abnormality of an image."""
+    write_images(tmp_path, "{0}.png")
+    lines = ["image,mask,kind"]
+    for number in range(10):
+        write(tmp_path / "masks" / f"{number}a.png", block(1, 1))
+        lines.append(f"{number}.png,masks/{number}a.png,mass")
+        if number % 2:
+            write(tmp_path / "masks" / f"{number}b.png", block(5, 7))
+            lines.append(f"{number}.png,masks/{number}b.png,calcification")
+    lines.append("8.png,masks/gone.png,mass")
+    (tmp_path / "t.csv").write_text("\n".join(lines) + "\n")
+    wanted = {"label_column": "kind"} if labelled else {}
+    dataset = open_dataset(tmp_path / "t.csv", task="segmentation", **wanted)  # type: ignore[arg-type]
+    assert len(dataset.samples) == 9
+    found = {sample.path.stem: read_mask(sample)[0] for sample in dataset.samples}
+    first, second = (2, 1) if labelled else (1, 1)
+    for number in set(range(10)) - {8}:
+        expected = block(1, 1, first) + (block(5, 7, second) if number % 2 else 0)
+        assert np.array_equal(found[str(number)], expected)
+    if labelled:
+        assert dataset.class_names == ("background", "calcification", "mass")
+    notes = " ".join(dataset.notes)
+    assert "6 images have several masks, in rows of their own" in notes
+    assert "1 image without a mask: left out" in notes
