@@ -249,3 +249,20 @@ def test_listing_names_every_backend() -> None:
     assert tuple(state.backend for state in states) == registry.backend_names()
     for state in states:
         assert state.can_run or state.install
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("value", [np.nan, np.inf, 3e38])
+def test_a_corrupted_image_reaches_neither_its_neighbours_nor_the_next_call(
+    tiny_graph: Callable[[str], Any], cache: Path, backend: str, value: float
+) -> None:
+    graph = tiny_graph("fp32")
+    images = _images(graph, BATCH)
+    spoilt = images.copy()
+    spoilt[1] = value
+    with open_runner(get_or_build(graph, backend=backend, profile=PROFILE)) as runner:
+        before, beside, after = map(runner.infer, (images, spoilt, images))
+    for name, rows in before.items():
+        np.testing.assert_array_equal(beside[name][[0, 2]], rows[[0, 2]])
+        assert not np.isfinite(beside[name][1]).any()  # and it is no silent zero
+        np.testing.assert_array_equal(after[name], rows)
