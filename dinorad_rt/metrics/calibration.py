@@ -39,7 +39,10 @@ def activation_of(task: str) -> Activation:
 
 
 def probabilities(
-    logits: np.ndarray, activation: Activation, temperature: float | np.ndarray = 1.0
+    logits: np.ndarray,
+    activation: Activation,
+    temperature: float | np.ndarray = 1.0,
+    bias: float | np.ndarray = 0.0,
 ) -> np.ndarray:
     """Probabilities of logits.
 
@@ -47,19 +50,26 @@ def probabilities(
         logits: (samples, classes).
         activation: softmax over the classes, or sigmoid of each.
         temperature: the logits are divided by it first; one, or one per class.
+        bias: what is added to them then; one, or one per class.
 
     Returns:
         (samples, classes) float64 in [0, 1].
     """
     from scipy.special import expit, softmax
 
-    scaled = np.asarray(logits, np.float64) / temperature
+    scaled = np.asarray(logits, np.float64) / temperature + bias
     result: np.ndarray = softmax(scaled, axis=1) if activation == "softmax" else expit(scaled)
     return result
 
 
-def fit_temperature(logits: np.ndarray, labels: np.ndarray, activation: Activation) -> np.ndarray:
-    """Temperatures with the least negative log likelihood (Guo et al., arXiv 1706.04599).
+def fit_calibration(
+    logits: np.ndarray, labels: np.ndarray, activation: Activation
+) -> tuple[np.ndarray, np.ndarray]:
+    """Temperatures and offsets of logits, so that their probabilities can be believed.
+
+    One class of two, and each label of a multi-label task: Platt's scaling. Its offset counts:
+    training weighs rare findings up, and no temperature brings their probabilities down again.
+    One class of several: a temperature alone, so that the most probable class stays the same.
 
     Args:
         logits: (samples, classes) of validation images.
@@ -67,17 +77,73 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray, activation: Activati
         activation: see `probabilities`.
 
     Returns:
-        (1,) for softmax, (classes,) for sigmoid, between exp(-4) and exp(4). A label whose
-        validation images are all of one kind keeps 1.
+        Temperature, (1,) for softmax and (classes,) for sigmoid, and offset, (classes,). What is
+        all of one kind in validation keeps 1 and 0.
     """
+    bias = np.zeros(logits.shape[1])
     if activation == "softmax":
-        return np.asarray([_least(logits, labels, activation)])
-    found = np.ones(logits.shape[1])
-    for index in range(logits.shape[1]):
-        truth = labels[:, index : index + 1]
-        if 0 < truth.sum() < len(truth):
-            found[index] = _least(logits[:, index : index + 1], truth, activation)
-    return found
+        if logits.shape[1] != 2:
+            return fit_temperature(logits, labels), bias
+        temperature, bias[1] = fit_platt(logits[:, 1] - logits[:, 0], labels == 1)
+        return np.asarray([temperature]), bias
+    found = [fit_platt(logits[:, i], labels[:, i] == 1) for i in range(logits.shape[1])]
+    return np.asarray([one[0] for one in found]), np.asarray([one[1] for one in found])
+
+
+def fit_platt(logit: np.ndarray, positive: np.ndarray) -> tuple[float, float]:
+    """Temperature and offset of one logit by Platt's scaling (1999), with his targets.
+
+    Targets of (N + 1) / (N + 2) and 1 / (N + 2) keep a few images, all told apart, from
+    probabilities of 0 and 1.
+
+    Args:
+        logit: (samples,) of validation images.
+        positive: (samples,) bool.
+
+    Returns:
+        T between exp(-4) and exp(4), and b: the probability is sigmoid(logit / T + b). 1 and 0
+        where all images are of one kind.
+    """
+    from scipy.optimize import minimize
+    from scipy.special import expit, log_expit
+
+    many = int(positive.sum())
+    few = len(positive) - many
+    if not many or not few:
+        return 1.0, 0.0
+    logit = np.asarray(logit, np.float64)
+    target = np.where(positive, (many + 1) / (many + 2), 1 / (few + 2))
+
+    def loss(slope_and_bias: np.ndarray) -> tuple[float, np.ndarray]:
+        scaled = slope_and_bias[0] * logit + slope_and_bias[1]
+        value = -(target * log_expit(scaled) + (1 - target) * log_expit(-scaled)).mean()
+        slope = (expit(scaled) - target) / len(target)
+        return float(value), np.asarray([slope @ logit, slope.sum()])
+
+    low, high = np.exp(_LOG_RANGE)
+    bounds = [(low, high), (None, None)]
+    found = minimize(loss, [1.0, 0.0], jac=True, bounds=bounds, method="L-BFGS-B", tol=1e-12)
+    return float(1 / found.x[0]), float(found.x[1])
+
+
+def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Temperature with the least negative log likelihood (Guo et al., arXiv 1706.04599).
+
+    Args:
+        logits: (samples, classes) of validation images.
+        labels: (samples,) class indices.
+
+    Returns:
+        (1,), between exp(-4) and exp(4).
+    """
+    from scipy.optimize import minimize_scalar
+
+    def loss(log: float) -> float:
+        return negative_log_likelihood(logits, labels, "softmax", float(np.exp(log)))
+
+    found = minimize_scalar(loss, bounds=_LOG_RANGE, method="bounded", options={"xatol": 1e-6})
+    best = float(np.exp(found.x)) if loss(float(found.x)) < loss(0.0) else 1.0
+    return np.asarray([best])
 
 
 def negative_log_likelihood(
@@ -91,16 +157,6 @@ def negative_log_likelihood(
         picked = log_softmax(scaled, axis=1)[np.arange(len(labels)), labels]
         return float(-picked.mean())
     return float(-np.where(labels, log_expit(scaled), log_expit(-scaled)).mean())
-
-
-def _least(logits: np.ndarray, labels: np.ndarray, activation: Activation) -> float:
-    from scipy.optimize import minimize_scalar
-
-    def loss(log: float) -> float:
-        return negative_log_likelihood(logits, labels, activation, float(np.exp(log)))
-
-    found = minimize_scalar(loss, bounds=_LOG_RANGE, method="bounded", options={"xatol": 1e-6})
-    return float(np.exp(found.x)) if loss(float(found.x)) < loss(0.0) else 1.0
 
 
 def operating_point(

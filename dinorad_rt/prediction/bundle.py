@@ -23,7 +23,9 @@ from dinorad_rt.metrics.calibration import Activation, OperatingPoint
 from dinorad_rt.preprocessing.spec import PreprocessSpec
 from dinorad_rt.types import Task
 
-FORMAT = 1
+FORMAT = 2
+"""Since 2 a calibration has an offset (`bias`); bundles of format 1 answer as they did."""
+_READ = (1, FORMAT)
 BUNDLE_FILE = "bundle.json"
 CARD_FILE = "MODEL_CARD.md"
 GRAPH_FOLDER = "graph"
@@ -105,6 +107,12 @@ class Bundle:
         return np.asarray(calibration["temperature"], np.float64)
 
     @property
+    def bias(self) -> np.ndarray:
+        """(1,) or (classes,); zeros where the bundle has none."""
+        calibration = self.facts.get("calibration") or {}
+        return np.asarray(calibration.get("bias", [0.0]), np.float64)
+
+    @property
     def operating_points(self) -> dict[str, OperatingPoint]:
         """Class → threshold, where one was chosen on validation images."""
         points = self.facts.get("operating_points") or {}
@@ -165,7 +173,7 @@ def _read(folder: Path) -> dict[str, Any]:
     except (ValueError, OSError) as error:
         raise BundleError(f"{BUNDLE_FILE} in {folder} cannot be read: {error}", _AGAIN) from error
     version = facts.get("format")
-    if version != FORMAT:
+    if version not in _READ:
         newer = isinstance(version, int) and version > FORMAT
         raise BundleError(
             f"The bundle in {folder} has format {version}; known is {FORMAT}.",

@@ -152,11 +152,22 @@ def _decisions(facts: Facts) -> Iterator[str]:
         yield ""
         return
     before, after = (calibration[f"negative_log_likelihood_{when}"] for when in ("before", "after"))
+    offset = ""
+    if any(calibration.get("bias") or ()):
+        offset = f", offset {', '.join(_number(value) for value in calibration['bias'])}"
     yield (
-        f"Temperature {', '.join(_number(value) for value in calibration['temperature'])}, fitted "
-        f"on {calibration['images']} validation images: negative log likelihood "
+        f"Temperature {', '.join(_number(value) for value in calibration['temperature'])}{offset}, "
+        f"fitted on {calibration['images']} validation images: negative log likelihood "
         f"{_number(before)} → {_number(after)}."
     )
+    if facts["task"] == "multiclass" and (facts["training"].get("recipe") or {}).get(
+        "class_weights"
+    ):
+        yield ""
+        yield (
+            "Training weighed the classes to be equally common: these are the probabilities of a "
+            "world in which they are."
+        )
     yield ""
     for name, point in facts["operating_points"].items():
         yield (

@@ -131,7 +131,7 @@ def scores_of(bundle: Bundle, logits: np.ndarray) -> np.ndarray:
     """
     if bundle.task == "binary" and logits.shape[1] == 1:
         logits = np.concatenate([np.zeros_like(logits), logits], axis=1)
-    return probabilities(logits, bundle.activation, bundle.temperature)
+    return probabilities(logits, bundle.activation, bundle.temperature, bundle.bias)
 
 
 def columns_of(bundle: Bundle) -> dict[str, str]:

@@ -17,7 +17,7 @@ from dinorad_rt.metrics.calibration import (
     OperatingPoint,
     Rule,
     activation_of,
-    fit_temperature,
+    fit_calibration,
     negative_log_likelihood,
     operating_point,
     probabilities,
@@ -190,19 +190,20 @@ def validation_scores(
 def calibrated(
     found: ValidationScores, facts: Mapping[str, Any], options: BundleOptions
 ) -> dict[str, Any]:
-    """Temperature and thresholds, with what they were fitted on."""
+    """Temperature, offset and thresholds, with what they were fitted on."""
     activation = facts["activation"]
-    temperature = fit_temperature(found.logits, found.labels, activation)
+    temperature, bias = fit_calibration(found.logits, found.labels, activation)
     loss = [
-        negative_log_likelihood(found.logits / scale, found.labels, activation)
-        for scale in (1.0, temperature)
+        negative_log_likelihood(logits, found.labels, activation)
+        for logits in (found.logits, found.logits / temperature + bias)
     ]
-    scores = probabilities(found.logits, activation, temperature)
+    scores = probabilities(found.logits, activation, temperature, bias)
     points, left_out = _thresholds(scores, found.labels, facts, options)
     return {
         "calibration": {
-            "method": "temperature",
+            "method": "platt" if bias.any() else "temperature",
             "temperature": temperature.tolist(),
+            "bias": bias.tolist(),
             "images": len(found.labels),
             "unreadable": found.failed,
             "slices": list(found.slices),

@@ -10,6 +10,8 @@ from sklearn.metrics import log_loss, recall_score
 
 from dinorad_rt.errors import ProtocolError
 from dinorad_rt.metrics.calibration import (
+    fit_calibration,
+    fit_platt,
     fit_temperature,
     negative_log_likelihood,
     operating_point,
@@ -25,7 +27,7 @@ def rng() -> np.random.Generator:
 def test_softmax_temperature_is_the_one_that_made_the_labels(rng: np.random.Generator) -> None:
     true = rng.standard_normal((20_000, 4)) * 2
     labels = np.asarray([rng.choice(4, p=p) for p in softmax(true, axis=1)])
-    (found,) = fit_temperature(true * 3.0, labels, "softmax")
+    (found,) = fit_temperature(true * 3.0, labels)
     assert found == pytest.approx(3.0, rel=0.05)
     calm = probabilities(true * 3.0, "softmax", found)
     assert log_loss(labels, calm) < log_loss(labels, softmax(true * 3.0, axis=1))
@@ -34,22 +36,62 @@ def test_softmax_temperature_is_the_one_that_made_the_labels(rng: np.random.Gene
     )
 
 
-def test_sigmoid_temperature_is_logistic_regression_without_intercept(
+def test_an_offset_and_a_temperature_are_scikit_learns_platt_scaling(
     rng: np.random.Generator,
 ) -> None:
-    logits = rng.standard_normal((4_000, 2)) * 3
-    labels = (rng.random((4_000, 2)) < expit(logits * [0.5, 1.6])).astype(int)
-    found = fit_temperature(logits, labels, "sigmoid")
+    """Two labels, and two classes of which one is rare and was weighed up in training."""
+    from sklearn.calibration import CalibratedClassifierCV
+    from sklearn.frozen import FrozenEstimator
+
+    x = rng.standard_normal((4_000, 2)) * 3
+    labels = (rng.random((4_000, 2)) < expit(x * [0.5, 1.6] + [-2.0, 1.0])).astype(int)
+    temperature, bias = fit_calibration(x, labels, "sigmoid")
+    found = probabilities(x, "sigmoid", temperature, bias)
     for index in range(2):
-        model = LogisticRegression(C=1e9, fit_intercept=False, tol=1e-10)
-        model.fit(logits[:, index : index + 1], labels[:, index])
-        assert 1 / found[index] == pytest.approx(model.coef_[0, 0], rel=1e-3)
+        logit = x[:, index : index + 1]
+        model = LogisticRegression(C=1e9, tol=1e-10).fit(logit, labels[:, index])
+        model.coef_[:], model.intercept_[:] = 1.0, 0.0  # its decision is the logit
+        judge = CalibratedClassifierCV(FrozenEstimator(model), method="sigmoid")
+        wanted = judge.fit(logit, labels[:, index]).predict_proba(logit)[:, 1]
+        np.testing.assert_allclose(found[:, index], wanted, atol=1e-4)
+        logits = np.stack([-logit[:, 0] / 2, logit[:, 0] / 2], axis=1)
+        both = fit_calibration(logits, labels[:, index], "softmax")
+        np.testing.assert_allclose(probabilities(logits, "softmax", *both)[:, 1], wanted, atol=1e-4)
 
 
-def test_a_label_of_one_kind_keeps_its_temperature(rng: np.random.Generator) -> None:
+def test_what_training_weighed_up_comes_down_to_its_true_share(rng: np.random.Generator) -> None:
+    """Balanced classes shift the logits, which no temperature undoes."""
+    positive = rng.random((2, 5_000)) < 0.03
+    x = rng.standard_normal((2, 5_000)) + 2 * positive
+    fitted, judged = (
+        (LogisticRegression(class_weight="balanced").fit(x[0][:, None], positive[0]))
+        .decision_function(np.concatenate(x)[:, None])
+        .reshape(2, -1)
+    )
+    temperature, bias = fit_platt(fitted, positive[0])
+    assert expit(judged).mean() > 0.15
+    assert expit(judged / temperature + bias).mean() == pytest.approx(positive[1].mean(), abs=0.01)
+
+
+def test_what_is_of_one_kind_keeps_its_probabilities(rng: np.random.Generator) -> None:
     labels = np.zeros((50, 2), int)
     labels[::2, 1] = 1
-    assert fit_temperature(rng.standard_normal((50, 2)), labels, "sigmoid")[0] == 1.0
+    temperature, bias = fit_calibration(rng.standard_normal((50, 2)), labels, "sigmoid")
+    assert (temperature[0], bias[0]) == (1.0, 0.0) != (temperature[1], bias[1])
+
+
+def test_a_few_images_that_are_told_apart_give_no_certainty() -> None:
+    logit = np.asarray([-3.0, -2.0, -1.0, 1.0, 2.0, 3.0])
+    temperature, bias = fit_platt(logit, logit > 0)
+    found = expit(logit / temperature + bias)
+    assert 0.02 < found.min() < 0.3 and 0.7 < found.max() < 0.98
+
+
+def test_several_classes_keep_the_most_probable(rng: np.random.Generator) -> None:
+    logits = rng.standard_normal((300, 3))
+    labels = np.where(rng.random(300) < 0.9, 0, rng.integers(1, 3, 300))
+    temperature, bias = fit_calibration(logits, labels, "softmax")
+    assert not bias.any() and temperature.shape == (1,)
 
 
 @pytest.mark.parametrize("rule", ["youden", "sensitivity", "specificity"])

@@ -148,8 +148,10 @@ def test_a_bundle_of_another_version_says_what_to_do(graph: Graph, tmp_path: Pat
     folder = tmp_path / "bundle"
     write_bundle(graph, facts_of(graph), folder)
     facts = read_json(folder / BUNDLE_FILE)
-    write_json(folder / BUNDLE_FILE, facts | {"format": 2})
-    with pytest.raises(BundleError, match="format 2") as newer:
+    write_json(folder / BUNDLE_FILE, facts | {"format": 1})
+    assert Bundle.open(folder).name == "tiny"
+    write_json(folder / BUNDLE_FILE, facts | {"format": 3})
+    with pytest.raises(BundleError, match="format 3") as newer:
         Bundle.open(folder)
     assert "update dinorad-rt" in newer.value.fix
     write_json(folder / BUNDLE_FILE, {k: v for k, v in facts.items() if k != "files"})
@@ -162,8 +164,8 @@ def test_calibration_lowers_scikit_learns_log_loss(graph: Graph) -> None:
     labels = rng.integers(0, 2, 400)
     logits = np.stack([np.zeros(400), (labels - 0.5) * 2 + rng.standard_normal(400)], axis=1) * 5
     made = calibrated(ValidationScores(logits, labels), facts_of(graph), BundleOptions())
-    (scale,) = made["calibration"]["temperature"]
-    odds = np.exp(logits / scale)
+    (scale,), bias = made["calibration"]["temperature"], made["calibration"]["bias"]
+    odds = np.exp(logits / scale + bias)
     after = log_loss(labels, odds / odds.sum(axis=1, keepdims=True))
     assert made["calibration"]["negative_log_likelihood_after"] == pytest.approx(after)
     assert after < made["calibration"]["negative_log_likelihood_before"]
