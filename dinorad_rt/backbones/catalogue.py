@@ -317,6 +317,31 @@ _RAD_DINO = BackboneSpec(
     position="hub",
 )
 
+_X_RAY_MEAN = (0.49185243, 0.49185243, 0.49185243)
+_X_RAY_STD = (0.28509309, 0.28509309, 0.28509309)
+
+
+def _eva_x(size: str, name: str, dim: int) -> BackboneSpec:
+    """EVA-X, arXiv 2405.05237: EVA-02 on chest X-rays, with patches of 16 pixels.
+
+    Shapes: eva_x.py of hustvl/EVA-X; transform: classification/utils/datasets.py there.
+    """
+    return BackboneSpec(
+        name=f"eva_x_{size}16",
+        architecture=f"eva02_{name}_patch14_224",
+        source=f"hf:MapleF/eva_x/eva_x_{name}_patch16_merged520k_mim.pt",
+        family="eva",
+        licence="MIT",
+        title=f"EVA-X ViT-{size.capitalize()}/16",
+        training="self-supervised, chest X-rays",
+        dim=dim,
+        patch=16,
+        mean=_X_RAY_MEAN,
+        std=_X_RAY_STD,
+        create=(("patch_size", 16), ("ref_feat_shape", (14, 14))),
+    )
+
+
 _MEDSIGLIP = BackboneSpec(
     name="medsiglip_so400m14",
     architecture="vit_so400m_patch14_siglip_378",
@@ -353,6 +378,9 @@ CATALOGUE: tuple[BackboneSpec, ...] = (
     _sam("sam_l16", "l", in_study=True),
     _sam("sam_b16", "b", in_study=False),
     _RAD_DINO,
+    _eva_x("ti", "tiny", 192),
+    _eva_x("s", "small", 384),
+    _eva_x("b", "base", 768),
     *(_dino(size, patch) for size in "sb" for patch in (16, 8)),
     *(_moco(size) for size in "sb"),
     *(

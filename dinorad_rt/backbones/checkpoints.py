@@ -33,7 +33,7 @@ from dinorad_rt.errors import WeightsError
 LEFT_OUT = (
     ("classifier head", ("head.", "head_dist.", "fc.", "classifier.", "last_linear.")),
     ("neck", ("neck.",)),
-    ("training head", ("projection_head.", "prototypes.")),
+    ("training head", ("projection_head.", "projector.", "omni_heads.", "prototypes.")),
 )
 """Parts that a file may hold and a backbone has no place for."""
 

@@ -6,6 +6,7 @@
     Hugging Face CLIP, SigLIP and SigLIP 2    vision_model.encoder.layers.0.self_attn.q_proj.weight
     OpenAI and open_clip                      visual.transformer.resblocks.0.attn.in_proj_weight
     open_clip with a timm trunk               visual.trunk.blocks.0.attn.qkv.weight
+    Hugging Face ConvNeXt and Swin            see `staged`
     SAM, official and Hugging Face            image_encoder.blocks.0.…, vision_encoder.layers.0.…
     torchvision                               features.denseblock1.denselayer1.norm.1.weight
 
@@ -22,10 +23,10 @@ from dataclasses import dataclass, field
 
 import torch
 
+from dinorad_rt.backbones.staged import CONVNEXT, DINOV3_CONVNEXT, SWIN, Rules, next_stage
 from dinorad_rt.errors import WeightsError
 
 Tensors = dict[str, torch.Tensor]
-Rules = tuple[tuple[str, str], ...]
 
 PREFERRED = ("teacher", "target_encoder", "base_encoder", "encoder_q")
 """Of two backbones in one file, the one that its publisher uses after training; last MoCo's."""
@@ -254,6 +255,23 @@ def _add_batch_axis(tensors: Tensors) -> None:
             tensors[key] = tensors[key].reshape(1, -1, dim)
 
 
+def _convnext(tensors: Tensors) -> Renamed:
+    of_dinov3 = any(".depthwise_conv." in key for key in tensors)
+    renamed = Renamed(
+        "Hugging Face ConvNeXt", _apply(DINOV3_CONVNEXT if of_dinov3 else CONVNEXT, tensors)
+    )
+    for key in [key for key in renamed.tensors if ".mlp.grn." in key]:
+        renamed.tensors[key] = renamed.tensors[key].flatten()
+    return renamed
+
+
+def _swin(tensors: Tensors) -> Renamed:
+    named = {next_stage(key): value for key, value in _apply(SWIN, tensors).items()}
+    renamed = Renamed("Hugging Face Swin", named)
+    renamed.drop(r".*\.relative_position_index$", "position indices")
+    return renamed
+
+
 def _sam(tensors: Tensors) -> Renamed:
     renamed = Renamed("Segment Anything", _apply(_SAM, tensors))
     renamed.drop(r"neck\.", "neck")
@@ -305,6 +323,9 @@ def _timm_trunk(tensors: Tensors) -> Renamed:
 
 _TOWERS: tuple[tuple[str, Callable[[Tensors], Renamed]], ...] = (
     (r"embeddings\.class_embedding$", _transformers_clip),
+    (r"(model\.)?stages\.0\.layers\.0\.depthwise_conv\.weight$", _convnext),
+    (r"encoder\.stages\.0\.layers\.0\.dwconv\.weight$", _convnext),
+    (r"encoder\.layers\.0\.blocks\.0\.layernorm_before\.weight$", _swin),
     (r"embeddings\.(cls_token|patch_embeddings\.(projection\.)?weight)$", _transformers),
     (r"class_embedding$", _openai_clip),
     (r"embeddings\.patch_embedding\.weight$", _transformers_siglip),

@@ -30,6 +30,12 @@ MERGE = (
 )
 
 
+_OF_VOLUMES = (
+    "Backbones here take slices. Of volumes, networks trained here are read (dinorad-rt train "
+    "--model segresnet); look for a 2-D encoder: dinorad-rt list models"
+)
+
+
 def mismatch_error(
     given: Mapping[str, torch.Tensor],
     wanted: Mapping[str, torch.Tensor],
@@ -52,6 +58,9 @@ def mismatch_error(
         f"{len(wanted)} tensors). Nothing was loaded."
     )
     own = [key for key in given if not key.endswith(COUNTER)]
+    volumes = any(value.ndim == 5 for value in given.values())
+    if volumes and not any(value.ndim == 5 for value in wanted.values()):
+        return CheckpointMismatchError(f"{head} They are of a 3-D network.", _OF_VOLUMES)
     if not any(key in wanted for key in own):
         head += f" Not one of its {len(own)} tensors has a name of this architecture."
         names = f"\nIn the file: {', '.join(condense(own)[:FEW])} ..." if own else ""

@@ -118,6 +118,43 @@ def test_transformers_dinov3(
 
 
 @pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    ("base", "biased"),
+    [
+        ("vit_huge_plus_patch16_dinov3_qkvb", True),
+        ("vit_huge_plus_patch16_dinov3", False),
+        ("vit_7b_patch16_dinov3", False),
+    ],
+)
+def test_transformers_dinov3_with_a_gated_perceptron(
+    transformers: Any,
+    tmp_path: Path,
+    shrink: Shrink,
+    form: str,
+    base: str,
+    width: int,
+    biased: bool,
+) -> None:
+    shrink(base, native_size=64, global_pool="token")
+    config = transformers.DINOv3ViTConfig(
+        image_size=64,
+        patch_size=16,
+        intermediate_size=module.blocks[0].mlp.fc1_g.out_features,
+        num_register_tokens=4,
+        use_gated_mlp=True,
+        hidden_act="silu",
+        query_bias=biased,
+        value_bias=biased,
+        **COMMON,
+    )
+    model = _ready(transformers.DINOv3ViTModel(config))
+    backbone = _load_from(model, tmp_path, form, 64)
+    with torch.inference_mode():
+        reference = model(_images(64)).last_hidden_state
+    _assert_same(_tokens(backbone, _images(64)), reference)
+
+
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("kind", ["ViTModel", "ViTForImageClassification", "ViTMSNModel"])
 def test_transformers_vit_and_msn(
     transformers: Any, tmp_path: Path, shrink: Shrink, form: str, kind: str

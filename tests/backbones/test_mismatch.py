@@ -123,3 +123,13 @@ def test_the_folder_of_an_adapter(tmp_path: Path, state: State, base: bool, name
     assert (f"Without the adapter: --weights {file}" in caught.value.fix) == base
     if base:
         load_backbone("tiny", weights=file)
+
+
+def test_networks_of_volumes_are_called_so(tmp_path: Path, state: State) -> None:
+    """CT-FM (project-lighter/ct_fm): a SegResNet's encoder of MONAI."""
+    monai = pytest.importorskip("monai.networks.nets")
+    given = monai.SegResNet(spatial_dims=3, init_filters=8, in_channels=1).state_dict()
+    for content in (dict(given), {"encoder": dict(given)}):
+        error = _refused(tmp_path, content)
+        assert error.problem.endswith("They are of a 3-D network.")
+        assert "take slices" in error.fix
