@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from dinorad_rt.errors import EngineError
+from dinorad_rt.words import ending_words
 
 SIZES = {"cpu": (1024, 2048, 4096), "cuda": (4096, 8192, 16384)}
 SECONDS_PER_SIZE = 1.0
@@ -54,9 +55,11 @@ def measure_ceiling(precision: str, device: str = "cpu", threads: int = 0) -> Ce
     words = ["-m", "dinorad_rt.benchmarking.ceiling", precision, device, str(threads)]
     done = subprocess.run([sys.executable, *words], capture_output=True, text=True)
     if done.returncode:
-        last = done.stderr.strip().splitlines()[-1:] or ["no message"]
+        ending = f"its process {ending_words(done.returncode)}"
+        last = done.stderr.strip().splitlines()[-1:] if done.returncode > 0 else []
         raise EngineError(
-            f"The {precision} matrix product on {device} could not be measured: {last[0]}"
+            f"The {precision} matrix product on {device} could not be measured: "
+            f"{(last or [ending])[0]}"
         )
     return Ceiling(**json.loads(done.stdout.splitlines()[-1]))
 

@@ -16,6 +16,8 @@ from typing import Any
 from dinorad_rt.benchmarking.nvml import ask_nvml
 
 RAPL = Path("/sys/class/powercap")
+MOST_WATTS = 5000.0
+"""Of one counter: one that fell from further below its limit did not wrap."""
 
 
 @dataclass
@@ -51,9 +53,13 @@ def measure_energy() -> Iterator[Energy]:
     energy.seconds = time.perf_counter() - start
     after = _counters(energy)
     for name, (value, limit) in after.items():
-        if name in before:
-            used = value - before[name][0]
-            energy.joules[name] = used if used >= 0 else used + limit
+        if name not in before:
+            continue
+        used = value - before[name][0]
+        if used < 0 and limit - before[name][0] > MOST_WATTS * max(1.0, energy.seconds):
+            energy.reason = f"the counter {name} began anew meanwhile, as after a suspend"
+            continue
+        energy.joules[name] = used if used >= 0 else used + limit
 
 
 def _counters(energy: Energy) -> dict[str, tuple[float, float]]:

@@ -122,6 +122,22 @@ def test_rapl_is_read_and_its_wrap_undone(tmp_path: Path, monkeypatch: pytest.Mo
     assert window.reason == ""
 
 
+def test_a_counter_that_began_anew_is_left_out(
+    nvml: StandInNvml, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zone = tmp_path / "intel-rapl:0"
+    zone.mkdir()
+    (zone / "name").write_text("package-0\n")
+    (zone / "max_energy_range_uj").write_text("262143000000\n")
+    (zone / "energy_uj").write_text("90000000000\n")
+    monkeypatch.setattr(energy, "RAPL", tmp_path)
+    with energy.measure_energy() as window:
+        (zone / "energy_uj").write_text("1000000\n")
+        nvml.millijoules = 0  # the driver was loaded again
+    assert window.joules == {}
+    assert "began anew" in window.reason
+
+
 def test_without_a_counter_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(energy, "RAPL", tmp_path)
     monkeypatch.setattr(IS_INSTALLED, lambda name: False)
@@ -155,5 +171,9 @@ def test_the_ceiling_is_measured_in_a_process_of_its_own(monkeypatch: pytest.Mon
     assert (found.device, found.precision) == ("cpu", "fp32")
     assert 0.001 < found.tflops < 50 and found.size in SIZES["cpu"]
     monkeypatch.setattr(ceiling.sys, "executable", "false")
-    with pytest.raises(EngineError, match="could not be measured"):
+    with pytest.raises(EngineError, match="could not be measured: its process ended with"):
+        measure_ceiling("fp32")
+    killed = SimpleNamespace(returncode=-9, stdout="", stderr="a warning on the way\n")
+    monkeypatch.setattr(ceiling.subprocess, "run", lambda *_, **__: killed)
+    with pytest.raises(EngineError, match="its process was killed, most often because memory"):
         measure_ceiling("fp32")
