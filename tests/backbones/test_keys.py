@@ -127,15 +127,10 @@ def test_transformers_dinov3(
     ],
 )
 def test_transformers_dinov3_with_a_gated_perceptron(
-    transformers: Any,
-    tmp_path: Path,
-    shrink: Shrink,
-    form: str,
-    base: str,
-    width: int,
-    biased: bool,
+    transformers: Any, tmp_path: Path, shrink: Shrink, form: str, base: str, biased: bool
 ) -> None:
-    shrink(base, native_size=64, global_pool="token")
+    spec = shrink(base, native_size=64, global_pool="token")
+    module: Any = build_module(spec, 64, meta=True)
     config = transformers.DINOv3ViTConfig(
         image_size=64,
         patch_size=16,
