@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from dinorad_rt.backbones.load import Backbone
+from dinorad_rt.errors import DataError
 from dinorad_rt.pipeline import EngineRequest, load
 from dinorad_rt.preprocessing.presets import preset as preprocessing_preset
 from dinorad_rt.progress import Progress, Say, silent
@@ -192,8 +193,21 @@ def _decode(
         say(f"decoding {count_of(len(samples), f'{split} image')}")
         bank = ImageBank(samples, spec, multilabel=dataset.task == "multilabel", workers=workers)
         _tell_failures(bank, split, say)
+        _refuse_one_kind(bank, split, dataset.name)
         found.append(bank)
     return found[0], found[1]
+
+
+def _refuse_one_kind(bank: ImageBank, split: str, name: str) -> None:
+    """Of a split with two classes the images of one may all be unreadable."""
+    if bool((bank.labels != bank.labels[0]).any()):
+        return
+    raise DataError(
+        f"All {len(bank)} {split} images of {name} that can be read have the same labels "
+        f"({count_of(sum(bank.failed.values()), 'other')} cannot: "
+        f"{bank.failed.most_common(1)[0][0]}): no class can be told from another.",
+        "Look at what cannot be read: dinorad-rt inspect FOLDER",
+    )
 
 
 def _tell_failures(bank: ImageBank, split: str, say: Say) -> None:

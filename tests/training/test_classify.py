@@ -395,6 +395,18 @@ def test_a_run_has_its_folder_alone_while_it_decodes(dataset: Dataset, tmp_path:
     assert f"(process {os.getpid()})" in refused[0] or sys.platform != "linux"
 
 
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_split_that_shows_one_class_once_it_is_read_is_refused(
+    split: str, dataset: Dataset, tmp_path: Path
+) -> None:
+    """No epoch could be told from another by an AUROC that has no value."""
+    for sample in dataset.of_split(split):  # type: ignore[arg-type]
+        if sample.labels == (1,):
+            sample.path.write_bytes(b"\x89PNG\r\n\x1a\nno image")
+    with pytest.raises(DataError, match=f"{split} images of images that can be read"):
+        run_of(dataset, tmp_path / "run", epochs=1)
+
+
 def test_test_images_that_cannot_be_read_are_told_in_the_results(
     dataset: Dataset, tmp_path: Path
 ) -> None:
