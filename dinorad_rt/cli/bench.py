@@ -16,6 +16,8 @@ SHOWN = (
     *("model", "px", "backend", "precision", "batch", "mode"),
     *("images/s", "p50 ms", "p99 ms", "engine only ms", "of ceiling %", "peak MB"),
 )
+_SPARE = ("px", "peak MB", "engine only ms", "p99 ms", "of ceiling %", "precision")
+"""Columns that a narrow terminal goes without, the least important first."""
 
 
 def bench(
@@ -111,7 +113,7 @@ def bench(
     if as_json:
         print_json(document)
         return
-    print_table(rows_table("Benchmark", _shown(table_rows(document))))
+    print_table(rows_table("Benchmark", _shown(table_rows(document)), _SPARE))
     typer.echo(f"\nNumbers  {folder / BENCH_FILE}\nTables   {markdown}\nPage     {page}")
 
 

@@ -75,3 +75,14 @@ def test_a_small_run(cache: Path, tmp_path: Path) -> None:
     document = json.loads((tmp_path / "out" / "bench.json").read_text())
     assert {row["mode"] for row in document["rows"]} == {"latency", "throughput"}
     assert (tmp_path / "out" / "bench.html").exists() and (tmp_path / "out" / "bench.md").exists()
+
+
+def test_in_80_columns_names_stay_whole() -> None:
+    from dinorad_rt.cli.bench import _SPARE, SHOWN, _shown
+    from dinorad_rt.reports.table import rows_table, to_text
+
+    words = {"model": "deit_tiny_patch16_224", "backend": "onnxruntime", "precision": "fp32"}
+    row = dict.fromkeys(SHOWN, 1.0) | words | {"mode": "throughput"}
+    text = to_text(rows_table("Benchmark", _shown([row]), _SPARE), 80)
+    assert "deit_tiny_patch16_224   onnxruntime" in text and "throughput" in text
+    assert "images/s" in text and "Left out, the terminal is narrow: px" in text
