@@ -6,7 +6,7 @@
     Hugging Face CLIP, SigLIP and SigLIP 2    vision_model.encoder.layers.0.self_attn.q_proj.weight
     OpenAI and open_clip                      visual.transformer.resblocks.0.attn.in_proj_weight
     open_clip with a timm trunk               visual.trunk.blocks.0.attn.qkv.weight
-    Hugging Face ConvNeXt and Swin            see `staged`
+    Hugging Face ConvNeXt and Swin, DaViT     see `staged`
     SAM, official and Hugging Face            image_encoder.blocks.0.…, vision_encoder.layers.0.…
     torchvision                               features.denseblock1.denselayer1.norm.1.weight
 
@@ -23,7 +23,14 @@ from dataclasses import dataclass, field
 
 import torch
 
-from dinorad_rt.backbones.staged import CONVNEXT, DINOV3_CONVNEXT, SWIN, Rules, next_stage
+from dinorad_rt.backbones.staged import (
+    CONVNEXT,
+    DAVIT,
+    DINOV3_CONVNEXT,
+    SWIN,
+    Rules,
+    next_stage,
+)
 from dinorad_rt.errors import WeightsError
 
 Tensors = dict[str, torch.Tensor]
@@ -265,6 +272,10 @@ def _convnext(tensors: Tensors) -> Renamed:
     return renamed
 
 
+def _davit(tensors: Tensors) -> Renamed:
+    return Renamed("Florence's DaViT", _apply(DAVIT, tensors))
+
+
 def _swin(tensors: Tensors) -> Renamed:
     named = {next_stage(key): value for key, value in _apply(SWIN, tensors).items()}
     renamed = Renamed("Hugging Face Swin", named)
@@ -326,6 +337,7 @@ _TOWERS: tuple[tuple[str, Callable[[Tensors], Renamed]], ...] = (
     (r"(model\.)?stages\.0\.layers\.0\.depthwise_conv\.weight$", _convnext),
     (r"encoder\.stages\.0\.layers\.0\.dwconv\.weight$", _convnext),
     (r"encoder\.layers\.0\.blocks\.0\.layernorm_before\.weight$", _swin),
+    (r"convs\.0\.proj\.weight$", _davit),
     (r"embeddings\.(cls_token|patch_embeddings\.(projection\.)?weight)$", _transformers),
     (r"class_embedding$", _openai_clip),
     (r"embeddings\.patch_embedding\.weight$", _transformers_siglip),

@@ -1,4 +1,5 @@
-"""Names of networks in stages, in transformers and in timm: ConvNeXt (1, 2, DINOv3's) and Swin.
+"""Names of networks in stages and timm's: transformers' ConvNeXt (1, 2, DINOv3's) and Swin, and the
+DaViT of Florence and MedImageInsight.
 
 A downsampling layer closes a stage of Swin in transformers and opens the next one in timm.
 """
@@ -46,6 +47,21 @@ SWIN: Rules = (
     (r"\.layernorm_after\.", ".norm2."),
     (r"\.intermediate\.dense\.", ".mlp.fc1."),
     (r"(blocks\.\d+)\.output\.dense\.", r"\1.mlp.fc2."),
+)
+
+
+DAVIT: Rules = (
+    (r"^convs\.0\.proj\.", "stem.conv."),
+    (r"^convs\.0\.", "stem."),
+    (r"^convs\.(\d+)\.proj\.", r"stages.\1.downsample.conv."),
+    (r"^convs\.(\d+)\.", r"stages.\1.downsample."),
+    (r"^blocks\.(\d+)\.(\d+)\.", r"stages.\1.blocks.\2."),
+    (r"\.conv(\d)\.fn\.dw\.", r".cpe\1.proj."),
+    (r"\.(?:window|channel)_attn\.norm\.", ".norm1."),
+    (r"\.(?:window|channel)_attn\.fn\.", ".attn."),
+    (r"\.ffn\.norm\.", ".norm2."),
+    (r"\.ffn\.fn\.net\.", ".mlp."),
+    (r"^norms\.", "head.norm."),
 )
 
 
