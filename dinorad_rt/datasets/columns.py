@@ -135,7 +135,8 @@ def layout_of(
         sop=table.find("sop", None),
     )
     runs = columns_of_runs(table, layout.mask)
-    label = table.find("label", columns.label)
+    several = columns.label not in (None, *table.header) and "," in str(columns.label)
+    label = None if several else table.find("label", columns.label)
     apart = columns.label is not None or _labels_masks(table, layout, label)
     of_masks = label if apart and label not in (layout.mask, *runs) else None
     if runs:
