@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ class Run:
         """Name of the backbone, or of the network that was trained from scratch."""
         return str(self.engine.get("model") or self.results.settings.get("model") or "unknown")
 
-    @property
+    @cached_property
     def setting(self) -> dict[str, Any]:
         """The setting that the run is judged by.
 

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,11 +18,20 @@ from dinorad_rt.files import write_json
 from dinorad_rt.reports import tradeoff
 from dinorad_rt.reports.cells import format_number
 from dinorad_rt.reports.drawings import paretos
+from dinorad_rt.reports.files import to_csv
 from dinorad_rt.reports.look import SCRIPT, STYLE
-from dinorad_rt.reports.material import read_material
+from dinorad_rt.reports.material import Material, read_material
 from dinorad_rt.reports.page import Page
 from dinorad_rt.reports.report import Extras, write_report
-from dinorad_rt.reports.run_sections import confusion_rows, provenance_facts, shared_facts
+from dinorad_rt.reports.results import MetricValue
+from dinorad_rt.reports.run_names import labelled
+from dinorad_rt.reports.run_sections import (
+    confusion_rows,
+    metric_rows,
+    provenance_facts,
+    shared_facts,
+)
+from dinorad_rt.reports.runs import grouped
 from dinorad_rt.reports.sections import (
     GO_ON,
     add_failures,
@@ -384,3 +394,26 @@ def test_a_report_keeps_the_scores_that_it_shows_and_one_truth_of_a_test_set(
     assert one.results.sample_ids is two.results.sample_ids
     assert one.results.patients is two.results.patients
     assert one.results.labels is two.results.labels
+
+
+class _Counted(list[MetricValue]):
+    """Metrics that count how often they are gone through."""
+
+    times = 0
+
+    def __iter__(self) -> Iterator[MetricValue]:
+        self.times += 1
+        return super().__iter__()
+
+
+def test_tables_of_many_classes_go_through_the_metrics_a_few_times() -> None:
+    """Of 200 classes, three k and as many metrics there are 2,000 rows: not for each of them."""
+    (run,) = labelled([fake_results()])
+    whole = run.headline()
+    assert whole is not None
+    rows = _Counted([whole, *(replace(whole, class_name=f"class {i}") for i in range(300))])
+    run = replace(run, results=replace(run.results, metrics=rows))
+    (test_set,) = grouped([run])
+    assert len(metric_rows(run)) == 301
+    assert to_csv(Material((run,), (test_set,))).count("class 299") == 1
+    assert rows.times < 20
