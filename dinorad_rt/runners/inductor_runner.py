@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dinorad_rt.runners.base import AbstractRunner, Rows, pad_rows
+from dinorad_rt.runners.gpu_errors import gpu_errors_named
 from dinorad_rt.runners.threaded import AbstractThreadedRunner
 
 if TYPE_CHECKING:
@@ -81,8 +82,9 @@ class InductorCudaRunner(AbstractRunner):
         self._next = 0
 
     def _activate(self) -> None:
-        model = load_package(self._path)
-        self._slots = [self._slot(model) for _ in range(self.look_ahead)]
+        with gpu_errors_named():
+            model = load_package(self._path)
+            self._slots = [self._slot(model) for _ in range(self.look_ahead)]
         self._next = 0
 
     def _release(self) -> None:
@@ -151,7 +153,8 @@ class InductorCudaRunner(AbstractRunner):
 
     def _collect(self, ticket: tuple[dict[str, Any], int]) -> Rows:
         slot, rows = ticket
-        slot["stream"].synchronize()
+        with gpu_errors_named():
+            slot["stream"].synchronize()
         return {
             name: back.numpy()[:rows].copy()
             for name, back in zip(self.outputs, slot["back"], strict=True)

@@ -18,6 +18,7 @@ from dinorad_rt.machine import cpu_precisions, gpu_facts, has_gpu, torch_has_gpu
 from dinorad_rt.optional import is_installed, version_of
 from dinorad_rt.progress import Say
 from dinorad_rt.runners.base import AbstractRunner, Availability, Plan, Rows, pad_rows
+from dinorad_rt.runners.gpu_errors import gpu_errors_named
 from dinorad_rt.runners.precision import (
     PRECISION_OF,
     PROGRAM_PRECISIONS,
@@ -145,7 +146,8 @@ class PyTorchRunner(AbstractThreadedRunner):
         if self._device != "cpu":
             from torch.export.passes import move_to_device_pass
 
-            program = move_to_device_pass(program, self._device)
+            with gpu_errors_named():
+                program = move_to_device_pass(program, self._device)
         self._module = program.module()
 
     def _prepare_thread(self) -> None:
@@ -173,12 +175,12 @@ class PyTorchRunner(AbstractThreadedRunner):
         import torch
 
         rows = pad_rows(chunk, max(self._least_rows, len(chunk)))
-        with torch.inference_mode():
+        with gpu_errors_named(), torch.inference_mode():
             values = self._module(torch.from_numpy(rows).to(self._device))
-        return {
-            name: np.array(value.cpu().numpy(), dtype=np.float32)
-            for name, value in zip(self.outputs, values, strict=True)
-        }
+            return {
+                name: np.array(value.cpu().numpy(), dtype=np.float32)
+                for name, value in zip(self.outputs, values, strict=True)
+            }
 
 
 def _smallest_batch(program: Any) -> int:

@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from dinorad_rt.errors import EngineError, NoMemoryError
+from dinorad_rt.errors import EngineError
 from dinorad_rt.optional import is_installed, require
+from dinorad_rt.runners.gpu_errors import call_failed, memory_full
 from dinorad_rt.words import error_line
 
 _PURPOSE = "Running a TensorRT engine"
@@ -152,11 +153,11 @@ class TorchBuffers(AbstractDeviceBuffers):
         try:
             yield
         except self._torch.OutOfMemoryError as error:
-            raise _full(error_line(error)) from error
+            raise memory_full(error_line(error)) from error
         except RuntimeError as error:
             if isinstance(error.__context__, EngineError):  # what made a capture fail says more
                 raise error.__context__ from None
-            raise _failed(error_line(error)) from error
+            raise call_failed(error_line(error)) from error
 
 
 class CudaBuffers(AbstractDeviceBuffers):
@@ -174,7 +175,7 @@ class CudaBuffers(AbstractDeviceBuffers):
         if int(status) != 0:
             text = self._cuda.cudaGetErrorString(status)[1]
             reason = text.decode() if isinstance(text, bytes) else str(status)
-            raise (_full if int(status) == _MEMORY_FULL else _failed)(reason)
+            raise (memory_full if int(status) == _MEMORY_FULL else call_failed)(reason)
         return values[0] if len(values) == 1 else values
 
     def _kept(self, owner: Any, free: Callable[..., Any]) -> Any:
@@ -309,14 +310,3 @@ def _can_use(module: str) -> bool:
     if found and module == "torch":  # PyTorch for processors has no CUDA
         return bool(require("torch", _PURPOSE).cuda.is_available())
     return found
-
-
-def _full(reason: str) -> NoMemoryError:
-    return NoMemoryError(
-        f"The memory of the GPU is full: {reason}.",
-        "Free some, or set a smaller batch or streams = 1 in the profile.",
-    )
-
-
-def _failed(reason: str) -> EngineError:
-    return EngineError(f"A CUDA call failed: {reason}.", "Check: dinorad-rt doctor")

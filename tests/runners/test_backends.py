@@ -14,7 +14,13 @@ import pytest
 
 from dinorad_rt.engines.build import get_or_build, open_runner
 from dinorad_rt.engines.profile import Profile
-from dinorad_rt.errors import BackendMissingError, BuildError, EngineError, NoSpaceError
+from dinorad_rt.errors import (
+    BackendMissingError,
+    BuildError,
+    EngineError,
+    NoMemoryError,
+    NoSpaceError,
+)
 from dinorad_rt.machine import cpu_precisions
 from dinorad_rt.runners import onnxruntime, openvino, registry
 from dinorad_rt.runners.base import Availability, Rows
@@ -266,3 +272,20 @@ def test_a_corrupted_image_reaches_neither_its_neighbours_nor_the_next_call(
         np.testing.assert_array_equal(beside[name][[0, 2]], rows[[0, 2]])
         assert not np.isfinite(beside[name][1]).any()  # and it is no silent zero
         np.testing.assert_array_equal(after[name], rows)
+
+
+def test_a_full_gpu_is_told_in_our_words(
+    tiny_graph: Callable[[str], Any], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    runner: Any = open_runner(get_or_build(tiny_graph("fp32"), backend="pytorch", profile=PROFILE))
+
+    def full(pixels: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0")
+
+    with runner:
+        monkeypatch.setattr(runner, "_module", full)
+        with pytest.raises(NoMemoryError, match="GPU is full: .*Tried to allocate 2.00 GiB") as e:
+            runner.infer(_images(tiny_graph("fp32"), 1))
+    assert "smaller batch" in e.value.fix
