@@ -386,6 +386,8 @@ def _remove_empty(folders: list[Path], process: int) -> None:
 
 
 def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, (str, bool, int)):  # most are: millions of a large set
+        return value
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -394,8 +396,6 @@ def _plain(value: Any) -> Any:
         return str(value)
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    if value is None or isinstance(value, (bool, int, str)):
-        return value
     if hasattr(value, "tolist"):  # NumPy scalars and arrays, without importing NumPy
         return _plain(value.tolist())
     raise TypeError(f"{type(value).__name__} has no JSON form: {value!r}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import os
 import secrets
@@ -34,7 +33,7 @@ def pseudonym(kind: str, value: str) -> str:
         DataError: the key is too short to protect anything.
     """
     message = f"{kind}\x1f{value.strip()}".encode("utf-8", "surrogateescape")
-    return hmac.new(_key(), message, hashlib.sha256).hexdigest()[:32]
+    return hmac.digest(_key(), message, "sha256").hex()[:32]
 
 
 def _key() -> bytes:
