@@ -178,6 +178,13 @@ def unpaired(images: int, masks: int) -> list[str]:
     return notes
 
 
+def endings_of(paths: Iterable[Path]) -> str:
+    """The words behind the last `_` of names, in brackets: they tell kinds of images, no people."""
+    parts = (stem_of(path).rpartition("_") for path in paths)
+    endings = sorted({ending for name, _, ending in parts if name})
+    return f" ({', '.join(endings[:MAX_ENDINGS])})" if endings else ""
+
+
 def plain_name(name: str) -> str:
     """Lower case, letters and digits alone: `Images_Tr` → `imagestr`."""
     return "".join(character for character in name.lower() if character.isalnum())

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+from dinorad_rt.datasets.beside import endings_of
 from dinorad_rt.datasets.locate import could_be_image, stem_of
 from dinorad_rt.errors import MaskError
 from dinorad_rt.identifiers import listed
@@ -16,7 +17,6 @@ from dinorad_rt.words import count_of, verb_of
 _SUBJECT = re.compile(r"(sub-[^_]+)(?:_(ses-[^_]+))?(?:_|$)")
 _MASK_SUFFIXES = frozenset("mask msk dseg seg roi lesion".split())
 _DERIVED = "derivatives"
-MAX_ENDINGS = 6
 
 Scan = tuple[str, str]
 """Subject and session, the latter empty where there is none."""
@@ -59,11 +59,11 @@ def _refuse_several(kind: str, found: Sequence[Sequence[Path]]) -> None:
     several = [paths for paths in found if len(paths) > 1]
     if not several:
         return
-    endings = sorted({stem_of(path).rpartition("_")[2] for paths in several for path in paths})
+    endings = endings_of(path for paths in several for path in paths)
     names = [str(path) for paths in several for path in paths]
     raise MaskError(
         f"{count_of(len(several), 'scan')} (subject and session) of this BIDS tree "
-        f"{verb_of(len(several), 'has', 'have')} up to {max(map(len, several))} {kind}s "
-        f"({', '.join(endings[:MAX_ENDINGS])}); one is read{listed(names)}.",
+        f"{verb_of(len(several), 'has', 'have')} up to {max(map(len, several))} {kind}s"
+        f"{endings}; one is read{listed(names)}.",
         "Give a CSV with the columns image and mask that names one of each scan.",
     )

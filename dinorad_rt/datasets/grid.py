@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from dinorad_rt.optional import require
+from dinorad_rt.studies.dicom import read_place
 from dinorad_rt.studies.nifti import in_millimetres, open_nifti
 from dinorad_rt.studies.read import HEAD_BYTES, read_study, sniff
 from dinorad_rt.studies.study import Study
@@ -70,6 +71,8 @@ def grid_of(path: Path) -> Grid:
         found = _of_raster(path)
     elif kind == "npy":
         found = _of_npy(path)
+    elif kind == "dicom":
+        found = _of_dicom(path)
     if found is not None:
         return found
     study = read_study(path)  # other formats, and the errors of damaged files
@@ -126,6 +129,16 @@ def _of_raster(path: Path) -> Grid | None:
             return Grid((1, image.height, image.width))
     except Exception:  # whatever it is, read_study says it better
         return None
+
+
+def _of_dicom(path: Path) -> Grid | None:
+    """The grid of a single image; None for several frames, whose order the pixels share."""
+    found = read_place(path)
+    if found is None:
+        return None
+    (rows, columns), place = found
+    study = Study(np.broadcast_to(np.uint8(0), (1, rows, columns)), **place)
+    return Grid((1, rows, columns), _affine(study), study.spacing)
 
 
 def _of_npy(path: Path) -> Grid | None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dinorad_rt.datasets.beside import MAX_ENDINGS
+from dinorad_rt.datasets.beside import endings_of
 from dinorad_rt.datasets.checks import MISSING_SHARE
 from dinorad_rt.datasets.columns import Columns, Layout, has_labels, layout_of
 from dinorad_rt.datasets.headers import index_headers, is_maybe_dicom
@@ -16,7 +16,6 @@ from dinorad_rt.datasets.locate import (
     IMAGE_SUFFIXES,
     VOLUME_SUFFIXES,
     Locator,
-    stem_of,
     suffix_of,
 )
 from dinorad_rt.datasets.long_tables import widened
@@ -138,12 +137,8 @@ def _several_volumes(column: str, paths: Sequence[Path]) -> list[str]:
     wrong = [path for path in paths if len(found.get(path, ())) > 1]
     if not wrong:
         return []
-    files = {one for path in wrong for one in found[path]}
-    endings = sorted({stem_of(file).rpartition("_")[2] for file in files})
-    told = (
-        f"{len(wrong)} of {len(paths)} rows name folders that hold several volumes (such as "
-        f"{', '.join(endings[:MAX_ENDINGS])})"
-    )
+    endings = endings_of(one for path in wrong for one in found[path])
+    told = f"{len(wrong)} of {len(paths)} rows name folders that hold several volumes{endings}"
     if len(wrong) > MISSING_SHARE * len(paths):
         raise TableError(
             f"{told} in column {column!r}; one is read{listed(list(map(str, wrong)))}.",

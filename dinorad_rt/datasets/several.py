@@ -84,8 +84,9 @@ def several_masks(images: Sequence[str], masks: Mapping[str, Path]) -> MaskFiles
     if lacking or len(words) > MAX_CLASSES_BY_NAME:
         raise MaskError(
             f"{count_of(len(lacking), 'image')} of {len(found)} "
-            f"{verb_of(len(lacking), 'lacks', 'lack')} a mask of one of the classes that the names "
-            f"of masks tell ({', '.join(spelled[word] for word in words[:8])}){listed(lacking)}.",
+            f"{verb_of(len(lacking), 'lacks', 'lack')} a mask of one of the "
+            f"{count_of(len(words), 'class', 'classes')} that the names of masks tell"
+            f"{listed(lacking)}.",
             "Give every image a file of each class, of zeros where there is nothing; or a CSV with "
             "the columns image and mask.",
         )

@@ -45,6 +45,25 @@ def read_dicom(path: Path, frame: int | None = None) -> Study:
         return _study(dataset, stored, views)
 
 
+def read_place(path: Path) -> tuple[tuple[int, int], dict[str, Any]] | None:
+    """Where a single image lies, by its header alone: no pixels are decoded.
+
+    Returns:
+        Rows and columns; and `spacing`, `orientation` and `origin` of its `Study`, as far as the
+        file tells them. None for several frames, and for a header without rows and columns.
+
+    Raises:
+        UnreadableFileError: not DICOM, or cut off within the header.
+    """
+    with quiet():
+        dataset = load_header(path)
+        rows, columns = (numbers(dataset, name) for name in ("Rows", "Columns"))
+        if not rows or not columns or _frame_count(dataset, path) != 1:
+            return None
+        place, _ = _place([FrameView(dataset, 0)])
+        return (int(rows[0]), int(columns[0])), place
+
+
 def read_stored(path: Path) -> np.ndarray:
     """Read the stored values alone, palette indices as they are: (frames, height, width[, 3]).
 

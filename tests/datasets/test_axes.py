@@ -14,7 +14,7 @@ from PIL import Image
 
 from dinorad_rt.datasets.axes import Turn
 from dinorad_rt.datasets.dataset import Dataset
-from dinorad_rt.datasets.grid import Grid
+from dinorad_rt.datasets.grid import Grid, grid_of
 from dinorad_rt.datasets.masks import read_mask, read_mask_study
 from dinorad_rt.datasets.open import open_dataset
 from dinorad_rt.errors import MaskError
@@ -195,3 +195,33 @@ def test_a_turn_and_its_inverse_move_voxels_with_their_place() -> None:
     assert moved[1, 2, 3] == pixels[2, 3, 4]
     assert np.allclose(turned.affine @ (1, 2, 3, 1), affine @ (2, 3, 4, 1))
     assert np.array_equal(turn.inverse.array(moved), pixels)
+
+
+def test_the_grid_of_a_single_dicom_image_needs_no_pixels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every image of a set is looked at when it is opened."""
+    from tests.datasets.test_headers import write_dicom
+
+    places = (
+        {},
+        {"PixelSpacing": [0.7, 0.5]},
+        {
+            "PixelSpacing": [0.7, 0.5],
+            "ImagePositionPatient": [1.0, -2.0, 3.5],
+            "ImageOrientationPatient": [0.8, 0.6, 0.0, 0.0, 0.0, -1.0],
+            "SliceThickness": 2.5,
+        },
+    )
+    for number, place in enumerate(places):
+        write_dicom(tmp_path / f"{number}.dcm", number, **place)
+    studies = [read_study(tmp_path / f"{number}.dcm") for number in range(len(places))]
+    monkeypatch.setattr("dinorad_rt.studies.dicom.decode", None)
+    for number, study in enumerate(studies):
+        grid = grid_of(tmp_path / f"{number}.dcm")
+        assert grid.shape == study.pixels.shape
+        np.testing.assert_equal(grid.spacing, study.spacing)
+        affine = study.affine()
+        assert (grid.affine is None) == (affine is None)
+        if affine is not None:
+            np.testing.assert_allclose(grid.affine, affine)

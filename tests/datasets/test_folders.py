@@ -148,7 +148,7 @@ def test_numbered_folders_are_cases(tmp_path: Path, write_images: WriteImages, n
     for number in range(12):
         case = name.format(number)
         write_images(*(f"{case}/{case}-{ending}.png" for ending in ("t1", "t2", "seg")))
-    with pytest.raises(LabelError, match="12 folders are numbered .* no classes") as caught:
+    with pytest.raises(LabelError, match="12 folders are numbered: .* no classes") as caught:
         open_dataset(tmp_path)
     assert "--task segmentation" in caught.value.fix
     assert "19960909" not in caught.value.problem

@@ -83,7 +83,7 @@ def test_a_file_for_each_class_by_its_name(tmp_path: Path, mask: str) -> None:
     assert "the later lies over: Liver, tumour" in notes
     assert prepare_dataset(dataset).classes == {"Liver": {"all": 10}, "tumour": {"all": 8}}
     (tmp_path / mask.format("case3", "tumour")).unlink()
-    with pytest.raises(MaskError, match="1 image of 10 lacks a mask of one of the classes"):
+    with pytest.raises(MaskError, match="1 image of 10 lacks a mask of one of the 2 classes"):
         open_dataset(tmp_path)
 
 
