@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from dinorad_rt.datasets.labels import flag_columns, looks_like_paths, shown_values
@@ -135,10 +136,7 @@ def layout_of(
         sop=table.find("sop", None),
     )
     runs = columns_of_runs(table, layout.mask)
-    several = columns.label not in (None, *table.header) and "," in str(columns.label)
-    label = None if several else table.find("label", columns.label)
-    apart = columns.label is not None or _labels_masks(table, layout, label)
-    of_masks = label if apart and label not in (layout.mask, *runs) else None
+    of_masks = _class_of_masks(table, columns, layout, runs)
     if runs:
         return replace(layout, mask=None, runs=RunColumns(runs, of_masks, kind)), notes
     if kind is not None:
@@ -149,10 +147,23 @@ def layout_of(
     return replace(layout, mask_class=of_masks if masks else None), notes
 
 
-def _labels_masks(table: Table, layout: Layout, label: str | None) -> bool:
-    """Whether a label column tells masks of one image apart."""
+def _class_of_masks(
+    table: Table, columns: Columns, layout: Layout, runs: Sequence[str]
+) -> str | None:
+    """The column that tells the class of each row's mask: a single one that the user named, or
+    one that tells masks of one image apart."""
+    named = columns.label
+    if layout.mask is None or (named is not None and named not in table.header and "," in named):
+        return None
+    label = table.find("label", named)
     image = layout.image or layout.sop
-    return image is not None and tells_masks_apart(table, label, table.column(image))
+    if label in (None, layout.mask, *runs):
+        return None
+    if named is None and (
+        image is None or not tells_masks_apart(table, label, table.column(image))
+    ):
+        return None
+    return label
 
 
 def _image_column(table: Table, wanted: str | None, locator: Locator) -> str | None:

@@ -30,6 +30,8 @@ def widened(table: Table, locator: Locator) -> tuple[Table, list[str]]:
     column = next((one for one in table.header if simple_name(one) in _IMAGES), None)
     if label is None or column is None or len(table.header) != 2:
         return table, []
+    if any(map(locator.find, table.column(column)[:_PROBED_ROWS])):
+        return table, []
     named = [cell.rpartition("_")[::2] for cell in table.column(column)]
     images = list(dict.fromkeys(image for image, _ in named))
     findings = list(dict.fromkeys(finding for _, finding in named))
@@ -37,8 +39,6 @@ def widened(table: Table, locator: Locator) -> tuple[Table, list[str]]:
     held = dict(zip(named, values, strict=True))
     complete = len(held) == len(images) * len(findings) and 1 < len(findings) <= MAX_FINDINGS
     if not complete or "" in (*images, *findings, *values):
-        return table, []
-    if any(map(locator.find, table.column(column)[:_PROBED_ROWS])):
         return table, []
     if not any(map(locator.find, images[:_PROBED_ROWS])):
         return table, []

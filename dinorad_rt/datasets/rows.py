@@ -133,7 +133,8 @@ def _several_volumes(column: str, paths: Sequence[Path]) -> list[str]:
     Raises:
         TableError: most rows do.
     """
-    found = {path: _volumes(path) for path in set(paths) if path.is_dir()}
+    folders = {path for path in set(paths) if suffix_of(path) not in IMAGE_SUFFIXES}
+    found = {path: _volumes(path) for path in folders if path.is_dir()}
     wrong = [path for path in paths if len(found.get(path, ())) > 1]
     if not wrong:
         return []

@@ -102,6 +102,17 @@ def test_named_columns(write_images: WriteImages, write_table: WriteTable) -> No
         open_dataset(table, image_column="a", label_column="y")
 
 
+@pytest.mark.parametrize("mask", ["", "a_mask.png"])
+def test_several_label_columns(
+    write_images: WriteImages, write_table: WriteTable, mask: str
+) -> None:
+    write_images(*NAMES)
+    rows = [(name, n % 2, n % 3 == 0, mask) for n, name in enumerate(NAMES)]
+    table = write_table("image,edema,mass,mask", rows)
+    dataset = open_dataset(table, label_column="mass, edema")
+    assert dataset.task == "multilabel" and dataset.class_names == ("mass", "edema")
+
+
 def test_missing_columns_list_what_is_there(
     write_images: WriteImages, write_table: WriteTable
 ) -> None:
