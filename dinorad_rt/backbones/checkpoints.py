@@ -206,7 +206,8 @@ def _check_form(tensors: Tensors, file: str) -> None:
             raise _unreadable_form(key, f"quantised ({value.dtype})", file)
         if value.layout != torch.strided or value.is_meta:
             raise _unreadable_form(key, "sparse" if not value.is_meta else "empty (meta)", file)
-        if value.is_floating_point() and value.dtype not in _NUMBERS:
+        rounded = value.dtype in (torch.int8, torch.uint8) and key.endswith("weight")
+        if rounded or (value.is_floating_point() and value.dtype not in _NUMBERS):
             raise _unreadable_form(key, str(value.dtype).removeprefix("torch."), file)
 
 

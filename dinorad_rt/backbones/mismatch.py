@@ -13,6 +13,7 @@ import torch
 from dinorad_rt.backbones.registry import list_specs
 from dinorad_rt.backbones.spec import BackboneSpec
 from dinorad_rt.errors import CheckpointMismatchError
+from dinorad_rt.words import count_of
 
 LINES = 40
 """Most lines of one list; blocks are condensed, so a whole ViT-g fits."""
@@ -143,8 +144,9 @@ def _advice(
     channels = next((given[key].shape[1] for key in shapes if given[key].ndim == 4), 0)
     if len(shapes) == 1 and channels and channels != 3:
         return (
-            f"Its first layer takes {channels} channels, and images have 3 here. Weights of other "
-            "inputs are not converted: look for the publisher's weights of 3 channels."
+            f"Its first layer takes {count_of(channels, 'channel')}, and images have 3 here. "
+            "Weights of other inputs are not converted: look for the publisher's weights of 3 "
+            "channels."
         )
     if missing and not unknown and all(key.startswith("attn_pool.") for key in missing):
         return (

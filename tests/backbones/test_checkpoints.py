@@ -316,3 +316,17 @@ def test_what_timm_resamples_is_said(tmp_path: Path) -> None:
         note.startswith("resampled by timm: layers.{0-3}.blocks.0.attn.relative_position")
         for note in notes
     )
+
+
+@pytest.mark.parametrize("form", [torch.int8, torch.uint8])
+def test_weights_that_bitsandbytes_rounded_are_called_so(
+    tmp_path: Path, state: State, form: torch.dtype
+) -> None:
+    """Their scales lie beside them, packed ones have another shape: neither is the fault."""
+    key = "blocks.1.mlp.fc1.weight"
+    given = {**state, key: torch.zeros(state[key].numel() // 2, 1, dtype=form)}
+    given |= {f"{key}.absmax": torch.ones(9), key.replace("weight", "SCB"): torch.ones(192)}
+    torch.save(given, tmp_path / "rounded.bin")
+    with pytest.raises(WeightsError, match=rf"{key} in rounded\.bin is u?int8") as caught:
+        load_backbone("tiny", weights=tmp_path / "rounded.bin")
+    assert "--precision" in caught.value.fix
