@@ -339,9 +339,10 @@ def claim_output_dir(folder: Path, marker: str, *before: str) -> Path:
         before: names of files that are written before it.
 
     Raises:
-        OutputExistsError: the folder holds something else.
+        OutputExistsError: the folder holds something else, or is one of the cache's own.
         OutputError: it cannot be written.
     """
+    _refuse_cache(folder)
     if folder.exists() and not folder.is_dir():
         raise OutputExistsError(f"{folder} is a file, not a folder.", "Choose another --out.")
     missing = [one for one in (folder, *folder.parents) if not one.exists()]
@@ -364,6 +365,23 @@ def claim_output_dir(folder: Path, marker: str, *before: str) -> Path:
             "Choose an empty or new folder with --out.",
         )
     return folder
+
+
+def _refuse_cache(folder: Path) -> None:
+    """What lies in the cache's own folders is an entry of the cache: prune would delete it."""
+    from dinorad_rt.engines.inventory import KINDS
+    from dinorad_rt.paths import CACHE_VARIABLE, cache_root
+
+    try:
+        own = folder.resolve().parent == cache_root().resolve() and folder.resolve().name in KINDS
+    except OutputError:  # there is no cache
+        return
+    if own:
+        raise OutputExistsError(
+            f"{folder} is the cache's own folder of {folder.resolve().name}: what lies there goes "
+            "with dinorad-rt cache prune.",
+            f"Choose another --out, or another cache with the variable {CACHE_VARIABLE}.",
+        )
 
 
 @contextmanager

@@ -125,6 +125,19 @@ def test_a_folder_of_ours_is_accepted_and_another_is_not(tmp_path: Path) -> None
         claim_output_dir(folder / "notes.txt", "facts.json")
 
 
+def test_the_caches_own_folders_are_no_place_for_an_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the cache beside the results: `embed --out /scratch/me/embeddings`."""
+    monkeypatch.setenv("DINORAD_RT_CACHE", str(tmp_path))
+    with pytest.raises(OutputExistsError, match="cache's own folder of embeddings") as caught:
+        claim_output_dir(tmp_path / "embeddings", "store.json")
+    assert "another --out" in caught.value.fix
+    assert list(tmp_path.iterdir()) == []
+    claim_output_dir(tmp_path / "results", "store.json")
+    claim_output_dir(cache_dir("embeddings") / "key", "store.json")
+
+
 @pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.EPERM])
 def test_a_folder_that_cannot_be_written_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
