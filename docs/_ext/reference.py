@@ -18,14 +18,17 @@ INCLUDE = re.compile(r"^```\{include\} (\S+)$", re.MULTILINE)
 
 
 def write_pages(docs: Path) -> None:
-    """Write the pages of the verbs; those whose text is the same keep their date.
+    """Write the pages of the verbs, and no other; those whose text is the same keep their date.
 
     Args:
         docs: the folder of the site's sources.
     """
     folder = docs / "reference" / "cli"
     folder.mkdir(exist_ok=True)
-    for verb, text in verb_pages().items():
+    pages = verb_pages()
+    for gone in [path for path in folder.glob("*.md") if path.stem not in pages]:
+        gone.unlink()
+    for verb, text in pages.items():
         target = folder / f"{verb}.md"
         if not target.exists() or target.read_text(encoding="utf-8") != text:
             target.write_text(text, encoding="utf-8")

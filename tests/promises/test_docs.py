@@ -64,6 +64,16 @@ def test_every_verb_and_option_is_in_the_reference(reference: Any) -> None:
         assert sorted(spelled) == sorted(wanted), verb
 
 
+def test_pages_are_those_of_the_verbs(reference: Any, tmp_path: Path) -> None:
+    from dinorad_rt.cli.verbs import VERBS
+
+    folder = tmp_path / "reference" / "cli"
+    folder.mkdir(parents=True)
+    (folder / "evaluate.md").write_text("# a verb of an older version", encoding="utf-8")
+    reference.write_pages(tmp_path)
+    assert {path.stem for path in folder.iterdir()} == set(VERBS)
+
+
 def test_values_and_defaults_are_told(reference: Any) -> None:
     pages = reference.verb_pages()
     assert "Default: `vits14`." in pages["eval"]
