@@ -24,6 +24,8 @@ from dinorad_rt.datasets.record import Record
 from dinorad_rt.errors import LabelError, MaskError, UnreadableFileError
 from dinorad_rt.words import count_of
 
+MAX_PARTS_READ = 8
+"""Files of a mask up to which all are read when a set is opened, to stratify its splits."""
 MAX_GUESSED = 40
 """More different values than these are no classes but an image, unless the classes are named."""
 
@@ -56,7 +58,8 @@ def with_classes(
         raise MaskError("No image has a mask.", "Check the mask column, or the labels folder.")
     parts = max(max(one.mask_classes, default=len(one.mask_parts)) for one in usable)
     segments = None if parts else _segments(usable, facts)
-    found = [()] * len(usable) if parts or segments else _values(usable, facts)
+    masks = [one.mask for one in usable if one.mask is not None]
+    found = [()] * len(usable) if parts or segments else _values(masks, facts)
     if segments is not None:
         names, values = _named_by_segments(segments, names), None
         usable = [replace(one, mask_labels=names) for one in usable]
@@ -66,6 +69,7 @@ def with_classes(
         ]
     elif parts:
         names, values = _named_by_parts(parts, names), None
+        found = _held_by_parts(usable, facts)
         if parts > 1:
             order = ", ".join(names[1:5]) + (", ..." if len(names) > 5 else "")
             notes.append(f"where files of classes overlap, the later lies over: {order}")
@@ -181,14 +185,40 @@ def _named_by_parts(parts: int, names: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _values(records: Sequence[Record], facts: FileFacts) -> list[tuple[int, ...]]:
+def _held_by_parts(records: Sequence[Record], facts: FileFacts) -> list[tuple[int, ...]]:
+    """Classes in the masks of several files; nothing where reading all of them takes too long."""
+    files = sorted({path for one in records for path in one.mask_parts})
+    if len(files) > MAX_PARTS_READ * len(records):
+        return [()] * len(records)
+    held = dict(zip(files, _values(files, facts), strict=True))
+    return [
+        (
+            0,
+            *{
+                at
+                for path, at in zip(one.mask_parts, _numbers(one), strict=True)
+                if any(held[path])
+            },
+        )
+        if all(held[path] for path in one.mask_parts)
+        else ()  # a file that cannot be read, which will stand in the failures
+        for one in records
+    ]
+
+
+def _numbers(record: Record) -> tuple[int, ...]:
+    """Class of each part of a mask."""
+    return record.mask_classes or tuple(range(1, len(record.mask_parts) + 1))
+
+
+def _values(masks: Sequence[Path], facts: FileFacts) -> list[tuple[int, ...]]:
     def read(path: Path) -> list[int]:
         try:
             return list(values_of(path))
         except UnreadableFileError:
             return []  # it will stand in the failures, like every file that cannot be read
 
-    found = facts.of("values of masks", [one.mask for one in records if one.mask], read)
+    found = facts.of("values of masks", masks, read)
     return [tuple(values) for values in found]
 
 

@@ -162,3 +162,15 @@ def test_rows_of_one_image_give_it_all_their_masks(tmp_path: Path, labelled: boo
     notes = " ".join(dataset.notes)
     assert "6 images have several masks, in rows of their own" in notes
     assert "1 image without a mask: left out" in notes
+
+
+def test_splits_keep_the_share_of_masks_of_several_files(tmp_path: Path) -> None:
+    """As of masks of one file: images without a lesion are spread over the splits."""
+    write_images(tmp_path, "{0}.png", 30)
+    for number in range(30):
+        write(tmp_path / f"{number}_mask.png", block(1, 1, 255 * (number % 3 == 0)))
+    write(tmp_path / "0_mask_1.png", block(5, 7))
+    dataset = open_dataset(tmp_path, task="segmentation")
+    for split, count in (("train", 6), ("val", 2), ("test", 2)):
+        samples = dataset.of_split(split)  # type: ignore[arg-type]
+        assert sum(bool(read_mask(one).any()) for one in samples) == count
