@@ -233,13 +233,13 @@ def evaluate_knn(
     ks = settings.fitting(len(reference))
     votes = votes_of(reference.labels, len(dataset.class_names))
     with stages("searching neighbours", "images") as progress:
-        scores = scores_by_k(settings, ks, reference, votes, test, progress)
+        scores = scores_by_k(settings, ks, reference, votes, test, progress=progress)
     searched = time.perf_counter() - start
 
     def on_validation(fitting: Sequence[int]) -> list[np.ndarray]:
         known = votes_of(train.labels, len(dataset.class_names))
         with stages("searching neighbours to choose k", "images") as progress:
-            return scores_by_k(settings, fitting, train, known, val, progress)
+            return scores_by_k(settings, fitting, train, known, val, progress=progress)
 
     chosen, notes = choice_of_k(ks, len(train), val, dataset, on_validation)
     results = judge(
@@ -265,6 +265,7 @@ def scores_by_k(
     reference: EmbeddingTable,
     votes: np.ndarray,
     queries: EmbeddingTable,
+    *,
     progress: Progress = uncounted,
 ) -> list[np.ndarray]:
     """Scores (queries, classes) for every k, from one search."""

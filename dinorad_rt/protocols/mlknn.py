@@ -220,11 +220,12 @@ def evaluate_mlknn(
     start = time.perf_counter()
     reference = joined([train, val])
     ks = settings.fitting(len(reference))
-    scores = _scores_by_k(settings, ks, reference, test, dataset, stages)
+    scores = _scores_by_k(settings, ks, reference, test, dataset, stages=stages)
     searched = time.perf_counter() - start
 
     def on_validation(fitting: Sequence[int]) -> list[np.ndarray]:
-        return _scores_by_k(settings, fitting, train, val, dataset, stages, " to choose k")
+        why = " to choose k"
+        return _scores_by_k(settings, fitting, train, val, dataset, stages=stages, why=why)
 
     chosen, notes = choice_of_k(ks, len(train) - settings.exclude_self, val, dataset, on_validation)
     results = judge(
@@ -250,6 +251,7 @@ def _scores_by_k(
     reference: EmbeddingTable,
     queries: EmbeddingTable,
     dataset: DatasetInfo,
+    *,
     stages: Stages,
     why: str = "",
 ) -> list[np.ndarray]:
