@@ -1,24 +1,21 @@
 """Published backbones as data: every fact about a set of weights stands here, once.
 
 Sources of the facts: timm's pretrained configurations, the publishers' model cards, and the hub
-code of DINO and DINOv2. Nothing is imported but the record itself.
+code of DINO and DINOv2. Encoders trained with text stand in `vision_language`. Nothing is imported
+but the records themselves.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from dinorad_rt.backbones.spec import BackboneSpec
+from dinorad_rt.backbones.spec import BackboneSpec, timm_source
+from dinorad_rt.backbones.vision_language import VISION_LANGUAGE
 
 MOCO_V3_HEADS = 12
 """Of all its transformers, ViT-S too, where others have 6: vits.py of facebookresearch/moco-v3."""
 
-TANH_GELU = (("act_layer", "gelu_tanh"),)
-"""The activation of SigLIP in its authors' code; timm's architectures have either form."""
-
 _HALF = (0.5, 0.5, 0.5)
-_CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-_CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 _DIM = {"s": 384, "b": 768, "l": 1024, "g": 1536}
 _SIZE = {"s": "small", "b": "base", "l": "large", "g": "giant"}
 
@@ -29,17 +26,13 @@ _DINOV2_SHA256 = {
 }
 
 
-def _timm(architecture: str, tag: str) -> dict[str, Any]:
-    return {"architecture": architecture, "source": f"hf:timm/{architecture}.{tag}"}
-
-
 def _dinov2(size: str, *, registers: bool) -> BackboneSpec:
     """DINOv2, arXiv 2304.07193; with registers, arXiv 2309.16588."""
     name = f"vit{size}14" + ("_reg" if registers else "")
     kind = "reg4_dinov2" if registers else "dinov2"
     return BackboneSpec(
         name=name,
-        **_timm(f"vit_{_SIZE[size]}_patch14_{kind}", "lvd142m"),
+        **timm_source(f"vit_{_SIZE[size]}_patch14_{kind}", "lvd142m"),
         family="vit",
         licence="Apache-2.0",
         title=f"DINOv2 ViT-{size if size == 'g' else size.upper()}/14"
@@ -58,7 +51,7 @@ def _dinov3(size: str) -> BackboneSpec:
     """DINOv3, arXiv 2508.10104; the variant that keeps the query and value biases."""
     return BackboneSpec(
         name=f"dinov3_{size}16",
-        **_timm(f"vit_{_SIZE[size]}_patch16_dinov3_qkvb", "lvd1689m"),
+        **timm_source(f"vit_{_SIZE[size]}_patch16_dinov3_qkvb", "lvd1689m"),
         family="eva",
         licence="DINOv3 License",
         title=f"DINOv3 ViT-{size.upper()}/16",
@@ -77,7 +70,7 @@ def _dino(size: str, patch: int) -> BackboneSpec:
     """DINO, arXiv 2104.14294."""
     return BackboneSpec(
         name=f"dino_{size}{patch}",
-        **_timm(f"vit_{_SIZE[size]}_patch{patch}_224", "dino"),
+        **timm_source(f"vit_{_SIZE[size]}_patch{patch}_224", "dino"),
         family="vit",
         licence="Apache-2.0",
         title=f"DINO ViT-{size.upper()}/{patch}",
@@ -112,7 +105,9 @@ def _deit3(size: str, side: int, *, in22k: bool) -> BackboneSpec:
     data = "ImageNet-22k, then 1k" if in22k else "ImageNet-1k"
     return BackboneSpec(
         name=f"deit3_{size}16{suffix}",
-        **_timm(f"deit3_{_SIZE[size]}_patch16_{side}", "fb_in22k_ft_in1k" if in22k else "fb_in1k"),
+        **timm_source(
+            f"deit3_{_SIZE[size]}_patch16_{side}", "fb_in22k_ft_in1k" if in22k else "fb_in1k"
+        ),
         family="vit",
         licence="Apache-2.0",
         title=f"DeiT III ViT-{size.upper()}/16" + (" 384 px" if side == 384 else ""),
@@ -129,7 +124,7 @@ def _bit(name: str, architecture: str, title: str, dim: int) -> BackboneSpec:
     """Big Transfer, arXiv 1912.11370."""
     return BackboneSpec(
         name=name,
-        **_timm(architecture, "goog_in21k"),
+        **timm_source(architecture, "goog_in21k"),
         family="cnn",
         licence="Apache-2.0",
         title=f"BiT {title}",
@@ -140,33 +135,6 @@ def _bit(name: str, architecture: str, title: str, dim: int) -> BackboneSpec:
         std=_HALF,
         interpolation="bilinear",
         position="none",
-    )
-
-
-def _siglip(size: str, patch: int, side: int, *, second: bool) -> BackboneSpec:
-    """SigLIP, arXiv 2303.15343, and SigLIP 2, arXiv 2502.14786."""
-    so400m = size == "so400m"
-    title = "So400m" if so400m else f"ViT-{size.upper()}"
-    return BackboneSpec(
-        name=f"siglip{'2' if second else ''}_{size}{patch}",
-        **_timm(
-            f"vit_{size if so400m else _SIZE[size]}_patch{patch}_siglip_{side}",
-            "v2_webli" if second else "webli",
-        ),
-        family="siglip",
-        licence="Apache-2.0",
-        title=f"SigLIP{' 2' if second else ''} {title}/{patch}",
-        training="weakly supervised, WebLI",
-        dim=1152 if so400m else _DIM[size],
-        patch=patch,
-        image_size=side,
-        native_size=side,
-        mean=_HALF,
-        std=_HALF,
-        resize="squash",
-        crop=1.0,
-        interpolation="bilinear" if second else "bicubic",
-        create=TANH_GELU,
     )
 
 
@@ -204,7 +172,7 @@ def _sam(name: str, size: str, *, in_study: bool) -> BackboneSpec:
     """Image encoder of Segment Anything without its neck, arXiv 2304.02643."""
     return BackboneSpec(
         name=name,
-        **_timm(f"samvit_{_SIZE[size]}_patch16", "sa1b"),
+        **timm_source(f"samvit_{_SIZE[size]}_patch16", "sa1b"),
         family="sam",
         licence="Apache-2.0",
         title=f"SAM ViT-{size.upper()}/16",
@@ -218,54 +186,6 @@ def _sam(name: str, size: str, *, in_study: bool) -> BackboneSpec:
         in_study=in_study,
     )
 
-
-_VISION_LANGUAGE = (
-    BackboneSpec(
-        name="clip_l14",
-        architecture="vit_large_patch14_clip_quickgelu_224",
-        family="vit",
-        source="hf:timm/vit_large_patch14_clip_224.openai",
-        licence="MIT",
-        title="CLIP ViT-L/14",
-        training="weakly supervised, WIT-400M",
-        dim=1024,
-        patch=14,
-        mean=_CLIP_MEAN,
-        std=_CLIP_STD,
-        crop=1.0,
-        in_study=True,
-    ),
-    BackboneSpec(
-        name="openclip_h14",
-        **_timm("vit_huge_patch14_clip_224", "laion2b"),
-        family="vit",
-        licence="MIT",
-        title="OpenCLIP ViT-H/14",
-        training="weakly supervised, LAION-2B",
-        dim=1280,
-        patch=14,
-        mean=_CLIP_MEAN,
-        std=_CLIP_STD,
-        crop=1.0,
-        in_study=True,
-    ),
-    BackboneSpec(
-        name="biomedclip_b16",
-        architecture="vit_base_patch16_224",
-        family="vit",
-        source="hf:microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224"
-        "/open_clip_pytorch_model.bin",
-        licence="MIT",
-        title="BiomedCLIP ViT-B/16",
-        training="weakly supervised, PMC-15M",
-        dim=768,
-        patch=16,
-        mean=_CLIP_MEAN,
-        std=_CLIP_STD,
-        crop=1.0,
-        in_study=True,
-    ),
-)
 
 _VIT_LARGE = (
     _vit_l16(
@@ -342,39 +262,12 @@ def _eva_x(size: str, name: str, dim: int) -> BackboneSpec:
     )
 
 
-_MEDSIGLIP = BackboneSpec(
-    name="medsiglip_so400m14",
-    architecture="vit_so400m_patch14_siglip_378",
-    family="siglip",
-    source="hf:google/medsiglip-448",
-    licence="Health AI Developer Foundations terms of use",
-    title="MedSigLIP So400m/14",
-    training="weakly supervised, medical and natural images with text",
-    dim=1152,
-    patch=14,
-    image_size=448,
-    native_size=448,
-    mean=_HALF,
-    std=_HALF,
-    resize="squash",
-    crop=1.0,
-    create=TANH_GELU,
-)
-
 CATALOGUE: tuple[BackboneSpec, ...] = (
     *(_dinov2(size, registers=False) for size in "sblg"),
     *(_dinov2(size, registers=True) for size in "sblg"),
     *(_dinov3(size) for size in "sbl"),
     *_VIT_LARGE,
-    *_VISION_LANGUAGE,
-    _siglip("b", 16, 224, second=False),
-    _siglip("l", 16, 256, second=False),
-    _siglip("so400m", 14, 378, second=False),
-    _siglip("b", 16, 224, second=True),
-    _siglip("l", 16, 256, second=True),
-    _siglip("so400m", 14, 378, second=True),
-    _siglip("so400m", 16, 256, second=True),
-    _MEDSIGLIP,
+    *VISION_LANGUAGE,
     _sam("sam_l16", "l", in_study=True),
     _sam("sam_b16", "b", in_study=False),
     _RAD_DINO,
@@ -389,9 +282,9 @@ CATALOGUE: tuple[BackboneSpec, ...] = (
         for side in (224, 384)
         for in22k in (False, True)
     ),
-    _cnn("resnet152", _timm("resnet152", "tv2_in1k"), "ResNet-152", 2048),
-    _cnn("densenet201", _timm("densenet201", "tv_in1k"), "DenseNet-201", 1920),
-    _cnn("vgg19", _timm("vgg19", "tv_in1k"), "VGG-19", 4096),
+    _cnn("resnet152", timm_source("resnet152", "tv2_in1k"), "ResNet-152", 2048),
+    _cnn("densenet201", timm_source("densenet201", "tv_in1k"), "DenseNet-201", 1920),
+    _cnn("vgg19", timm_source("vgg19", "tv_in1k"), "VGG-19", 4096),
     _bit("bit_r50", "resnetv2_50x1_bit", "ResNet-50x1", 2048),
     _bit("bit_r101", "resnetv2_101x1_bit", "ResNet-101x1", 2048),
     _bit("bit_r152x2", "resnetv2_152x2_bit", "ResNet-152x2", 4096),

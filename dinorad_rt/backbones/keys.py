@@ -23,12 +23,22 @@ from dataclasses import dataclass, field
 
 import torch
 
+from dinorad_rt.backbones.rules import (
+    DENSENET,
+    OFFICIAL,
+    OPENAI_CLIP,
+    SAM,
+    TRANSFORMERS,
+    TRANSFORMERS_CLIP,
+    TRANSFORMERS_SIGLIP,
+    VGG,
+    Rules,
+)
 from dinorad_rt.backbones.staged import (
     CONVNEXT,
     DAVIT,
     DINOV3_CONVNEXT,
     SWIN,
-    Rules,
     next_stage,
 )
 from dinorad_rt.errors import WeightsError
@@ -60,88 +70,6 @@ class Renamed:
             del self.tensors[key]
         if gone:
             self.left_out[part] = self.left_out.get(part, 0) + len(gone)
-
-
-_TRANSFORMERS: Rules = (
-    (r"^embeddings\.(cls_token|mask_token)$", r"\1"),
-    (r"^embeddings\.distillation_token$", "dist_token"),
-    (r"^embeddings\.register_tokens$", "reg_token"),
-    (r"^embeddings\.position_embeddings$", "pos_embed"),
-    (r"^embeddings\.patch_embeddings\.(projection\.)?", "patch_embed.proj."),
-    (r"^(encoder\.|model\.)?layers?\.(\d+)\.", r"blocks.\2."),
-    (r"\.(attention\.attention\.)?relative_position_bias\.", r".attn."),
-    (r"\.attention\.(attention\.)?(query|key|value)\.", r".attn.\2."),
-    (r"\.attention\.(q|k|v)_proj\.", r".attn.\1."),
-    (r"\.attention\.(output\.dense|o_proj)\.", ".attn.proj."),
-    (r"\.layer_scale(\d)\.lambda1$", r".ls\1.gamma"),
-    (r"\.lambda_(\d)$", r".gamma_\1"),
-    (r"\.layernorm_before\.", ".norm1."),
-    (r"\.layernorm_after\.", ".norm2."),
-    (r"\.intermediate\.dense\.", ".mlp.fc1."),
-    (r"(blocks\.\d+)\.output\.dense\.", r"\1.mlp.fc2."),
-    (r"\.mlp\.weights_in\.", ".mlp.fc1."),
-    (r"\.mlp\.weights_out\.", ".mlp.fc2."),
-    (r"\.mlp\.down_proj\.", ".mlp.fc2."),
-    (r"^layernorm\.", "norm."),
-    (r"^pooler\.layernorm\.", "fc_norm."),
-)
-
-_TRANSFORMERS_CLIP: Rules = (
-    (r"^embeddings\.class_embedding$", "cls_token"),
-    (r"^embeddings\.position_embedding\.weight$", "pos_embed"),
-    (r"^embeddings\.patch_embedding\.", "patch_embed.proj."),
-    (r"^encoder\.layers\.(\d+)\.", r"blocks.\1."),
-    (r"\.self_attn\.(q|k|v)_proj\.", r".attn.\1."),
-    (r"\.self_attn\.out_proj\.", ".attn.proj."),
-    (r"\.layer_norm(\d)\.", r".norm\1."),
-    (r"^pre_layrnorm\.", "norm_pre."),
-    (r"^post_layernorm\.", "norm."),
-)
-
-_TRANSFORMERS_SIGLIP: Rules = (
-    *_TRANSFORMERS_CLIP,
-    (r"^head\.probe$", "attn_pool.latent"),
-    (r"^head\.attention\.in_proj_", "attn_pool.qkv."),
-    (r"^head\.attention\.out_proj\.", "attn_pool.proj."),
-    (r"^head\.layernorm\.", "attn_pool.norm."),
-    (r"^head\.mlp\.", "attn_pool.mlp."),
-)
-
-_OPENAI_CLIP: Rules = (
-    (r"^class_embedding$", "cls_token"),
-    (r"^positional_embedding$", "pos_embed"),
-    (r"^conv1\.", "patch_embed.proj."),
-    (r"^transformer\.resblocks\.(\d+)\.", r"blocks.\1."),
-    (r"\.attn\.in_proj_", ".attn.qkv."),
-    (r"\.attn\.out_proj\.", ".attn.proj."),
-    (r"\.ln_(\d)\.", r".norm\1."),
-    (r"\.mlp\.c_fc\.", ".mlp.fc1."),
-    (r"\.mlp\.c_proj\.", ".mlp.fc2."),
-    (r"^ln_pre\.", "norm_pre."),
-    (r"^ln_post\.", "norm."),
-)
-
-_SAM: Rules = (
-    (r"^patch_embed\.projection\.", "patch_embed.proj."),
-    (r"^layers\.(\d+)\.", r"blocks.\1."),
-    (r"\.layer_norm(\d)\.", r".norm\1."),
-    (r"\.mlp\.lin(\d)\.", r".mlp.fc\1."),
-)
-
-_OFFICIAL: Rules = (
-    (r"^(register_tokens|storage_tokens)$", "reg_token"),
-    (r"^blocks\.\d+\.(\d+)\.", r"blocks.\1."),
-    (r"\.mlp\.w12\.", ".mlp.fc1."),
-    (r"\.mlp\.lin(\d)\.", r".mlp.fc\1."),
-    (r"\.gamma_(\d)$", r".ls\1.gamma"),
-)
-
-_DENSENET: Rules = ((r"(denselayer\d+\.(?:norm|conv))\.(\d)\.", r"\1\2."),)
-
-_VGG: Rules = (
-    (r"^classifier\.0\.(weight|bias)$", r"pre_logits.fc1.\1"),
-    (r"^classifier\.3\.(weight|bias)$", r"pre_logits.fc2.\1"),
-)
 
 
 def rename(tensors: Tensors) -> Renamed:
@@ -205,7 +133,7 @@ def _outside_name(tensors: Tensors, prefix: str) -> str:
 
 
 def _transformers(tensors: Tensors) -> Renamed:
-    renamed = Renamed("Hugging Face transformers", _apply(_TRANSFORMERS, tensors))
+    renamed = Renamed("Hugging Face transformers", _apply(TRANSFORMERS, tensors))
     renamed.drop(r"pooler\.", "pooler")
     renamed.drop(r".*\.relative_position_index$", "position indices")
     _join_gated(renamed.tensors)
@@ -221,7 +149,7 @@ def _join_gated(tensors: Tensors) -> None:
 
 
 def _transformers_clip(tensors: Tensors) -> Renamed:
-    renamed = Renamed("Hugging Face CLIP", _apply(_TRANSFORMERS_CLIP, tensors))
+    renamed = Renamed("Hugging Face CLIP", _apply(TRANSFORMERS_CLIP, tensors))
     renamed.drop(r"embeddings\.position_ids$", "position indices")
     _add_batch_axis(renamed.tensors)
     return renamed
@@ -235,7 +163,7 @@ def _transformers_siglip(tensors: Tensors) -> Renamed:
             "patches, resize positions for each, and are not read.",
             "Give the weights of one size, such as google/siglip2-base-patch16-256.",
         )
-    renamed = Renamed("Hugging Face SigLIP", _apply(_TRANSFORMERS_SIGLIP, tensors))
+    renamed = Renamed("Hugging Face SigLIP", _apply(TRANSFORMERS_SIGLIP, tensors))
     renamed.drop(r"embeddings\.position_ids$", "position indices")
     _add_batch_axis(renamed.tensors)
     for kind in ("weight", "bias"):
@@ -248,7 +176,7 @@ def _transformers_siglip(tensors: Tensors) -> Renamed:
 
 
 def _openai_clip(tensors: Tensors) -> Renamed:
-    renamed = Renamed("OpenAI CLIP", _apply(_OPENAI_CLIP, tensors))
+    renamed = Renamed("OpenAI CLIP", _apply(OPENAI_CLIP, tensors))
     renamed.drop(r"proj$", "projection to the text space")
     renamed.drop(r"(?!blocks\.|norm|cls_token|pos_embed|patch_embed\.)", "text tower")
     _add_batch_axis(renamed.tensors)
@@ -284,7 +212,7 @@ def _swin(tensors: Tensors) -> Renamed:
 
 
 def _sam(tensors: Tensors) -> Renamed:
-    renamed = Renamed("Segment Anything", _apply(_SAM, tensors))
+    renamed = Renamed("Segment Anything", _apply(SAM, tensors))
     renamed.drop(r"neck\.", "neck")
     return renamed
 
@@ -292,11 +220,11 @@ def _sam(tensors: Tensors) -> Renamed:
 def _plain(tensors: Tensors) -> Renamed:
     """Names that are timm's or torchvision's already, or the publishers' of DINO, MAE and DeiT."""
     official = {"register_tokens", "storage_tokens", "mask_token"} & set(tensors)
-    rules = _OFFICIAL
+    rules = OFFICIAL
     if any("denselayer" in key for key in tensors):
-        rules = _DENSENET
+        rules = DENSENET
     elif any(key.startswith("classifier.6.") for key in tensors):
-        rules = _VGG
+        rules = VGG
     renamed = Renamed("official" if official else "timm", _apply(rules, tensors))
     _official_dinov3(renamed)
     renamed.drop(r"decoder", "decoder")

@@ -10,8 +10,9 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
-from dinorad_rt.backbones.catalogue import CATALOGUE, TANH_GELU
+from dinorad_rt.backbones.catalogue import CATALOGUE
 from dinorad_rt.backbones.spec import BackboneSpec, PositionRule
+from dinorad_rt.backbones.vision_language import TANH_GELU
 from dinorad_rt.errors import UnknownNameError, unknown_name
 
 if TYPE_CHECKING:

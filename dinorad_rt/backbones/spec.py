@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 PositionRule = Literal["hub", "timm", "fixed", "rope", "none"]
 """How position embeddings reach another input size.
@@ -68,3 +68,8 @@ class BackboneSpec:
     sha256: str | None = None
     create: tuple[tuple[str, object], ...] = ()
     in_study: bool = False
+
+
+def timm_source(architecture: str, tag: str) -> dict[str, Any]:
+    """Architecture and source of weights that timm publishes."""
+    return {"architecture": architecture, "source": f"hf:timm/{architecture}.{tag}"}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-Rules = tuple[tuple[str, str], ...]
+from dinorad_rt.backbones.rules import Rules
 
 _CONVNEXT_LAYER: Rules = (
     (r"^(?:encoder\.|model\.)?stages\.(\d+)\.layers\.(\d+)\.", r"stages.\1.blocks.\2."),
