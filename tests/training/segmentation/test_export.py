@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from dinorad_rt.datasets.dataset import Dataset
-from dinorad_rt.errors import RunError
+from dinorad_rt.errors import LeakageError, RunError
 from dinorad_rt.studies.read import read_study
 from dinorad_rt.training.checkpoint import load_tuned
 from dinorad_rt.training.evaluate import RunRequest, evaluate_run
@@ -119,3 +119,8 @@ def test_run_is_judged_on_its_engine(volumes: Dataset, loop: Loop, tmp_path: Pat
     other = dataclasses.replace(volumes, class_names=("background", "a", "b"))
     with pytest.raises(RunError, match="segments background, front, back"):
         evaluate_run(request, other, out=tmp_path / "other")
+    swapped = {"train": "test", "test": "train", "val": "val"}
+    samples = (dataclasses.replace(one, split=swapped[one.split]) for one in volumes.samples)
+    resplit = dataclasses.replace(volumes, fingerprint="of it", samples=tuple(samples))
+    with pytest.raises(LeakageError, match=r"^4 of 4 test patients \(4 images\) were trained on"):
+        evaluate_run(request, resplit, out=tmp_path / "resplit")
