@@ -218,7 +218,7 @@ def _pr_on_grid(hits: np.ndarray, misses: np.ndarray) -> np.ndarray:
     for row, (up, down) in enumerate(zip(hits, misses, strict=True)):
         if up[-1]:
             # steps before the first drawn sample have no precision
-            first = min(np.searchsorted(up, 0.5), np.searchsorted(down, 0.5))
+            first = min(up.searchsorted(0.5), down.searchsorted(0.5))
             at = np.maximum(_reached(up / up[-1], GRID), first)
             rows[row] = up[at] / (up[at] + down[at])
     return rows
@@ -226,7 +226,7 @@ def _pr_on_grid(hits: np.ndarray, misses: np.ndarray) -> np.ndarray:
 
 def _reached(recall: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """Index of the first step whose recall is at least the wanted one."""
-    return np.asarray(np.minimum(np.searchsorted(recall, wanted - 1e-12), len(recall) - 1))
+    return np.asarray(np.minimum(recall.searchsorted(wanted - 1e-12), len(recall) - 1))
 
 
 def _gather(rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]) -> Any:
