@@ -63,6 +63,8 @@ def embed(
     from dinorad_rt.studies.malloc import keep_freed_memory
 
     part = parse_shard(shard)
+    if shard == "auto":
+        take_own_gpu()
     request = engine_request(model, numbers, engine, seed=seed)
     check_request(request)
     keep_freed_memory()
@@ -128,3 +130,23 @@ def parse_shard(text: str | None) -> tuple[int, int]:
     if not match or not int(match[1]) < int(match[2]):
         raise DinoradError(f"--shard {text!r} is not i/n with 0 ≤ i < n.", "Example: --shard 0/4")
     return int(match[1]), int(match[2])
+
+
+def take_own_gpu() -> None:
+    """Of several processes that torchrun starts beside each other, let each see one GPU.
+
+    An engine runs on the first GPU that its process sees, and all would see the same one first.
+    """
+    from dinorad_rt.machine import driver_gpus
+
+    if "LOCAL_RANK" not in os.environ:
+        return
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if seen is None:
+        gpus = [str(index) for index in range(len(driver_gpus()))]
+    else:
+        gpus = [name for name in seen.split(",") if name.strip()]
+    if len(gpus) > 1:
+        own = gpus[int(os.environ["LOCAL_RANK"]) % len(gpus)]
+        os.environ["CUDA_VISIBLE_DEVICES"] = own
+        note(f"GPU {own} of {len(gpus)} is this process's own")

@@ -18,11 +18,11 @@ from dinorad_rt.datasets.facts import FileFacts, Progress
 from dinorad_rt.datasets.headers import burned_in_images
 from dinorad_rt.datasets.masks import read_mask
 from dinorad_rt.datasets.registered import check_mask_values
+from dinorad_rt.datasets.split_lists import SPLITS_TABLE
 from dinorad_rt.errors import UnreadableFileError
 from dinorad_rt.files import atomic_path
 from dinorad_rt.types import SPLITS
 
-SPLITS_TABLE = "splits.csv"
 TRIED_MASKS = 8
 
 

@@ -19,6 +19,9 @@ from dinorad_rt.studies.pseudonym import pseudonym
 from dinorad_rt.types import Split
 from dinorad_rt.words import count_of, verb_of
 
+SPLITS_TABLE = "splits.csv"
+"""What `prepare --out` writes."""
+
 _SUFFIXES = (".txt", ".csv", ".tsv", ".json")
 _LAYOUTS = (
     "Understood: a folder with train, val and test lists (train_list.txt, val.csv, ...), a CSV "
@@ -46,6 +49,8 @@ def read_split_list(source: Path) -> SplitList:
     """
     if not source.exists():
         raise EmptyDataError(f"{source} does not exist.", "Check the spelling of --splits.")
+    if (source / SPLITS_TABLE).is_file():
+        source = source / SPLITS_TABLE
     pairs = list(_of_folder(source) if source.is_dir() else _of_file(source))
     if not pairs:
         raise TableError(f"{source.name} names no splits.", _LAYOUTS)

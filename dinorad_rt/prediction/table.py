@@ -8,6 +8,7 @@ OUT/predictions.parquet   all of them, and predictions.csv for people
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -104,7 +105,7 @@ class AnswerTable:
             names = self._schema().names
             writer = csv.writer(file)
             writer.writerow(map(spreadsheet_cell, names))
-            writer.writerows([spreadsheet_cell(row.get(name)) for name in names] for row in rows)
+            writer.writerows([_cell(row.get(name)) for name in names] for row in rows)
         failed = sum(row["status"] == "failed" for row in rows)
         return {"answered": len(rows) - failed, "failed": failed}
 
@@ -171,6 +172,11 @@ class AnswerTable:
         schema = self._schema()
         columns = {name: [row.get(name) for row in rows] for name in schema.names}
         return pa.table(columns, schema)
+
+
+def _cell(value: Any) -> Any:
+    """A value as a cell of the CSV; one that is not known (no spacing, no volume) stays empty."""
+    return "" if isinstance(value, float) and math.isnan(value) else spreadsheet_cell(value)
 
 
 def _keys(part: Path) -> list[str]:

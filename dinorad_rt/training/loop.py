@@ -318,7 +318,7 @@ class _Loop:
 
 
 def _line(record: EpochRecord, settings: TrainSettings, selecting: str) -> str:
-    names = [selecting, *(name for name in record.metrics if name != selecting)]
+    names = [selecting, *(name for name in record.metrics if name not in (selecting, "epoch"))]
     metrics = "  ".join(f"{name} {record.metrics[name]:.4f}" for name in names)
     mark = "  (best so far)" if record.best else ""
     return (

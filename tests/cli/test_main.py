@@ -13,7 +13,7 @@ import typer
 from typer.testing import CliRunner
 
 from dinorad_rt.cli import console
-from dinorad_rt.cli.embed import parse_shard
+from dinorad_rt.cli.embed import parse_shard, take_own_gpu
 from dinorad_rt.cli.evaluate import parse_numbers
 from dinorad_rt.cli.verbs import app
 from dinorad_rt.errors import DinoradError, OutputError, ProtocolError
@@ -331,3 +331,27 @@ def test_an_interruption_while_the_program_is_loaded_is_told_in_one_line(name: s
     done = subprocess.run([sys.executable, "-c", STOPPED, name], capture_output=True, text=True)
     assert done.returncode == 130
     assert done.stderr.strip() == "Stopped. Run the same command again: finished parts are kept."
+
+
+@pytest.mark.parametrize(
+    ("seen", "rank", "own"),
+    [(None, "2", "2"), (None, "6", "2"), ("GPU-a,GPU-b", "1", "GPU-b"), ("3", "1", "3")],
+)
+def test_processes_of_torchrun_take_a_gpu_each(
+    seen: str | None, rank: str, own: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dinorad_rt.machine.driver_gpus", lambda: [{}] * 4)
+    monkeypatch.setenv("LOCAL_RANK", rank)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", seen or "")
+    if seen is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    take_own_gpu()
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == own
+
+
+def test_a_process_alone_sees_all_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dinorad_rt.machine.driver_gpus", lambda: [{}] * 4)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    take_own_gpu()
+    assert "CUDA_VISIBLE_DEVICES" not in os.environ

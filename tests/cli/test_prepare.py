@@ -140,7 +140,7 @@ def test_splits_are_written_and_followed(tmp_path: Path, prepare: Prepare) -> No
     text = (out / "splits.csv").read_text()
     assert text.startswith("sample,patient,split\n") and "aaaa-bbbb" not in text
     other = prepare("rsna-pneumonia", "--root", root)
-    followed = prepare("rsna-pneumonia", "--root", root, "--splits", str(out / "splits.csv"))
+    followed = prepare("rsna-pneumonia", "--root", root, "--splits", str(out))
     assert followed["split_hash"] == made["split_hash"] != other["split_hash"]
     prepare("rsna-pneumonia", "--root", root, "--out", str(out), "--keep-identifiers")
     assert "aaaa-bbbb" in (out / "splits.csv").read_text()

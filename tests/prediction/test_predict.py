@@ -73,6 +73,16 @@ def test_probabilities_are_those_of_each_file(
     assert [row["item"] for row in table] == [row["item"] for row in rows]
 
 
+def test_volumes_without_spacing_are_empty_cells(
+    bundle_of: Make, predict_with: Any, folder: Path, tmp_path: Path
+) -> None:
+    bundle = bundle_of(kind="segmentation", task="segmentation", classes=("background", "organ"))
+    predict_with(bundle, folder, tmp_path / "out", keep_identifiers=True)
+    with (tmp_path / "out" / "predictions.csv").open(encoding="utf-8") as file:
+        cells = {row["file"]: row["volume_ml_organ"] for row in csv.DictReader(file)}
+    assert cells["Doe^John/00.png"] == "" and float(cells["Doe^John/v.nii.gz"]) > 0
+
+
 def test_an_operating_point_decides(
     bundle_of: Make, predict_with: Any, folder: Path, tmp_path: Path
 ) -> None:

@@ -13,7 +13,8 @@ from torch import nn
 
 from dinorad_rt.errors import DeviceMemoryError, DivergedError, OutputExistsError, TrainingError
 from dinorad_rt.files import only_writer
-from dinorad_rt.training.loop import fit
+from dinorad_rt.training.history import EpochRecord
+from dinorad_rt.training.loop import _line, fit
 from dinorad_rt.training.run_folder import read_run, write_best, write_run
 from dinorad_rt.training.settings import TrainSettings
 
@@ -282,3 +283,18 @@ def test_averaged_weights_are_judged_and_kept_with_statistics_of_their_own(
     state = torch.load(tmp_path / "run/last.pt", weights_only=True)["module"]
     assert not torch.allclose(state["1.running_mean"], kept["1.running_mean"])
     assert state["1.num_batches_tracked"] == 12
+
+
+def test_a_line_of_an_epoch_says_its_number_once() -> None:
+    record = EpochRecord(
+        epoch=3,
+        step=30,
+        loss=0.25,
+        parts={},
+        lr=1e-3,
+        metrics={"dice": 0.8, "epoch": 3.0, "loss": 0.3},
+        best=True,
+        seconds=1.5,
+    )
+    line = _line(record, TrainSettings(epochs=5), "dice")
+    assert line == "epoch 3/5  loss 0.2500  val dice 0.8000  loss 0.3000  1.5 s  (best so far)"
