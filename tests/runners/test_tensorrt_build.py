@@ -259,7 +259,12 @@ def test_an_interruption_ends_a_build_and_is_not_lost(
     monkeypatch.setattr("dinorad_rt.export.manifest.check_external_data", lambda *_, **__: None)
     monkeypatch.setattr(tensorrt_build, "network_types", lambda n: {"matrix_products": {}})
     monkeypatch.setattr(tensorrt_build, "check_products", lambda *_: None)
-    with pytest.raises(KeyboardInterrupt):
-        tensorrt_build.build_plan_file(TENSORRT, graph, plan, tmp_path)
+    # a process of the background was started with Ctrl-C ignored
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            tensorrt_build.build_plan_file(TENSORRT, graph, plan, tmp_path)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert BUILDERS[-1].steps < 100  # the library was told, and has ended
     assert not (tmp_path / "engine.plan").exists()

@@ -17,7 +17,13 @@ from dinorad_rt.runners.tensorrt_targets import build_for_targets
 
 TARGETS = ("sm80", "sm89")
 TYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
-FAMILIES = {"vit": "dino_s16", "eva": "dinov3_s16", "cnn": "test_resnet", "sam": "sam_b16"}
+FAMILIES = {
+    "vit": "dino_s16",
+    "eva": "dinov3_s16",
+    "siglip": "siglip_b16",
+    "sam": "sam_b16",
+    "cnn": "test_resnet",
+}
 """Family → a backbone of it; transformers are made narrow and four blocks deep."""
 NETWORKS = {
     "unet3d": ("volume", 8, (32, 32, 32)),
