@@ -230,6 +230,7 @@ def test_ctrl_c_ends_all_processes(images: Any, tmp_path: Path, cache: Path) -> 
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # also of the background
     )
     assert process.stderr is not None
     for line in process.stderr:
