@@ -156,9 +156,11 @@ def _html(document: Mapping[str, Any], points: Sequence[Point]) -> str:
     add_curves(page, document)
     page.heading("Roofline")
     add_roofline(page, document)
-    page.heading("Where the time goes")
-    page.paragraph("Images per second of each stage alone, and of the whole.", soft=True)
-    page.table(stage_rows(document), "Images per second by stage", filterable=False)
+    stages = stage_rows(document)
+    if stages:
+        page.heading("Where the time goes")
+        page.paragraph("Images per second of each stage alone, and of the whole.", soft=True)
+        page.table(stages, "Images per second by stage", filterable=False)
     if points:
         page.heading("Accuracy against latency")
         add_pareto(page, points)

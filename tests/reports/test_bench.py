@@ -108,6 +108,16 @@ def test_markdown_and_page_are_written_and_stand_alone(
         assert len({line.count("|") for line in table.strip().splitlines()}) == 1
 
 
+def test_stages_without_a_cell_from_end_to_end_have_no_part(
+    document: dict[str, Any], tmp_path: Path
+) -> None:
+    write_bench_report(document, tmp_path)
+    assert "Where the time goes" in (tmp_path / "bench.html").read_text(encoding="utf-8")
+    document["rows"] = [row for row in document["rows"] if row["mode"] != "end_to_end"]
+    write_bench_report(document, tmp_path)
+    assert "Where the time goes" not in (tmp_path / "bench.html").read_text(encoding="utf-8")
+
+
 def test_calls_and_cells_above_the_ceiling_are_told(
     document: dict[str, Any], tmp_path: Path
 ) -> None:
