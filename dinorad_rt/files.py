@@ -369,16 +369,16 @@ def claim_output_dir(folder: Path, marker: str, *before: str) -> Path:
 
 def _refuse_cache(folder: Path) -> None:
     """What lies in the cache's own folders is an entry of the cache: prune would delete it."""
-    from dinorad_rt.engines.inventory import KINDS
-    from dinorad_rt.paths import CACHE_VARIABLE, cache_root
+    from dinorad_rt.paths import CACHE_KINDS, CACHE_VARIABLE, cache_root
 
+    place = folder.resolve()
     try:
-        own = folder.resolve().parent == cache_root().resolve() and folder.resolve().name in KINDS
+        own = place.parent == cache_root().resolve() and place.name in CACHE_KINDS
     except OutputError:  # there is no cache
         return
     if own:
         raise OutputExistsError(
-            f"{folder} is the cache's own folder of {folder.resolve().name}: what lies there goes "
+            f"{folder} is the cache's own folder of {place.name}: what lies there goes "
             "with dinorad-rt cache prune.",
             f"Choose another --out, or another cache with the variable {CACHE_VARIABLE}.",
         )

@@ -9,6 +9,11 @@ from typing import Literal
 from dinorad_rt.errors import OutputError
 
 CACHE_VARIABLE = "DINORAD_RT_CACHE"
+CACHE_KINDS = (
+    *("graphs", "engines", "timing", "kernels", "references", "choices"),
+    *("embeddings", "images", "arrays", "phantoms", "datasets", "weights"),
+)
+"""Folders of the cache whose content can be made again; keys and splits cannot."""
 
 _PACKAGE = Path(__file__).resolve().parent
 

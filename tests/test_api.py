@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import nibabel
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -13,6 +12,7 @@ import pytest
 import dinorad_rt as dr
 from dinorad_rt.errors import UnknownNameError
 from tests.training.conftest import write_images
+from tests.training.segmentation.conftest import CLASSES, write_volumes
 
 SMALL = {"epochs": 1, "batch_size": 8, "device": "cpu"}
 
@@ -53,25 +53,18 @@ def test_train_evaluate_bundle_predict_report(dataset: dr.Dataset, tmp_path: Pat
 
 def test_a_segmenter_answers_with_masks(tmp_path: Path, cache: Path) -> None:
     pytest.importorskip("monai")
-    root, rng = tmp_path / "data", np.random.default_rng(0)
-    for kind in ("images", "labels"):
-        (root / kind).mkdir(parents=True)
-    for case in range(8):
-        mask = np.zeros((16, 16, 4), np.uint8)
-        mask[4:10, 3:9, 1:3] = 1
-        image = (100 * mask + rng.integers(0, 30, mask.shape)).astype(np.int16)
-        for kind, voxels in (("images", image), ("labels", mask)):
-            nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), root / kind / f"{case}.nii.gz")
-    dataset = dr.open_dataset(root, task="segmentation", class_names=("background", "organ"))
+    root = write_volumes(tmp_path / "data")
+    dataset = dr.open_dataset(root, task="segmentation", class_names=CLASSES)
     run = tmp_path / "run"
     choices = {"width": 4, "image_size": 32, **SMALL}
     trained = dr.train(dataset, run, protocol="segmentation", model="unet", **choices)
     assert trained.results is not None
     dr.bundle(run, tmp_path / "bundle")
     with dr.Predictor(tmp_path / "bundle", backend="onnxruntime") as predictor:
-        answer = predictor.answer(root / "images" / "0.nii.gz")
-    assert answer.mask is not None and answer.mask.shape == (4, 16, 16)
-    assert answer.volumes_ml is not None and set(answer.volumes_ml) == {"organ"}
+        answer = predictor.answer(root / "images" / "v0.nii.gz")
+    assert answer.mask is not None and answer.study is not None
+    assert answer.mask.shape == answer.study.pixels.shape
+    assert answer.volumes_ml is not None and set(answer.volumes_ml) == set(CLASSES[1:])
 
 
 def test_verify_tells_each_check(cache: Path) -> None:

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from dinorad_rt.backbones.spec import BackboneSpec, timm_source
 
 TANH_GELU = (("act_layer", "gelu_tanh"),)
 """The activation of SigLIP in its authors' code; timm's architectures have either form."""
 
 _HALF = (0.5, 0.5, 0.5)
-_CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-_CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+_OF_CLIP: dict[str, Any] = {
+    "family": "vit",
+    "mean": (0.48145466, 0.4578275, 0.40821073),
+    "std": (0.26862954, 0.26130258, 0.27577711),
+    "crop": 1.0,
+    "in_study": True,
+}
+_OF_SIGLIP: dict[str, Any] = {
+    "family": "siglip",
+    "mean": _HALF,
+    "std": _HALF,
+    "resize": "squash",
+    "crop": 1.0,
+    "create": TANH_GELU,
+}
 _DIM = {"b": 768, "l": 1024, "so400m": 1152}
 _SIZE = {"b": "base", "l": "large", "so400m": "so400m"}
 
@@ -17,36 +32,28 @@ _CLIP = (
     BackboneSpec(
         name="clip_l14",
         architecture="vit_large_patch14_clip_quickgelu_224",
-        family="vit",
+        **_OF_CLIP,
         source="hf:timm/vit_large_patch14_clip_224.openai",
         licence="MIT",
         title="CLIP ViT-L/14",
         training="weakly supervised, WIT-400M",
         dim=1024,
         patch=14,
-        mean=_CLIP_MEAN,
-        std=_CLIP_STD,
-        crop=1.0,
-        in_study=True,
     ),
     BackboneSpec(
         name="openclip_h14",
         **timm_source("vit_huge_patch14_clip_224", "laion2b"),
-        family="vit",
+        **_OF_CLIP,
         licence="MIT",
         title="OpenCLIP ViT-H/14",
         training="weakly supervised, LAION-2B",
         dim=1280,
         patch=14,
-        mean=_CLIP_MEAN,
-        std=_CLIP_STD,
-        crop=1.0,
-        in_study=True,
     ),
     BackboneSpec(
         name="biomedclip_b16",
         architecture="vit_base_patch16_224",
-        family="vit",
+        **_OF_CLIP,
         source="hf:microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224"
         "/open_clip_pytorch_model.bin",
         licence="MIT",
@@ -54,10 +61,6 @@ _CLIP = (
         training="weakly supervised, PMC-15M",
         dim=768,
         patch=16,
-        mean=_CLIP_MEAN,
-        std=_CLIP_STD,
-        crop=1.0,
-        in_study=True,
     ),
 )
 
@@ -71,7 +74,7 @@ def _siglip(size: str, patch: int, side: int, *, second: bool) -> BackboneSpec:
             f"vit_{_SIZE[size]}_patch{patch}_siglip_{side}",
             "v2_webli" if second else "webli",
         ),
-        family="siglip",
+        **_OF_SIGLIP,
         licence="Apache-2.0",
         title=f"SigLIP{' 2' if second else ''} {title}/{patch}",
         training="weakly supervised, WebLI",
@@ -79,19 +82,14 @@ def _siglip(size: str, patch: int, side: int, *, second: bool) -> BackboneSpec:
         patch=patch,
         image_size=side,
         native_size=side,
-        mean=_HALF,
-        std=_HALF,
-        resize="squash",
-        crop=1.0,
         interpolation="bilinear" if second else "bicubic",
-        create=TANH_GELU,
     )
 
 
 _MEDSIGLIP = BackboneSpec(
     name="medsiglip_so400m14",
     architecture="vit_so400m_patch14_siglip_378",
-    family="siglip",
+    **_OF_SIGLIP,
     source="hf:google/medsiglip-448",
     licence="Health AI Developer Foundations terms of use",
     title="MedSigLIP So400m/14",
@@ -100,11 +98,6 @@ _MEDSIGLIP = BackboneSpec(
     patch=14,
     image_size=448,
     native_size=448,
-    mean=_HALF,
-    std=_HALF,
-    resize="squash",
-    crop=1.0,
-    create=TANH_GELU,
 )
 
 VISION_LANGUAGE: tuple[BackboneSpec, ...] = (

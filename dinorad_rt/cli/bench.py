@@ -54,8 +54,8 @@ def bench(
         float | None,
         typer.Option(
             min=0.1,
-            help="Begin nothing that would end later; graphs take a quarter of it at most, engines "
-            "another. The fastest cells come first, and the same command goes on.",
+            help="Begin no measurement that would end later, no engine after half of it, no graph "
+            "after a quarter. The fastest cells come first, and the same command goes on.",
         ),
     ] = None,
     end_to_end: Annotated[

@@ -99,20 +99,22 @@ def prune(
     What another process is building is left alone; what dead processes left behind goes.
     """
     from dinorad_rt.engines.inventory import (
-        KINDS,
         disk_bytes,
         entries,
         remove,
         remove_leftovers,
         surplus,
     )
+    from dinorad_rt.paths import CACHE_KINDS
 
-    if kind != "all" and kind not in KINDS:
+    if kind != "all" and kind not in CACHE_KINDS:
         from dinorad_rt.errors import unknown_name
 
-        raise unknown_name("cache", kind, KINDS, "dinorad-rt cache list")
+        raise unknown_name("cache", kind, CACHE_KINDS, "dinorad-rt cache list")
     age, size = parse_age(older_than), parse_size(keep)
-    chosen = surplus(entries(KINDS if kind == "all" else (kind,)), older_than=age, keep_bytes=size)
+    chosen = surplus(
+        entries(CACHE_KINDS if kind == "all" else (kind,)), older_than=age, keep_bytes=size
+    )
     if chosen and not yes:
         what = f"{count_of(len(chosen), 'entry')} ({disk_bytes(chosen) / 1e6:.1f} MB) of {kind}"
         typer.confirm(f"Delete {what}?", abort=True)

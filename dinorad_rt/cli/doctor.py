@@ -186,18 +186,17 @@ def _shared_memory_checks() -> list[Check]:
 
 
 def _cache_check() -> Check:
-    from dinorad_rt.engines.inventory import KINDS
     from dinorad_rt.errors import OutputError
-    from dinorad_rt.paths import CACHE_VARIABLE, cache_dir
+    from dinorad_rt.paths import CACHE_KINDS, CACHE_VARIABLE, cache_dir
 
     elsewhere = f"set {CACHE_VARIABLE} to a folder that you may write to"
     try:
         root = cache_dir("engines").parent
     except OutputError as error:
         return _check("cache", "problem", error.problem, elsewhere)
-    closed = [kind for kind in KINDS if not _is_writable(root / kind)]
+    closed = [kind for kind in CACHE_KINDS if not _is_writable(root / kind)]
     if closed:
-        what = "it" if len(closed) == len(KINDS) else f"its {', '.join(closed)}"
+        what = "it" if len(closed) == len(CACHE_KINDS) else f"its {', '.join(closed)}"
         found = f"{root}: you may not write to {what}; what is there is used, and nothing kept"
         return _check("cache", "problem", found, elsewhere)
     free = shutil.disk_usage(root).free

@@ -18,13 +18,9 @@ from dinorad_rt.engines.manifest import MANIFEST, Engine
 from dinorad_rt.errors import DinoradError, OutputError
 from dinorad_rt.files import NO_LOCKS, read_json
 from dinorad_rt.parts import remove_dead_parts
-from dinorad_rt.paths import CACHE_VARIABLE, cache_root
+from dinorad_rt.paths import CACHE_KINDS, CACHE_VARIABLE, cache_root
 from dinorad_rt.progress import Say
 
-KINDS = (
-    *("graphs", "engines", "timing", "kernels", "references", "choices"),
-    *("embeddings", "images", "arrays", "phantoms", "datasets", "weights"),
-)
 HASHED = ("graphs", "engines")
 """Kinds whose manifests hold the SHA-256 of every file."""
 
@@ -34,7 +30,7 @@ class Entry:
     """One cached thing.
 
     Attributes:
-        kind: one of `KINDS`.
+        kind: one of `CACHE_KINDS`.
         name: of its file or folder: a key.
         path: where it lies.
         files: device and inode of each file → bytes.
@@ -55,7 +51,7 @@ class Entry:
         return sum(self.files.values())
 
 
-def entries(kinds: Iterable[str] = KINDS) -> list[Entry]:
+def entries(kinds: Iterable[str] = CACHE_KINDS) -> list[Entry]:
     """Everything of these kinds; locks and what is being written are left out."""
     return [_entry(kind, path) for kind in kinds for path in _paths(kind)]
 
@@ -151,7 +147,7 @@ def _remove(entry: Entry, say: Say) -> int:
 
 def remove_leftovers() -> int:
     """Delete what processes that are dead were writing; bytes freed."""
-    return sum(remove_dead_parts(cache_root() / kind) for kind in KINDS)
+    return sum(remove_dead_parts(cache_root() / kind) for kind in CACHE_KINDS)
 
 
 def touch(file: Path) -> None:

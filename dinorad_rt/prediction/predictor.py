@@ -28,6 +28,7 @@ from dinorad_rt.prediction.inputs import Item, ahead, find_items
 from dinorad_rt.prediction.segment import segment, volumes_ml
 from dinorad_rt.progress import Say, silent
 from dinorad_rt.studies.study import Study
+from dinorad_rt.training.modalities import other_modalities
 
 if TYPE_CHECKING:
     from dinorad_rt.runners.base import AbstractRunner
@@ -49,6 +50,7 @@ class Prediction:
         volumes_ml: class → millilitres, NaN where the file tells no spacing; empty for classes.
         slices: that the answer rests on.
         study: the pixels and geometry that were read; None where they could not be.
+        strange: what to know of an image of another modality than the training's; else empty.
         reason: why there is no answer; empty where there is one.
     """
 
@@ -59,6 +61,7 @@ class Prediction:
     volumes_ml: Mapping[str, float] | None = None
     slices: int = 0
     study: Study | None = None
+    strange: str = ""
     reason: str = ""
 
 
@@ -193,7 +196,14 @@ class Predictor:
                 continue
             shares = probabilities_of(self.bundle, answer.values)
             predicted = decided(self.bundle, list(shares.values()))
-            yield Prediction(item.name, shares, predicted, slices=answer.slices, study=read)
+            yield Prediction(
+                item.name,
+                shares,
+                predicted,
+                slices=answer.slices,
+                study=read,
+                strange=self._strange(read),
+            )
 
     def _segmented(self, runner: AbstractRunner, item: Item, study: Study | Bad) -> Prediction:
         if isinstance(study, Bad):
@@ -210,7 +220,12 @@ class Predictor:
             volumes_ml=dict(zip(names[1:], volumes, strict=True)),
             slices=len(mask),
             study=study,
+            strange=self._strange(study),
         )
+
+    def _strange(self, study: Study | None) -> str:
+        modality = None if study is None else study.modality
+        return other_modalities(self.bundle.modalities, [modality])
 
     def _check_open(self) -> AbstractRunner:
         if self._runner is None:

@@ -16,7 +16,6 @@ from dinorad_rt.backbones.load import load_backbone
 from dinorad_rt.engines.build import get_or_build
 from dinorad_rt.engines.cache import build_lock, engine_root, new_engine_folder
 from dinorad_rt.engines.inventory import (
-    KINDS,
     Entry,
     disk_bytes,
     entries,
@@ -28,7 +27,7 @@ from dinorad_rt.engines.inventory import (
 from dinorad_rt.engines.profile import Profile
 from dinorad_rt.errors import CacheError, OutputError
 from dinorad_rt.export.onnx_export import export_onnx
-from dinorad_rt.paths import cache_dir
+from dinorad_rt.paths import CACHE_KINDS, cache_dir
 
 DAY = 86_400.0
 
@@ -45,7 +44,7 @@ def _names(found: list[Entry]) -> list[str]:
 
 
 def test_keys_and_splits_are_no_cache() -> None:
-    assert not {"keys", "splits"} & set(KINDS)
+    assert not {"keys", "splits"} & set(CACHE_KINDS)
 
 
 def test_locks_and_parts_are_no_entries(cache: Path) -> None:

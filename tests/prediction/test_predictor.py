@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,16 @@ def test_what_cannot_be_answered_raises(
         assert predictor.answer(folder / "0.png").predicted  # it goes on
     with pytest.raises(EngineError, match="not open"):
         predictor.answer(folder / "0.png")
+
+
+def test_another_modality_than_the_trainings_is_told(
+    bundle_of: Make, predictor_of: Any, folder: Path
+) -> None:
+    study = read_study(folder / "v.nii.gz")
+    with predictor_of(bundle_of(training={"data": {"modalities": ["CT"]}})) as predictor:
+        assert predictor.answer(replace(study, modality="CT")).strange == ""
+        told = predictor.answer(replace(study, modality="MR")).strange
+    assert told.startswith("trained on CT; 1 of 1 item is MR")
 
 
 def test_threads_take_turns(bundle_of: Make, predictor_of: Any, folder: Path) -> None:
